@@ -1,0 +1,1 @@
+//! The reference backend: plain loops, the definition of correct.

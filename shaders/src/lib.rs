@@ -1,0 +1,1 @@
+//! The WGSL sources, one constant each, named as the file and as the op they serve.

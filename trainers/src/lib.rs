@@ -1,0 +1,2 @@
+//! Data sets, losses, training loops and the program.
+pub mod cli;
