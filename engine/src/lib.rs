@@ -4,6 +4,7 @@
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
+pub mod files;
 pub mod dtype;
 pub mod error;
 pub mod forest;

@@ -1,0 +1,2 @@
+//! Model files: Hugging Face directories, GGUF, PEFT adapters.
+pub mod vocabulary;
