@@ -4,13 +4,16 @@
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
-pub mod files;
 pub mod dtype;
 pub mod error;
+pub mod files;
 pub mod forest;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod ops;
 pub mod random;
 pub mod reference;
+pub mod tape;
+pub mod tensor;
 
 pub use error::{Error, Result};
