@@ -6,7 +6,10 @@ pub mod buffer;
 pub mod cpu;
 pub mod dtype;
 pub mod error;
+pub mod optim;
 pub mod files;
+// pub mod model;
+// pub mod generate;
 pub mod forest;
 #[cfg(feature = "gpu")]
 pub mod gpu;

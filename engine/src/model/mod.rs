@@ -1,0 +1,7 @@
+//! The transformer: one parametric decoder for all families, its LoRA layers, and its KV cache.
+pub mod cache;
+pub mod config;
+pub mod decoder;
+pub mod linear;
+pub mod lora;
+pub mod rope;
