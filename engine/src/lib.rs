@@ -4,9 +4,9 @@
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
-pub mod files;
 pub mod dtype;
 pub mod error;
+pub mod files;
 pub mod forest;
 #[cfg(feature = "gpu")]
 pub mod gpu;

@@ -1,0 +1,1 @@
+//! Finite differences of every backward of the reference.
