@@ -42,15 +42,27 @@ impl AdamW {
     }
 
     /// One step on all parameters: (name, tensor, its weight decay), with a gradient each.
-    pub fn step(&mut self, parameters: Vec<(String, &mut Tensor, f64)>, gradients: Vec<Tensor>, learning_rate: f64, grad_scale: f32) -> Result<()> {
+    pub fn step(
+        &mut self,
+        parameters: Vec<(String, &mut Tensor, f64)>,
+        gradients: Vec<Tensor>,
+        learning_rate: f64,
+        grad_scale: f32,
+    ) -> Result<()> {
         if parameters.len() != gradients.len() {
-            return Err(Error::shape("adamw", format!("{} parameters, {} gradients", parameters.len(), gradients.len())));
+            return Err(Error::shape(
+                "adamw",
+                format!("{} parameters, {} gradients", parameters.len(), gradients.len()),
+            ));
         }
         self.step += 1;
         for ((name, parameter, weight_decay), gradient) in parameters.into_iter().zip(gradients) {
             let (device, n) = (parameter.device().clone(), parameter.len());
             if gradient.len() != n {
-                return Err(Error::shape("adamw", format!("{name} {:?}, gradient {:?}", parameter.shape(), gradient.shape())));
+                return Err(Error::shape(
+                    "adamw",
+                    format!("{name} {:?}, gradient {:?}", parameter.shape(), gradient.shape()),
+                ));
             }
             if !self.moments.contains_key(&name) {
                 let moments = Moments { m: device.zeros(n)?, v: device.zeros(n)?, shape: parameter.shape().to_vec() };
@@ -77,13 +89,26 @@ impl AdamW {
     }
 
     /// Takes up where a saved state left off.
-    pub fn restore(&mut self, device: &Device, step: u64, mut state: BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        device: &Device,
+        step: u64,
+        mut state: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    ) -> Result<()> {
         self.step = step;
         self.moments.clear();
         while let Some((key, (shape, m))) = state.pop_first() {
-            let name = key.strip_suffix(".m").ok_or_else(|| Error::Input(format!("optimiser state: {key} has no first moment")))?;
-            let (_, v) = state.remove(&format!("{name}.v")).ok_or_else(|| Error::Input(format!("optimiser state: {name}.v is missing")))?;
-            let moments = Moments { m: device.upload(crate::buffer::Host::F32(m))?, v: device.upload(crate::buffer::Host::F32(v))?, shape };
+            let name = key
+                .strip_suffix(".m")
+                .ok_or_else(|| Error::Input(format!("optimiser state: {key} has no first moment")))?;
+            let (_, v) = state
+                .remove(&format!("{name}.v"))
+                .ok_or_else(|| Error::Input(format!("optimiser state: {name}.v is missing")))?;
+            let moments = Moments {
+                m: device.upload(crate::buffer::Host::F32(m))?,
+                v: device.upload(crate::buffer::Host::F32(v))?,
+                shape,
+            };
             self.moments.insert(name.to_string(), moments);
         }
         Ok(())
@@ -91,7 +116,12 @@ impl AdamW {
 }
 
 /// Plain stochastic gradient descent: p ← p − lr · (grad_scale · g + wd · p).
-pub fn sgd(parameters: Vec<(String, &mut Tensor, f64)>, gradients: Vec<Tensor>, learning_rate: f64, grad_scale: f32) -> Result<()> {
+pub fn sgd(
+    parameters: Vec<(String, &mut Tensor, f64)>,
+    gradients: Vec<Tensor>,
+    learning_rate: f64,
+    grad_scale: f32,
+) -> Result<()> {
     for ((_, parameter, weight_decay), gradient) in parameters.into_iter().zip(gradients) {
         if weight_decay != 0.0 {
             let decayed = parameter.clone();
