@@ -15,7 +15,8 @@ struct Node {
     op: &'static str,
     /// (node, output) of each input; None where the input is not on the tape.
     inputs: Vec<Option<(usize, usize)>>,
-    n_outputs: usize,
+    /// Shape of each output. Reshaped views share the node, so a gradient may arrive under another shape.
+    shapes: Vec<Vec<usize>>,
     /// None for a leaf.
     backward: Option<Backward>,
 }
@@ -49,7 +50,7 @@ impl Tape {
     /// A leaf: the same values, with gradients collected from here on.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {
         let mut nodes = self.nodes();
-        nodes.push(Node { op: "leaf", inputs: vec![], n_outputs: 1, backward: None });
+        nodes.push(Node { op: "leaf", inputs: vec![], shapes: vec![tensor.shape().to_vec()], backward: None });
         let var = Var { tape: self.clone(), node: nodes.len() - 1, output: 0 };
         tensor.clone().with_var(Some(var))
     }
@@ -57,7 +58,7 @@ impl Tape {
     /// Walks back from `roots`, pairs of a tensor on this tape and ∂loss/∂tensor. The tape is empty afterwards.
     pub fn backward(&self, roots: &[(&Tensor, Tensor)]) -> Result<Gradients> {
         let mut nodes = std::mem::take(&mut *self.nodes());
-        let mut pending: Vec<Vec<Option<Tensor>>> = nodes.iter().map(|n| vec![None; n.n_outputs]).collect();
+        let mut pending: Vec<Vec<Option<Tensor>>> = nodes.iter().map(|n| vec![None; n.shapes.len()]).collect();
         for (root, gradient) in roots {
             let var = root.var.as_ref().filter(|v| Arc::ptr_eq(&v.tape.0, &self.0) && v.node < pending.len());
             let Some(var) = var else {
@@ -70,6 +71,9 @@ impl Tape {
             let Some(mut gradients) = pending.pop() else { break };
             if gradients.iter().all(Option::is_none) {
                 continue;
+            }
+            for (gradient, shape) in gradients.iter_mut().zip(&node.shapes) {
+                *gradient = gradient.take().map(|g| g.reshape(shape)).transpose()?;
             }
             let Some(backward) = node.backward else {
                 if let Some(gradient) = gradients[0].take() {
@@ -128,9 +132,10 @@ pub(crate) fn record<const N: usize>(
         return Err(Error::NoGradient { op, detail: "inputs are on different tapes".into() });
     }
     let inputs = inputs.iter().map(|t| t.var.as_ref().map(|v| (v.node, v.output))).collect();
+    let shapes = outputs.iter().map(|t| t.shape().to_vec()).collect();
     let node = {
         let mut nodes = tape.nodes();
-        nodes.push(Node { op, inputs, n_outputs: N, backward: Some(Box::new(backward)) });
+        nodes.push(Node { op, inputs, shapes, backward: Some(Box::new(backward)) });
         nodes.len() - 1
     };
     let mut output = 0;
