@@ -3,5 +3,6 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod linear;
+pub mod load;
 pub mod lora;
 pub mod rope;
