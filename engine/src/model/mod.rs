@@ -4,5 +4,6 @@ pub mod config;
 pub mod decoder;
 pub mod linear;
 pub mod load;
+pub mod memory;
 pub mod lora;
 pub mod rope;
