@@ -4,13 +4,15 @@
 pub mod backend;
 pub mod buffer;
 pub mod cpu;
-pub mod files;
 pub mod dtype;
 pub mod error;
 pub mod forest;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod random;
+pub mod quant;
 pub mod reference;
+pub mod model;
+pub mod files;
 
 pub use error::{Error, Result};
