@@ -58,12 +58,17 @@ fn compare(family: &str, device: &Device, tolerance: f64, pass: Pass) {
     let mut gradients = tape.backward(&[(&loss, one)]).unwrap();
     let mut compared = 0;
     for (name, leaf) in watched.tensors_mut() {
-        let gradient = gradients.take(leaf).unwrap_or_else(|| panic!("{family}: no gradient of {name}")).to_vec().unwrap();
+        let gradient =
+            gradients.take(leaf).unwrap_or_else(|| panic!("{family}: no gradient of {name}")).to_vec().unwrap();
         let error = relative_error(&gradient, &expected.f32(&format!("grad.{name}")).1);
         assert!(error < tolerance, "{family} gradient of {name}: relative error {error:.2e} on {}", device.name());
         compared += 1;
     }
-    assert_eq!(compared, expected.names().iter().filter(|n| n.starts_with("grad.")).count(), "{family}: gradients compared");
+    assert_eq!(
+        compared,
+        expected.names().iter().filter(|n| n.starts_with("grad.")).count(),
+        "{family}: gradients compared"
+    );
 }
 
 #[test]

@@ -62,7 +62,13 @@ pub fn generate(
             let completion = p * n_samples + s;
             let path = (prompt_start..prompt_start + prompt.len()).map(|r| r as u32).collect();
             let next_row = (n_prompt + completion * sampling.max_new_tokens) as u32;
-            active.push(Active { completion, path, next_row, last: 0, stream: Stream::new(sampling.seed, completion as u64) });
+            active.push(Active {
+                completion,
+                path,
+                next_row,
+                last: 0,
+                stream: Stream::new(sampling.seed, completion as u64),
+            });
         }
         prompt_start += prompt.len();
     }
@@ -74,7 +80,8 @@ pub fn generate(
         active.retain_mut(|a| {
             let Some(&row) = rows.next() else { return false };
             let (done, prompt) = (&mut completions[a.completion], &prompts[a.completion / n_samples]);
-            let (token, logp) = sampler::sample(&mut logits[row * v..][..v].to_vec(), prompt, &done.tokens, sampling, a.stream);
+            let (token, logp) =
+                sampler::sample(&mut logits[row * v..][..v].to_vec(), prompt, &done.tokens, sampling, a.stream);
             done.tokens.push(token);
             done.logps.push(logp);
             done.stopped = sampling.stop_tokens.contains(&token);

@@ -25,7 +25,16 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Sampling { max_new_tokens: 256, temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 42, stop_tokens: vec![] }
+        Sampling {
+            max_new_tokens: 256,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 42,
+            stop_tokens: vec![],
+        }
     }
 }
 
@@ -55,7 +64,13 @@ pub fn argmax(x: &[f32]) -> usize {
 
 /// The token after `prompt` and `generated`, and its log-probability at this temperature over the whole vocabulary.
 /// The random number is number `generated.len()` of the sequence's stream.
-pub fn sample(logits: &mut [f32], prompt: &[u32], generated: &[u32], sampling: &Sampling, stream: Stream) -> (u32, f32) {
+pub fn sample(
+    logits: &mut [f32],
+    prompt: &[u32],
+    generated: &[u32],
+    sampling: &Sampling,
+    stream: Stream,
+) -> (u32, f32) {
     if sampling.repetition_penalty != 1.0 {
         penalise(logits, prompt, generated, sampling.repetition_penalty);
     }

@@ -166,7 +166,10 @@ impl Decoder {
                 let bias = if bias { Some(tensor(&name(&format!("{part}.bias")), &[out])?) } else { None };
                 Ok(Linear { weight, bias, lora: None })
             };
-            let (q, k) = (linear("self_attn.q_proj", c.n_heads * e, d, c.qkv_bias)?, linear("self_attn.k_proj", c.n_kv_heads * e, d, c.qkv_bias)?);
+            let (q, k) = (
+                linear("self_attn.q_proj", c.n_heads * e, d, c.qkv_bias)?,
+                linear("self_attn.k_proj", c.n_kv_heads * e, d, c.qkv_bias)?,
+            );
             let v = linear("self_attn.v_proj", c.n_kv_heads * e, d, c.qkv_bias)?;
             let o = linear("self_attn.o_proj", d, c.n_heads * e, c.o_bias)?;
             let gate = linear("mlp.gate_proj", c.intermediate_size, d, c.mlp_bias)?;
@@ -263,17 +266,34 @@ impl Decoder {
         let mut x = ops::gather_rows(&self.embed, &index)?;
         for block in &self.blocks {
             let on_tape = x.needs_grad() || block.q.lora.is_some() || self.embed.needs_grad();
-            x = if pass.checkpointing && on_tape { block.checkpointed(&x, &stream)? } else { block.forward(&x, &stream, None)? };
+            x = if pass.checkpointing && on_tape {
+                block.checkpointed(&x, &stream)?
+            } else {
+                block.forward(&x, &stream, None)?
+            };
         }
         Ok(x)
     }
 
     /// Hidden states of new tokens whose keys and values go to (and come from) the cache: [T, D].
     /// `rows[i]` is the cache row of token i, `plan` says which cache rows it sees; no gradient.
-    pub fn hidden_cached(&self, tokens: &[u32], positions: &[u32], rows: &[u32], plan: AttentionPlan, cache: &mut KvCache) -> Result<Tensor> {
+    pub fn hidden_cached(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        rows: &[u32],
+        plan: AttentionPlan,
+        cache: &mut KvCache,
+    ) -> Result<Tensor> {
         self.check_tokens(tokens)?;
         if tokens.len() != positions.len() || tokens.len() != rows.len() || plan.n_queries() != tokens.len() {
-            let detail = format!("{} tokens, {} positions, {} rows, {} queries", tokens.len(), positions.len(), rows.len(), plan.n_queries());
+            let detail = format!(
+                "{} tokens, {} positions, {} rows, {} queries",
+                tokens.len(),
+                positions.len(),
+                rows.len(),
+                plan.n_queries()
+            );
             return Err(Error::shape("hidden_cached", detail));
         }
         if let Some(row) = rows.iter().find(|&&r| r as usize >= cache.n_rows) {

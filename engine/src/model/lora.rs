@@ -4,30 +4,14 @@ use super::linear::{Linear, Lora};
 use crate::backend::{Device, Layout, Product};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::files::adapter::{Adapter, AdapterConfig, TargetModules};
+use crate::files::adapter::Adapter;
+use crate::files::adapter_config::AdapterConfig;
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 
 /// Stream ids of initialisation start here, so that they meet no other use of the seed.
 const INITIALISATION: u64 = 0x4c6f_5241 << 32;
-
-/// The names a LoRA target may have, as in adapters of this architecture.
-pub const LINEAR_NAMES: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-
-/// s = α/r, or α/√r for rsLoRA.
-pub fn lora_scale(config: &AdapterConfig) -> f32 {
-    let r = config.r as f64;
-    (config.lora_alpha / if config.use_rslora { r.sqrt() } else { r }) as f32
-}
-
-/// Whether the layer `path` ("model.layers.0.self_attn.q_proj") is a target: its name, or the end of its path.
-fn is_target(targets: &TargetModules, path: &str) -> bool {
-    match targets {
-        TargetModules::AllLinear => true,
-        TargetModules::Named(names) => names.iter().any(|n| path == n || path.ends_with(&format!(".{n}"))),
-    }
-}
 
 /// A: uniform in ±1/√in (Kaiming-uniform with a = √5, PEFT's start); B: zero.
 fn start_values(device: &Device, layer: &Linear, r: usize, stream: Stream) -> Result<(Tensor, Tensor)> {
@@ -40,12 +24,15 @@ fn start_values(device: &Device, layer: &Linear, r: usize, stream: Stream) -> Re
 impl Decoder {
     /// Puts fresh LoRA layers beside every target of `config`; the model's output is unchanged until B moves from zero.
     pub fn add_lora(&mut self, config: &AdapterConfig, seed: u64) -> Result<()> {
-        self.place_lora(config, |device, _, layer, index| start_values(device, layer, config.r, Stream::new(seed, INITIALISATION + index)))
+        self.place_lora(config, |device, _, layer, index| {
+            start_values(device, layer, config.r, Stream::new(seed, INITIALISATION + index))
+        })
     }
 
     /// Puts the layers of a saved adapter in place; every one of its tensors must have a layer of its shape.
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
-        let mut left: BTreeMap<&str, &(Vec<usize>, Vec<f32>)> = adapter.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let mut left: BTreeMap<&str, &(Vec<usize>, Vec<f32>)> =
+            adapter.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
         self.place_lora(&adapter.config, |device, path, layer, _| {
             let (out, inner) = layer.weight.matrix();
             let mut take = |part: &str, shape: [usize; 2]| {
@@ -62,7 +49,9 @@ impl Decoder {
         })?;
         match left.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Error::Input(format!("adapter tensor {name} has no place in this model ({} such)", left.len()))),
+            Some(name) => {
+                Err(Error::Input(format!("adapter tensor {name} has no place in this model ({} such)", left.len())))
+            }
         }
     }
 
@@ -71,28 +60,19 @@ impl Decoder {
         config: &AdapterConfig,
         mut values: impl FnMut(&Device, &str, &Linear, u64) -> Result<(Tensor, Tensor)>,
     ) -> Result<()> {
-        if config.r == 0 {
-            return Err(Error::Input("lora_r must be at least 1".into()));
-        }
-        let (device, mut index, scale) = (self.device.clone(), 0, lora_scale(config));
+        let targets: Vec<String> = config.targets(&self.config)?.into_iter().map(|(path, _, _)| path).collect();
+        let (device, mut index, scale) = (self.device.clone(), 0, config.scale() as f32);
         for (number, block) in self.blocks.iter_mut().enumerate() {
             for (name, layer) in block.linears_mut() {
                 index += 1;
                 let path = format!("model.layers.{number}.{name}");
-                if is_target(&config.target_modules, &path) {
+                if targets.contains(&path) {
                     let (a, b) = values(&device, &path, layer, index)?;
                     layer.lora = Some(Lora { a, b, scale, dropout: config.lora_dropout as f32, index });
                 }
             }
         }
-        if self.has_adapter() {
-            return Ok(());
-        }
-        Err(Error::Input(format!(
-            "no layer of the model is a LoRA target ({:?}); layers are {}, or all-linear for all of them",
-            config.target_modules,
-            LINEAR_NAMES.join(", ")
-        )))
+        Ok(())
     }
 
     /// The adapter as host values, ready to save.
