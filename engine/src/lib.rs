@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod buffer;
 pub mod backend;
 pub mod reference;
+pub mod verify;
 pub mod cpu;
 pub mod tensor;
 pub mod tape;
