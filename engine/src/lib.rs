@@ -12,5 +12,6 @@ pub mod forest;
 pub mod gpu;
 pub mod random;
 pub mod reference;
+pub mod verify;
 
 pub use error::{Error, Result};
