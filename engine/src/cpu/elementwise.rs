@@ -30,7 +30,8 @@ pub(crate) fn apply<const I: usize, const O: usize>(
     threads.chunks(n, CHUNK, |start, end| {
         let inputs = inputs;
         // SAFETY: start < end ≤ n; inputs hold n values, outputs have room for n, and chunks are disjoint.
-        let loop_ = unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
+        let loop_ =
+            unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
         level.run(loop_);
     });
     for y in &mut outputs {

@@ -53,9 +53,7 @@ pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Bu
         None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
         None => {
             // SAFETY: without `accumulate` the first block of k writes all of C.
-            let c = unsafe {
-                build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))?
-            };
+            let c = unsafe { build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))? };
             Ok(Buffer::from_f32(c))
         }
     }

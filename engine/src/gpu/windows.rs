@@ -36,7 +36,10 @@ impl Gpu {
         let first_byte = (first * element_bytes) as u64;
         let start = first_byte / self.alignment * self.alignment;
         let end = (((first + n) * element_bytes) as u64).min(x.bytes() as u64);
-        Window { bind: x.part(start, end.max(start) - start), offset: ((first_byte - start) as usize / element_bytes) as u32 }
+        Window {
+            bind: x.part(start, end.max(start) - start),
+            offset: ((first_byte - start) as usize / element_bytes) as u32,
+        }
     }
 
     /// `first .. first + len` ranges that cover 0 .. n in steps of at most `step`.

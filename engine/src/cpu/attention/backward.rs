@@ -170,9 +170,8 @@ impl Keys<'_> {
             unsafe {
                 let part = |i: usize| scratch.add(i * size * width);
                 let (k, v, dk, dv, s) = (part(0), part(1), part(2), part(3), part(4));
-                let row = |x: &[f32], lane| {
-                    (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr())
-                };
+                let row =
+                    |x: &[f32], lane| (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr());
                 fill_panel(k, width, size, call.shape.scale, |lane| row(call.k, lane));
                 fill_panel(v, width, size, 1.0, |lane| row(call.v, lane));
                 std::slice::from_raw_parts_mut(dk, 2 * size * width).fill(0.0);
@@ -280,10 +279,7 @@ impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
     #[inline(always)]
     fn mask(&self, simd: S, v: usize, row: usize, position: u32) -> S::m32s {
         let (i, position) = (simd.splat_i32s(row as i32), simd.splat_i32s(position as i32));
-        let below = simd.and_m32s(
-            simd.less_than_or_equal_i32s(self.row[v], i),
-            simd.less_than_i32s(i, self.end[v]),
-        );
+        let below = simd.and_m32s(simd.less_than_or_equal_i32s(self.row[v], i), simd.less_than_i32s(i, self.end[v]));
         simd.and_m32s(below, simd.less_than_i32s(position, self.last_position[v]))
     }
 }

@@ -127,9 +127,7 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
 #[inline(always)]
 unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(simd: S, from: *const f32) -> Tile<S, MR, NV> {
     // SAFETY: the caller's tile is [MR, NV vectors].
-    std::array::from_fn(|r| {
-        std::array::from_fn(|v| unsafe { load(simd, from.add((r * NV + v) * S::F32_LANES)) })
-    })
+    std::array::from_fn(|r| std::array::from_fn(|v| unsafe { load(simd, from.add((r * NV + v) * S::F32_LANES)) }))
 }
 
 #[inline(always)]
