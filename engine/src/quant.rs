@@ -187,16 +187,8 @@ pub fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 mod tests {
     use super::*;
 
-    const QUANTS: [Quant; 8] = [
-        Quant::Q4_0,
-        Quant::Q4_1,
-        Quant::Q5_0,
-        Quant::Q5_1,
-        Quant::Q8_0,
-        Quant::Q4_K,
-        Quant::Q5_K,
-        Quant::Q6_K,
-    ];
+    const QUANTS: [Quant; 8] =
+        [Quant::Q4_0, Quant::Q4_1, Quant::Q5_0, Quant::Q5_1, Quant::Q8_0, Quant::Q4_K, Quant::Q5_K, Quant::Q6_K];
 
     /// Random blocks and what the `gguf` package decodes them to, bit for bit (tests/data/make_quant_blocks.py).
     #[test]

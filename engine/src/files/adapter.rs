@@ -34,7 +34,10 @@ impl Adapter {
         let (config_path, path) = (dir.join(CONFIG_FILE), dir.join(WEIGHTS_FILE));
         if !config_path.exists() {
             let detail = if dir.exists() { "has no adapter_config.json" } else { "does not exist" };
-            return Err(Error::file(dir, format!("{detail}; an adapter is a directory with {CONFIG_FILE} and {WEIGHTS_FILE}")));
+            return Err(Error::file(
+                dir,
+                format!("{detail}; an adapter is a directory with {CONFIG_FILE} and {WEIGHTS_FILE}"),
+            ));
         }
         let config = AdapterConfig::from_json(read_json_object(&config_path)?, &config_path)?;
         if !path.exists() {

@@ -81,7 +81,9 @@ impl AdapterConfig {
         match fields.text("peft_type")? {
             Some("LORA") => {}
             Some(other) => {
-                return Err(fields.unsupported(format!("adapters of type \"{other}\" are not supported; supported is LORA")));
+                return Err(
+                    fields.unsupported(format!("adapters of type \"{other}\" are not supported; supported is LORA"))
+                );
             }
             None => return Err(fields.error("`peft_type` is missing; is this the adapter_config.json of PEFT?")),
         }
@@ -165,11 +167,14 @@ impl AdapterConfig {
         set("lora_dropout", json!(self.lora_dropout));
         set("use_rslora", json!(self.use_rslora));
         set("use_dora", json!(self.use_dora));
-        set("target_modules", match &self.target_modules {
-            TargetModules::List(list) => json!(list),
-            TargetModules::AllLinear => json!("all-linear"),
-            TargetModules::Pattern(pattern) => json!(pattern),
-        });
+        set(
+            "target_modules",
+            match &self.target_modules {
+                TargetModules::List(list) => json!(list),
+                TargetModules::AllLinear => json!("all-linear"),
+                TargetModules::Pattern(pattern) => json!(pattern),
+            },
+        );
         let to_save = (!self.modules_to_save.is_empty()).then_some(&self.modules_to_save);
         set("modules_to_save", json!(to_save));
         set("init_lora_weights", self.init_lora_weights.clone());

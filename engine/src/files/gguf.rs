@@ -299,9 +299,7 @@ fn tensor_bytes(shape: &[usize], stored: &Stored) -> Option<usize> {
     let n = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s)).filter(|n| *n <= usize::MAX / 8)?;
     match stored {
         Stored::Other(_) => Some(0),
-        Stored::Known(dtype @ DType::Quant(q)) => {
-            shape.last()?.is_multiple_of(q.block_len()).then(|| dtype.bytes(n))
-        }
+        Stored::Known(dtype @ DType::Quant(q)) => shape.last()?.is_multiple_of(q.block_len()).then(|| dtype.bytes(n)),
         Stored::Known(dtype) => Some(dtype.bytes(n)),
     }
 }

@@ -28,8 +28,7 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
         )));
     }
     let needed = |name: &str| {
-        gguf.count(&key(name))?
-            .ok_or_else(|| Error::file(gguf.path(), format!("metadata {} is missing", key(name))))
+        gguf.count(&key(name))?.ok_or_else(|| Error::file(gguf.path(), format!("metadata {} is missing", key(name))))
     };
     let n_heads = needed("attention.head_count")?;
     let hidden_size = needed("embedding_length")?;
@@ -41,7 +40,9 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
         (None, None) if n_heads == 0 => 0,
         (None, None) => hidden_size / n_heads,
     };
-    for (what, size) in [("rope.dimension_count", rotated), ("attention.value_length", gguf.count(&key("attention.value_length"))?)] {
+    for (what, size) in
+        [("rope.dimension_count", rotated), ("attention.value_length", gguf.count(&key("attention.value_length"))?)]
+    {
         if let Some(size) = size.filter(|size| *size != head_size) {
             return Err(Error::Unsupported(format!(
                 "{}: {} {size} differs from the head size {head_size}, which is not supported",
@@ -107,7 +108,10 @@ fn set_ids(gguf: &Gguf, out: &mut Map<String, Value>) -> Result<()> {
     // "End of turn" ends an answer too, where a model has one besides its EOS.
     let turn = id("eot")?.filter(|turn| Some(*turn) != eos);
     out.insert("bos_token_id".to_string(), json!(id("bos")?));
-    out.insert("eos_token_id".to_string(), if let (Some(a), Some(b)) = (eos, turn) { json!([a, b]) } else { json!(eos.or(turn)) });
+    out.insert(
+        "eos_token_id".to_string(),
+        if let (Some(a), Some(b)) = (eos, turn) { json!([a, b]) } else { json!(eos.or(turn)) },
+    );
     out.insert("pad_token_id".to_string(), json!(id("padding")?));
     Ok(())
 }

@@ -5,10 +5,15 @@ pub mod atomic;
 pub mod gguf;
 pub mod gguf_model;
 pub mod safetensors;
-#[cfg(test)]
-mod tests;
 pub mod vocabulary;
 pub mod weights;
+
+#[cfg(test)]
+mod adapter_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod tests;
 
 use crate::buffer::Host;
 use crate::dtype::DType;

@@ -77,7 +77,11 @@ fn table(file: &MappedFile, index: usize) -> Result<BTreeMap<String, Entry>> {
         serde_json::from_slice(header).map_err(|e| broken(format!("its header cannot be read: {e}")))?;
     let data = &rest[header.len()..];
     if metadata.data_len() != data.len() {
-        return Err(broken(format!("its tensors take {} bytes, {} follow the header", metadata.data_len(), data.len())));
+        return Err(broken(format!(
+            "its tensors take {} bytes, {} follow the header",
+            metadata.data_len(),
+            data.len()
+        )));
     }
     let data_start = bytes.len() - data.len();
     let mut entries = BTreeMap::new();
@@ -194,10 +198,7 @@ pub fn write_model<H: Borrow<Host>>(
 }
 
 /// Consecutive runs of tensors, each of at most `max_bytes` or of a single tensor.
-fn cut<H: Borrow<Host>>(
-    tensors: &[(String, Vec<usize>, H)],
-    max_bytes: u64,
-) -> Vec<&[(String, Vec<usize>, H)]> {
+fn cut<H: Borrow<Host>>(tensors: &[(String, Vec<usize>, H)], max_bytes: u64) -> Vec<&[(String, Vec<usize>, H)]> {
     let (mut shards, mut start, mut size) = (Vec::new(), 0, 0u64);
     for (i, (_, _, host)) in tensors.iter().enumerate() {
         let bytes = host.borrow().bytes() as u64;

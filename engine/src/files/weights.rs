@@ -49,7 +49,9 @@ pub enum Rows {
     AsIs,
     /// Within every head of `head_size` rows the two halves alternate, as llama.cpp stores the query and key
     /// projections of the llama architecture: row 2i + j of the file is row j·E/2 + i of the head.
-    Interleaved { head_size: usize },
+    Interleaved {
+        head_size: usize,
+    },
 }
 
 /// Where a tensor lies.

@@ -5,6 +5,7 @@
 //! have none and must be there. GGUF files come here too, once their metadata is put into this form.
 use crate::error::{Error, Result};
 use crate::model::fields::Fields;
+pub use crate::model::rope_config::{Rope, RopeScaling};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -49,31 +50,6 @@ impl Family {
             ))
         })
     }
-}
-
-/// Rotary position embedding: head dimension pair i turns by position · theta^(−2i/E), then `scaling`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    pub theta: f64,
-    pub scaling: RopeScaling,
-}
-
-/// How rotary frequencies are stretched beyond the length a model was first trained at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    None,
-    /// All frequencies divided by `factor`.
-    Linear {
-        factor: f64,
-    },
-    /// Llama 3.1: wavelengths above `original / low_freq_factor` divided by `factor`, those below
-    /// `original / high_freq_factor` kept, a blend between.
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_max_position_embeddings: usize,
-    },
 }
 
 /// A decoder-only transformer in numbers. Letters as everywhere: V, D, F, L, H, K, E.
@@ -157,7 +133,7 @@ impl ModelConfig {
             n_kv_heads: fields.size_or("num_key_value_heads", MAX_SIZE, default_kv_heads)?,
             head_size: fields.size_or("head_dim", MAX_SIZE, default_head_size)?,
             rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-            rope: parse_rope(&fields, max_position_embeddings)?,
+            rope: Rope::parse(&fields, max_position_embeddings)?,
             max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
             qkv_bias,
@@ -264,7 +240,9 @@ impl ModelConfig {
         out.entry("architectures").or_insert_with(|| json!([self.family.architecture()]));
         let mut set = |key: &str, value: Value| {
             // What already says the same stays as it is written.
-            let same = out.get(key).is_some_and(|old| *old == value || (old.as_f64().is_some() && old.as_f64() == value.as_f64()));
+            let same = out
+                .get(key)
+                .is_some_and(|old| *old == value || (old.as_f64().is_some() && old.as_f64() == value.as_f64()));
             if !same {
                 out.insert(key.to_string(), value);
             }
@@ -288,11 +266,14 @@ impl ModelConfig {
             set("mlp_bias", json!(self.mlp_bias));
         }
         set("bos_token_id", json!(self.bos_id));
-        set("eos_token_id", match &self.eos_ids[..] {
-            [] => Value::Null,
-            [one] => json!(one),
-            many => json!(many),
-        });
+        set(
+            "eos_token_id",
+            match &self.eos_ids[..] {
+                [] => Value::Null,
+                [one] => json!(one),
+                many => json!(many),
+            },
+        );
         set("pad_token_id", json!(self.pad_id));
         self.windows_to_json(&mut out);
         self.rope.to_json(&mut out);
@@ -356,8 +337,9 @@ fn parse_windows(family: Family, n_layers: usize, fields: &Fields) -> Result<Vec
             let first = fields.count("max_window_layers")?.unwrap_or(28);
             Ok((0..n_layers).map(|layer| window.filter(|_| layer >= first)).collect())
         }
-        Some(types) if types.len() != n_layers => Err(fields
-            .error(format!("`layer_types` names {} layers, `num_hidden_layers` is {n_layers}", types.len()))),
+        Some(types) if types.len() != n_layers => {
+            Err(fields.error(format!("`layer_types` names {} layers, `num_hidden_layers` is {n_layers}", types.len())))
+        }
         Some(types) => types.iter().map(|t| layer_window(t, window, fields)).collect(),
     }
 }
@@ -378,112 +360,5 @@ fn layer_window(kind: &str, window: Option<usize>, fields: &Fields) -> Result<Op
         other => Err(fields.unsupported(format!(
             "layer type \"{other}\" is not supported; supported are full_attention, sliding_attention"
         ))),
-    }
-}
-
-fn parse_rope(fields: &Fields, max_position_embeddings: usize) -> Result<Rope> {
-    // transformers 5 gives `rope_scaling` precedence when both are there.
-    let object = match fields.object("rope_scaling")? {
-        Some(o) => Some(o),
-        None => fields.object("rope_parameters")?,
-    };
-    let empty = Map::new();
-    let rope = Fields::new(object.unwrap_or(&empty), fields.source());
-    let theta = match rope.number("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.number("rope_theta")?.unwrap_or(10000.0),
-    };
-    let kind = match rope.text("rope_type")? {
-        Some(kind) => kind,
-        None => rope.text("type")?.unwrap_or("default"),
-    };
-    if let Some(part) = rope.number("partial_rotary_factor")?
-        && part != 1.0
-    {
-        return Err(fields.unsupported(format!("partial_rotary_factor {part} is not supported; supported is 1")));
-    }
-    let scaling = match kind {
-        "default" if object.is_some_and(|o| o.values().any(Value::is_object)) => {
-            return Err(fields.unsupported("RoPE parameters that differ between layers are not supported"));
-        }
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: rope.needed_number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: rope.needed_number("factor")?,
-            low_freq_factor: rope.needed_number("low_freq_factor")?,
-            high_freq_factor: rope.needed_number("high_freq_factor")?,
-            original_max_position_embeddings: rope
-                .count("original_max_position_embeddings")?
-                .unwrap_or(max_position_embeddings),
-        },
-        other => {
-            return Err(fields.unsupported(format!(
-                "RoPE of type \"{other}\" is not supported; supported are default, linear, llama3"
-            )));
-        }
-    };
-    Ok(Rope { theta, scaling })
-}
-
-impl Rope {
-    fn check(&self) -> std::result::Result<(), String> {
-        let positive = |name: &str, x: f64| {
-            if x > 0.0 && x.is_finite() { Ok(()) } else { Err(format!("RoPE's {name} is {x}; above 0 is needed")) }
-        };
-        positive("rope_theta", self.theta)?;
-        match self.scaling {
-            RopeScaling::None => Ok(()),
-            RopeScaling::Linear { factor } => positive("factor", factor),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                positive("factor", factor)?;
-                positive("low_freq_factor", low_freq_factor)?;
-                positive("high_freq_factor", high_freq_factor)?;
-                positive("original_max_position_embeddings", original_max_position_embeddings as f64)?;
-                if high_freq_factor <= low_freq_factor {
-                    return Err(format!(
-                        "RoPE's high_freq_factor {high_freq_factor} is not above its low_freq_factor {low_freq_factor}"
-                    ));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The transformers 5 object: type, theta and what the type needs.
-    fn parameters(&self) -> Map<String, Value> {
-        let mut p = Map::new();
-        let kind = match self.scaling {
-            RopeScaling::None => "default",
-            RopeScaling::Linear { factor } => {
-                p.insert("factor".to_string(), json!(factor));
-                "linear"
-            }
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                p.insert("factor".to_string(), json!(factor));
-                p.insert("low_freq_factor".to_string(), json!(low_freq_factor));
-                p.insert("high_freq_factor".to_string(), json!(high_freq_factor));
-                let original = json!(original_max_position_embeddings);
-                p.insert("original_max_position_embeddings".to_string(), original);
-                "llama3"
-            }
-        };
-        p.insert("rope_theta".to_string(), json!(self.theta));
-        p.insert("rope_type".to_string(), json!(kind));
-        p
-    }
-
-    fn to_json(self, out: &mut Map<String, Value>) {
-        let fields = Fields::new(out, Path::new(""));
-        let max_position_embeddings = fields.count("max_position_embeddings").ok().flatten().unwrap_or(0);
-        let spelled = ["rope_theta", "rope_scaling", "rope_parameters"].iter().any(|k| fields.has(k));
-        if spelled && parse_rope(&fields, max_position_embeddings).is_ok_and(|rope| rope == self) {
-            return;
-        }
-        let mut parameters = self.parameters();
-        out.insert("rope_parameters".to_string(), Value::Object(parameters.clone()));
-        out.insert("rope_theta".to_string(), json!(self.theta));
-        parameters.remove("rope_theta");
-        let scaled = self.scaling != RopeScaling::None;
-        out.insert("rope_scaling".to_string(), if scaled { Value::Object(parameters) } else { Value::Null });
     }
 }
