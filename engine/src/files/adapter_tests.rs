@@ -1,3 +1,4 @@
+//! PEFT's adapters, read, checked and written back.
 use super::adapter::Adapter;
 use super::adapter_config::{AdapterConfig, TargetModules};
 use super::{ModelFiles, read_json_object};

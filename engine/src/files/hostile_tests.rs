@@ -135,8 +135,7 @@ fn torture(model: &Path, file: &Path, header: usize) -> usize {
         handle.write_all(&[byte]).unwrap();
     };
     let mut opened = 0;
-    for at in 0..header {
-        let b = good[at];
+    for (at, &b) in good.iter().enumerate().take(header) {
         for changed in [b ^ 1, b ^ 4, b ^ 0x80, b.wrapping_add(1), 0, 0x7f, 0xff] {
             put(at, changed);
             opened += usize::from(touch(model).is_ok());
@@ -272,6 +271,7 @@ fn gguf_made_to_do_harm() {
         (with(&|m| m.text("llama.rope.scaling.type", "yarn")), "\"yarn\""),
         (with(&|m| m.entries.retain(|(k, ..)| k != "tokenizer.ggml.model")), "tokenizer.ggml.model"),
         (with(&|m| m.set("tokenizer.ggml.bos_token_id", 4, 8u32.to_le_bytes().to_vec())), "there are 8 tokens"),
+        (with(&|m| m.texts("tokenizer.ggml.tokens", &["a"; 9])), "its tokenizer has 9 tokens, its embedding 8"),
         (with(&|m| m.set("tokenizer.ggml.scores", 9, [list(6, 1u64.to_le_bytes()), vec![0; 4]].concat())), "scores"),
         (with(&|m| m.set("tokenizer.ggml.tokens", 9, list(0, [0; 8]))), "there are 0 tokens"),
         (

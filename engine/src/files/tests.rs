@@ -1,3 +1,4 @@
+//! Models in every form: golden directories, files of the gguf package, saved and read again.
 use super::*;
 use crate::dtype::Quant;
 use crate::model::config::{Family, RopeScaling};

@@ -141,8 +141,8 @@ impl ModelConfig {
             mlp_bias: family == Family::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
             qk_norm: family == Family::Qwen3,
             layer_windows: parse_windows(family, n_layers, &fields)?,
-            bos_id: fields.ids("bos_token_id")?.first().copied(),
-            eos_ids: fields.ids("eos_token_id")?,
+            bos_id: end_ids(family, &fields, "bos_token_id", 1)?.first().copied(),
+            eos_ids: end_ids(family, &fields, "eos_token_id", 2)?,
             pad_id: fields.ids("pad_token_id")?.first().copied(),
             raw,
         };
@@ -254,7 +254,10 @@ impl ModelConfig {
         set("num_hidden_layers", json!(self.n_layers));
         set("num_attention_heads", json!(self.n_heads));
         set("num_key_value_heads", json!(self.n_kv_heads));
-        set("head_dim", json!(self.head_size));
+        let implied = self.family != Family::Qwen3 && self.head_size * self.n_heads == self.hidden_size;
+        if !implied || self.raw.is_empty() || self.raw.contains_key("head_dim") {
+            set("head_dim", json!(self.head_size));
+        }
         set("hidden_act", json!("silu"));
         set("rms_norm_eps", json!(self.rms_norm_eps));
         set("max_position_embeddings", json!(self.max_position_embeddings));
@@ -295,6 +298,12 @@ impl ModelConfig {
             out.insert("layer_types".to_string(), self.layer_windows.iter().map(kind).collect());
         }
     }
+}
+
+/// LlamaConfig and MistralConfig have BOS 1 and EOS 2 where the key is absent; null means that there is none.
+fn end_ids(family: Family, fields: &Fields, key: &str, default: u32) -> Result<Vec<u32>> {
+    let has_default = matches!(family, Family::Llama | Family::Mistral);
+    if has_default && !fields.has(key) { Ok(vec![default]) } else { fields.ids(key) }
 }
 
 /// Things a config.json may ask for that would change the numbers and are not done here.

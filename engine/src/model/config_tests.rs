@@ -1,3 +1,4 @@
+//! What a config.json means, and that it survives being written.
 use crate::error::Error;
 use crate::model::config::{Family, ModelConfig, RopeScaling};
 use serde_json::{Map, Value, json};
@@ -56,7 +57,9 @@ fn both_spellings_of_rope_parse_alike() {
 fn absent_keys_have_the_defaults_of_the_configuration_classes() {
     let llama = parse(with(json!({"num_key_value_heads": "(absent)"}))).unwrap();
     assert_eq!((llama.n_kv_heads, llama.head_size, llama.tie_word_embeddings), (4, 16, false));
-    assert_eq!((llama.rms_norm_eps, llama.bos_id, &llama.eos_ids[..]), (1e-6, None, &[][..]));
+    assert_eq!((llama.rms_norm_eps, llama.bos_id, &llama.eos_ids[..]), (1e-6, Some(1), &[2][..]));
+    let no_ids = parse(with(json!({"bos_token_id": null, "eos_token_id": null}))).unwrap();
+    assert_eq!((no_ids.bos_id, &no_ids.eos_ids[..]), (None, &[][..]));
     let heads = json!({"model_type": "mistral", "num_attention_heads": 16, "num_key_value_heads": "(absent)"});
     let mistral = parse(with(heads)).unwrap();
     assert_eq!((mistral.n_kv_heads, &mistral.layer_windows[..]), (8, &[Some(4096); 3][..]));
