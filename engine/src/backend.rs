@@ -207,6 +207,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     /// y = x / √(mean(x²) + ε) ∘ w over rows of d. Returns (y [m, d], 1/√(…) [m]).
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)>;
     /// (dx [m, d], dw [d]); dw only if asked for.
+    #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &self,
         dy: &Buffer,

@@ -1,2 +1,194 @@
 //! Model files: Hugging Face directories, GGUF, PEFT adapters.
+pub mod adapter;
+pub mod adapter_config;
+pub mod atomic;
+pub mod gguf;
+pub mod gguf_model;
+pub mod safetensors;
+#[cfg(test)]
+mod tests;
 pub mod vocabulary;
+pub mod weights;
+
+use crate::buffer::Host;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::model::config::ModelConfig;
+use serde_json::{Map, Value, json};
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use vocabulary::Vocabulary;
+use weights::Weights;
+
+/// A model on disk, checked to be whole; its weights are loaded tensor by tensor.
+#[derive(Debug)]
+pub struct ModelFiles {
+    pub config: ModelConfig,
+    pub weights: Weights,
+    /// The directory or file that was opened.
+    pub path: PathBuf,
+    /// The tokenizer of a GGUF file, if it has one; directories have tokenizer.json instead.
+    pub vocabulary: Option<Vocabulary>,
+}
+
+impl ModelFiles {
+    /// Opens a directory in Hugging Face layout (config.json, model.safetensors or shards with an index) or a .gguf
+    /// file, and checks that every tensor of the model is there in its shape and in a type that can be read. Further
+    /// tensors are ignored, so is `lm_head.weight` where the embedding is the output layer.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let metadata = match std::fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(missing_model(path)),
+            Err(e) => return Err(Error::file(path, format!("cannot be opened: {e}"))),
+        };
+        let files = if metadata.is_dir() { Self::open_directory(path)? } else { Self::open_gguf(path)? };
+        files.check_tensors()?;
+        Ok(files)
+    }
+
+    fn open_directory(dir: &Path) -> Result<Self> {
+        let config_path = dir.join("config.json");
+        if !config_path.exists() {
+            let detail = if dir.join("adapter_config.json").exists() {
+                "is an adapter, not a model; give its base model, and the adapter as adapter"
+            } else {
+                "has no config.json; a model directory or a .gguf file is needed"
+            };
+            return Err(Error::file(dir, detail));
+        }
+        let config = ModelConfig::from_json(read_json_object(&config_path)?, &config_path)?;
+        let (single, index) = (dir.join(safetensors::SINGLE_FILE), dir.join(safetensors::INDEX_FILE));
+        let weights = if single.exists() {
+            safetensors::open(&single)?
+        } else if index.exists() {
+            safetensors::open_sharded(&index)?
+        } else {
+            return Err(Error::file(
+                dir,
+                format!(
+                    "has neither {} nor {}; weights in other formats (pytorch_model.bin …) are not read, \
+                     convert them to safetensors first",
+                    safetensors::SINGLE_FILE,
+                    safetensors::INDEX_FILE
+                ),
+            ));
+        };
+        Ok(ModelFiles { config, weights, path: dir.to_path_buf(), vocabulary: None })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let gguf = gguf::Gguf::open(path)?;
+        let config = ModelConfig::from_json(gguf_model::config(&gguf)?, path)?;
+        let has_tokenizer = gguf.metadata.contains_key("tokenizer.ggml.tokens");
+        let vocabulary = if has_tokenizer { Some(gguf.vocabulary()?) } else { None };
+        let weights = gguf_model::weights(gguf, config.head_size)?;
+        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary })
+    }
+
+    /// Compares the tensors on disk with those the configuration asks for; one error names what differs.
+    fn check_tensors(&self) -> Result<()> {
+        let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
+        let expected = self.config.expected_tensors();
+        for (name, shape) in &expected {
+            if !self.weights.contains(name) {
+                missing.push(name.clone());
+                continue;
+            }
+            let found = self.weights.shape(name)?;
+            if found != shape {
+                misshaped.push(format!("{name} is {found:?}, {shape:?} is needed"));
+            }
+        }
+        let mut problems = Vec::new();
+        if !missing.is_empty() {
+            let n = expected.len();
+            problems.push(format!("{} of {n} tensors are missing: {}", missing.len(), first_few(&missing, ", ")));
+        }
+        if !misshaped.is_empty() {
+            problems.push(format!(
+                "{} have other shapes than the configuration says: {}",
+                misshaped.len(),
+                first_few(&misshaped, "; ")
+            ));
+        }
+        if !problems.is_empty() {
+            return Err(Error::file(&self.path, problems.join(". ")));
+        }
+        for (name, _) in &expected {
+            if self.weights.dtype(name)? == DType::U32 {
+                let detail = format!("tensor {name} holds whole numbers; supported are {}", weights::SUPPORTED_TYPES);
+                return Err(Error::file(&self.path, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_few(items: &[String], separator: &str) -> String {
+    let mut text = items.iter().take(4).cloned().collect::<Vec<_>>().join(separator);
+    if items.len() > 4 {
+        text.push_str(" …");
+    }
+    text
+}
+
+fn missing_model(path: &Path) -> Error {
+    let mut detail = "there is no such file or directory; a model is a directory in Hugging Face layout (config.json, \
+                      model.safetensors, tokenizer.json) or a .gguf file"
+        .to_string();
+    let parts: Vec<&str> = path.to_str().unwrap_or_default().split('/').collect();
+    if let [owner, name] = parts[..]
+        && !owner.is_empty()
+        && !name.is_empty()
+        && !owner.starts_with(['.', '~'])
+    {
+        detail.push_str(". If it is meant as a name on the Hugging Face hub: models are not downloaded here; download it first and give the directory");
+    }
+    Error::file(path, detail)
+}
+
+/// Reads a JSON file that holds an object.
+pub fn read_json_object(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+    match serde_json::from_slice(&text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(Error::file(path, "is JSON, but not an object")),
+        Err(e) => Err(Error::file(path, format!("is not JSON: {e}"))),
+    }
+}
+
+/// Writes a model directory that transformers loads as it is: model.safetensors (or shards of at most
+/// `max_shard_bytes` with an index), config.json, generation_config.json. Tensors are (Hugging Face name, shape,
+/// values). Every file is replaced whole; the configuration comes last.
+pub fn save_model<H: Borrow<Host>>(
+    dir: &Path,
+    config: &ModelConfig,
+    tensors: &[(String, Vec<usize>, H)],
+    max_shard_bytes: u64,
+) -> Result<()> {
+    atomic::create_directory(dir)?;
+    safetensors::write_model(dir, tensors, max_shard_bytes)?;
+    let mut json = config.to_json();
+    if let Some(dtype) = main_dtype(tensors) {
+        let key = if json.contains_key("torch_dtype") && !json.contains_key("dtype") { "torch_dtype" } else { "dtype" };
+        json.insert(key.to_string(), json!(dtype.name()));
+    }
+    let ids: Map<String, Value> = ["bos_token_id", "eos_token_id", "pad_token_id"]
+        .into_iter()
+        .filter_map(|key| Some((key.to_string(), json.get(key).filter(|v| !v.is_null())?.clone())))
+        .collect();
+    atomic::replace_json(&dir.join("generation_config.json"), &ids)?;
+    atomic::replace_json(&dir.join("config.json"), &json)
+}
+
+/// The type that most bytes have.
+fn main_dtype<H: Borrow<Host>>(tensors: &[(String, Vec<usize>, H)]) -> Option<DType> {
+    let mut bytes: BTreeMap<&str, (usize, DType)> = BTreeMap::new();
+    for (_, _, host) in tensors {
+        let host = host.borrow();
+        bytes.entry(host.dtype().name()).or_insert((0, host.dtype())).0 += host.bytes();
+    }
+    bytes.into_values().max_by_key(|(n, _)| *n).map(|(_, dtype)| dtype)
+}

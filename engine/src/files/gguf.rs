@@ -1,0 +1,410 @@
+//! GGUF container, versions 2 and 3: metadata, table of tensors, and where each tensor lies.
+//!
+//! ```text
+//! "GGUF"  version u32  n_tensors u64  n_entries u64
+//! n_entries × (key string, type u32, value)
+//! n_tensors × (name string, n_dims u32, dims u64 × n_dims innermost first, type u32, offset u64)
+//! padding to `general.alignment`, then the data; offsets count from here
+//! ```
+//! A string is a u64 length and UTF-8; an array is a type u32, a count u64 and its values. All little-endian.
+//! Nothing the file says is believed before it was compared with the file's size.
+use crate::dtype::{DType, Quant};
+use crate::error::{Error, Result};
+use crate::files::vocabulary::Vocabulary;
+use crate::files::weights::{MappedFile, Stored};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// A metadata value. Arrays stay in the file until they are asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Bool(bool),
+    Text(String),
+    Array(Array),
+}
+
+/// `len` values of type `kind` from byte `start` of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    kind: u32,
+    pub len: usize,
+    start: usize,
+}
+
+/// One line of the tensor table.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub name: String,
+    /// Outermost dimension first, as in PyTorch; the reverse of the file.
+    pub shape: Vec<usize>,
+    pub stored: Stored,
+    /// First byte in the file, and bytes (0 for a type this engine does not read).
+    pub start: usize,
+    pub len: usize,
+}
+
+/// A GGUF file, its header read and checked.
+#[derive(Debug)]
+pub struct Gguf {
+    pub file: MappedFile,
+    pub version: u32,
+    pub metadata: BTreeMap<String, Value>,
+    pub tensors: Vec<Tensor>,
+}
+
+const TEXT: u32 = 8;
+const ARRAY: u32 = 9;
+
+impl Gguf {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = MappedFile::open(path)?;
+        let mut r = Reader { path, bytes: file.bytes(), at: 0 };
+        if r.take(4, "the magic number")? != b"GGUF" {
+            return Err(Error::file(path, "is not a GGUF file: it does not start with \"GGUF\""));
+        }
+        let version = r.u32("the version")?;
+        if version.swap_bytes() == 2 || version.swap_bytes() == 3 {
+            return Err(Error::Unsupported(format!("{}: big-endian GGUF files are not supported", path.display())));
+        }
+        if !matches!(version, 2 | 3) {
+            return Err(Error::Unsupported(format!(
+                "{}: GGUF version {version} is not supported; supported are 2 and 3",
+                path.display()
+            )));
+        }
+        // The shortest possible tensor line has 8 + 4 + 4 + 8 bytes, the shortest entry 8 + 4 + 1.
+        let n_tensors = r.count(24, "the number of tensors")?;
+        let n_entries = r.count(13, "the number of metadata entries")?;
+        let metadata = read_metadata(&mut r, n_entries)?;
+        let alignment = match metadata.get("general.alignment") {
+            None => 32,
+            Some(Value::Unsigned(a)) if a.is_power_of_two() && *a <= 1 << 20 => *a as usize,
+            Some(other) => return Err(Error::file(path, format!("general.alignment is {other:?}; 32 is usual"))),
+        };
+        let tensors = read_tensors(&mut r, n_tensors, alignment)?;
+        Ok(Gguf { version, metadata, tensors, file })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// The text of `key`; None where it is absent, an error where it is no text.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.get(key, "a string", |v| if let Value::Text(t) = v { Some(t.as_str()) } else { None })
+    }
+    pub fn flag(&self, key: &str) -> Result<Option<bool>> {
+        self.get(key, "a bool", |v| if let Value::Bool(b) = v { Some(*b) } else { None })
+    }
+    /// A whole number from 0, of any integer type.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        self.get(key, "a whole number from 0", |v| match v {
+            Value::Unsigned(n) => usize::try_from(*n).ok(),
+            Value::Signed(n) => usize::try_from(*n).ok(),
+            _ => None,
+        })
+    }
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.get(key, "a number", |v| match v {
+            Value::Unsigned(n) => Some(*n as f64),
+            Value::Signed(n) => Some(*n as f64),
+            Value::Float(x) => Some(*x),
+            _ => None,
+        })
+    }
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
+        self.array(key, "strings", |v| if let Value::Text(t) = v { Some(t) } else { None })
+    }
+    pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        self.array(key, "floats", |v| if let Value::Float(x) = v { Some(x as f32) } else { None })
+    }
+    pub fn integers(&self, key: &str) -> Result<Option<Vec<i32>>> {
+        self.array(key, "integers", |v| match v {
+            Value::Unsigned(n) => i32::try_from(n).ok(),
+            Value::Signed(n) => i32::try_from(n).ok(),
+            _ => None,
+        })
+    }
+
+    fn get<'a, T>(&'a self, key: &str, kind: &str, f: impl FnOnce(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        match self.metadata.get(key) {
+            None => Ok(None),
+            Some(value) => f(value)
+                .map(Some)
+                .ok_or_else(|| Error::file(self.path(), format!("metadata {key} is not {kind}, which it should be"))),
+        }
+    }
+
+    fn array<T>(&self, key: &str, kind: &str, f: impl Fn(Value) -> Option<T>) -> Result<Option<Vec<T>>> {
+        let wrong = || Error::file(self.path(), format!("metadata {key} is not a list of {kind}, which it should be"));
+        let array = match self.metadata.get(key) {
+            None => return Ok(None),
+            Some(Value::Array(array)) => array,
+            Some(_) => return Err(wrong()),
+        };
+        let mut r = Reader { path: self.path(), bytes: self.file.bytes(), at: array.start };
+        let values = (0..array.len).map(|_| f(read_value(&mut r, array.kind, key, 0)?).ok_or_else(wrong));
+        values.collect::<Result<Vec<T>>>().map(Some)
+    }
+
+    /// The tokenizer, from `tokenizer.ggml.*` and `tokenizer.chat_template`. Where a file is silent, llama.cpp's
+    /// defaults hold: SentencePiece and Llama 3 vocabularies start a text with BOS, SentencePiece with a space.
+    pub fn vocabulary(&self) -> Result<Vocabulary> {
+        let missing = |key: &str| Error::file(self.path(), format!("metadata {key} is missing: it has no tokenizer"));
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let model = self.text(&key("model"))?.ok_or_else(|| missing("tokenizer.ggml.model"))?.to_string();
+        let pre = self.text(&key("pre"))?.unwrap_or_default().to_string();
+        let tokens = self.texts(&key("tokens"))?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+        let scores = self.floats(&key("scores"))?.unwrap_or_default();
+        let token_types = self.integers(&key("token_type"))?.unwrap_or_default();
+        for (name, n) in [("scores", scores.len()), ("token_type", token_types.len())] {
+            if n != 0 && n != tokens.len() {
+                let detail = format!("it has {} tokens, but {} has {n} entries", tokens.len(), key(name));
+                return Err(Error::file(self.path(), detail));
+            }
+        }
+        let id = |name: &str| -> Result<Option<u32>> {
+            let Some(id) = self.count(&key(name))? else { return Ok(None) };
+            if id >= tokens.len() {
+                let detail = format!("{} is {id}, but there are {} tokens", key(name), tokens.len());
+                return Err(Error::file(self.path(), detail));
+            }
+            Ok(u32::try_from(id).ok())
+        };
+        let sentence_piece = model == "llama";
+        let llama3 = matches!(pre.as_str(), "llama-bpe" | "llama3" | "llama-v3");
+        Ok(Vocabulary {
+            bos_id: id("bos_token_id")?,
+            eos_id: id("eos_token_id")?,
+            pad_id: id("padding_token_id")?,
+            unknown_id: id("unknown_token_id")?,
+            merges: self.texts(&key("merges"))?.unwrap_or_default(),
+            add_bos: self.flag(&key("add_bos_token"))?.unwrap_or(sentence_piece || llama3),
+            add_eos: self.flag(&key("add_eos_token"))?.unwrap_or(false),
+            add_space_prefix: self.flag(&key("add_space_prefix"))?.unwrap_or(sentence_piece),
+            chat_template: self.text("tokenizer.chat_template")?.map(str::to_string),
+            model,
+            pre,
+            tokens,
+            scores,
+            token_types,
+        })
+    }
+}
+
+fn read_metadata(r: &mut Reader, n_entries: usize) -> Result<BTreeMap<String, Value>> {
+    let mut metadata = BTreeMap::new();
+    for i in 0..n_entries {
+        let key = r.name(&format!("the key of metadata entry {i}"))?;
+        let kind = r.u32(&format!("the type of {key}"))?;
+        let value = read_value(r, kind, &key, 0)?;
+        if metadata.insert(key.clone(), value).is_some() {
+            return Err(r.error(format!("metadata {key} stands there twice")));
+        }
+    }
+    Ok(metadata)
+}
+
+/// Reads a value of type `kind`; of an array only its extent, each value checked.
+fn read_value(r: &mut Reader, kind: u32, key: &str, depth: usize) -> Result<Value> {
+    let what = key;
+    Ok(match kind {
+        0 => Value::Unsigned(r.array::<1>(what)?[0].into()),
+        1 => Value::Signed((r.array::<1>(what)?[0] as i8).into()),
+        2 => Value::Unsigned(u16::from_le_bytes(r.array(what)?).into()),
+        3 => Value::Signed(i16::from_le_bytes(r.array(what)?).into()),
+        4 => Value::Unsigned(u32::from_le_bytes(r.array(what)?).into()),
+        5 => Value::Signed(i32::from_le_bytes(r.array(what)?).into()),
+        6 => Value::Float(f32::from_le_bytes(r.array(what)?).into()),
+        7 => Value::Bool(r.array::<1>(what)?[0] != 0),
+        TEXT => Value::Text(r.text(what)?),
+        ARRAY => {
+            let kind = r.u32(what)?;
+            let size = match kind {
+                0 | 1 | 7 => 1,
+                2 | 3 => 2,
+                4..=6 => 4,
+                TEXT | 10..=12 => 8,
+                ARRAY if depth < 4 => 12,
+                _ => return Err(r.error(format!("metadata {key} is a list of unknown type {kind}"))),
+            };
+            let len = r.count(size, what)?;
+            let array = Array { kind, len, start: r.at };
+            match kind {
+                TEXT => (0..len).try_for_each(|_| r.string_bytes(what).map(drop))?,
+                ARRAY => (0..len).try_for_each(|_| read_value(r, ARRAY, key, depth + 1).map(drop))?,
+                _ => r.take(len * size, what).map(drop)?,
+            }
+            Value::Array(array)
+        }
+        10 => Value::Unsigned(u64::from_le_bytes(r.array(what)?)),
+        11 => Value::Signed(i64::from_le_bytes(r.array(what)?)),
+        12 => Value::Float(f64::from_le_bytes(r.array(what)?)),
+        other => return Err(r.error(format!("metadata {key} has unknown type {other}"))),
+    })
+}
+
+fn read_tensors(r: &mut Reader, n_tensors: usize, alignment: usize) -> Result<Vec<Tensor>> {
+    let (mut lines, mut names) = (Vec::new(), BTreeSet::new());
+    for i in 0..n_tensors {
+        let name = r.name(&format!("the name of tensor {i}"))?;
+        if !names.insert(name.clone()) {
+            return Err(r.error(format!("tensor {name} stands there twice")));
+        }
+        let n_dims = r.u32(&name)?;
+        if n_dims > 4 {
+            return Err(r.error(format!("tensor {name} has {n_dims} dimensions, at most 4 are possible")));
+        }
+        let mut shape = (0..n_dims).map(|_| r.usize(&name)).collect::<Result<Vec<usize>>>()?;
+        shape.reverse();
+        let stored = stored_type(r.u32(&name)?);
+        let offset = r.usize(&name)?;
+        if !offset.is_multiple_of(alignment) {
+            return Err(r.error(format!("tensor {name} starts at {offset}, not a multiple of {alignment}")));
+        }
+        lines.push((name, shape, stored, offset));
+    }
+    let data_start = r.at.next_multiple_of(alignment);
+    let mut tensors = Vec::new();
+    for (name, shape, stored, offset) in lines {
+        let len = tensor_bytes(&shape, &stored).ok_or_else(|| {
+            r.error(format!("tensor {name} has the impossible shape {shape:?} for its type {stored:?}"))
+        })?;
+        let start = data_start.checked_add(offset);
+        let end = start.and_then(|start| start.checked_add(len));
+        match (start, end) {
+            (Some(start), Some(end)) if end <= r.bytes.len() => {
+                tensors.push(Tensor { name, shape, stored, start, len });
+            }
+            _ => {
+                return Err(Error::file(
+                    r.path,
+                    format!(
+                        "tensor {name} takes {len} bytes from byte {offset} of the data, the file has only {}; \
+                         it is cut off or corrupt, fetch it again",
+                        r.bytes.len().saturating_sub(data_start)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(tensors)
+}
+
+/// Bytes of a tensor; None where the shape is impossible. 0 for types this engine does not read.
+fn tensor_bytes(shape: &[usize], stored: &Stored) -> Option<usize> {
+    let n = shape.iter().try_fold(1usize, |n, &s| n.checked_mul(s)).filter(|n| *n <= usize::MAX / 8)?;
+    match stored {
+        Stored::Other(_) => Some(0),
+        Stored::Known(dtype @ DType::Quant(q)) => shape.last()?.is_multiple_of(q.block_len()).then(|| dtype.bytes(n)),
+        Stored::Known(dtype) => Some(dtype.bytes(n)),
+    }
+}
+
+/// ggml's type numbers.
+fn stored_type(kind: u32) -> Stored {
+    let other = |name: &str| Stored::Other(name.to_string());
+    match kind {
+        0 => Stored::Known(DType::F32),
+        1 => Stored::Known(DType::F16),
+        2 => Stored::Known(DType::Quant(Quant::Q4_0)),
+        3 => Stored::Known(DType::Quant(Quant::Q4_1)),
+        6 => Stored::Known(DType::Quant(Quant::Q5_0)),
+        7 => Stored::Known(DType::Quant(Quant::Q5_1)),
+        8 => Stored::Known(DType::Quant(Quant::Q8_0)),
+        12 => Stored::Known(DType::Quant(Quant::Q4_K)),
+        13 => Stored::Known(DType::Quant(Quant::Q5_K)),
+        14 => Stored::Known(DType::Quant(Quant::Q6_K)),
+        30 => Stored::Known(DType::BF16),
+        9 => other("Q8_1"),
+        10 => other("Q2_K"),
+        11 => other("Q3_K"),
+        15 => other("Q8_K"),
+        16 => other("IQ2_XXS"),
+        17 => other("IQ2_XS"),
+        18 => other("IQ3_XXS"),
+        19 => other("IQ1_S"),
+        20 => other("IQ4_NL"),
+        21 => other("IQ3_S"),
+        22 => other("IQ2_S"),
+        23 => other("IQ4_XS"),
+        29 => other("IQ1_M"),
+        34 => other("TQ1_0"),
+        35 => other("TQ2_0"),
+        39 => other("MXFP4"),
+        28 => other("F64"),
+        other => Stored::Other(format!("type {other}")),
+    }
+}
+
+/// Reads forward through the file; every step is checked against its end.
+struct Reader<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn error(&self, detail: String) -> Error {
+        Error::file(self.path, format!("{detail} (before byte {})", self.at))
+    }
+    fn take(&mut self, n: usize, what: &str) -> Result<&'a [u8]> {
+        let end = self.at.checked_add(n);
+        let Some(taken) = end.and_then(|end| self.bytes.get(self.at..end)) else {
+            return Err(Error::file(
+                self.path,
+                format!(
+                    "{what} would take {n} bytes from byte {}, the file has {}; it is cut off or corrupt, fetch it again",
+                    self.at,
+                    self.bytes.len()
+                ),
+            ));
+        };
+        self.at += n;
+        Ok(taken)
+    }
+    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N]> {
+        let mut out = [0; N];
+        out.copy_from_slice(self.take(N, what)?);
+        Ok(out)
+    }
+    fn u32(&mut self, what: &str) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.array(what)?))
+    }
+    fn usize(&mut self, what: &str) -> Result<usize> {
+        let n = u64::from_le_bytes(self.array(what)?);
+        usize::try_from(n).map_err(|_| self.error(format!("{what}: {n} is too large")))
+    }
+    /// A number of things of at least `size` bytes each that all follow in the file.
+    fn count(&mut self, size: usize, what: &str) -> Result<usize> {
+        let n = self.usize(what)?;
+        let left = self.bytes.len() - self.at;
+        if n > left / size {
+            let at_least = (n as u128) * (size as u128);
+            return Err(self.error(format!("{what}: {n} things need {at_least} bytes or more, {left} are left")));
+        }
+        Ok(n)
+    }
+    fn string_bytes(&mut self, what: &str) -> Result<&'a [u8]> {
+        let n = self.usize(what)?;
+        self.take(n, what)
+    }
+    /// A text that errors will quote, so a short one.
+    fn name(&mut self, what: &str) -> Result<String> {
+        let name = self.text(what)?;
+        if name.len() > 4096 {
+            return Err(self.error(format!("{what} has {} bytes", name.len())));
+        }
+        Ok(name)
+    }
+    fn text(&mut self, what: &str) -> Result<String> {
+        let bytes = self.string_bytes(what)?;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(text.to_string()),
+            Err(_) => Err(self.error(format!("{what} is not UTF-8"))),
+        }
+    }
+}

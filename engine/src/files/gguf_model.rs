@@ -1,0 +1,231 @@
+//! A GGUF file as a model: its metadata as a Hugging Face config.json, its tensors under Hugging Face names.
+//!
+//! llama.cpp stores the query and key projections of the llama architecture with the two halves of every head
+//! interleaved (its RoPE turns neighbours, Hugging Face's turns halves); they are put back as they are loaded. Llama
+//! 3's frequency scaling is not in the metadata but as a tensor of divisors, from which its factor is read.
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::files::gguf::Gguf;
+use crate::files::weights::{Entry, Rows, Stored, Weights};
+use crate::model::config::Family;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// Divisors of the rotary frequencies, [E/2], of models with Llama 3 scaling.
+const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// The config.json that transformers would have for this model.
+pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
+    let arch = gguf
+        .text("general.architecture")?
+        .ok_or_else(|| Error::file(gguf.path(), "metadata general.architecture is missing: it is no model"))?;
+    let key = |name: &str| format!("{arch}.{name}");
+    let family = family(gguf, arch)?;
+    if let Some(n) = gguf.count(&key("expert_count"))?.filter(|n| *n > 0) {
+        return Err(Error::Unsupported(format!(
+            "{}: mixture-of-experts models ({n} experts) are not supported",
+            gguf.path().display()
+        )));
+    }
+    let needed = |name: &str| {
+        gguf.count(&key(name))?.ok_or_else(|| Error::file(gguf.path(), format!("metadata {} is missing", key(name))))
+    };
+    let n_heads = needed("attention.head_count")?;
+    let hidden_size = needed("embedding_length")?;
+    let n_kv_heads = gguf.count(&key("attention.head_count_kv"))?.unwrap_or(n_heads);
+    let rotated = gguf.count(&key("rope.dimension_count"))?;
+    let head_size = match (gguf.count(&key("attention.key_length"))?, rotated) {
+        (Some(n), _) => n,
+        (None, Some(n)) => n,
+        (None, None) if n_heads == 0 => 0,
+        (None, None) => hidden_size / n_heads,
+    };
+    for (what, size) in
+        [("rope.dimension_count", rotated), ("attention.value_length", gguf.count(&key("attention.value_length"))?)]
+    {
+        if let Some(size) = size.filter(|size| *size != head_size) {
+            return Err(Error::Unsupported(format!(
+                "{}: {} {size} differs from the head size {head_size}, which is not supported",
+                gguf.path().display(),
+                key(what)
+            )));
+        }
+    }
+    let vocab_size = match gguf.count(&key("vocab_size"))? {
+        Some(n) => Some(n),
+        None => gguf.tensors.iter().find(|t| t.name == "token_embd.weight").and_then(|t| t.shape.first().copied()),
+    };
+    let has = |name: &str| gguf.tensors.iter().any(|t| t.name == name);
+    let mut out = Map::new();
+    let mut set = |key: &str, value: Value| out.insert(key.to_string(), value);
+    set("architectures", json!([family.architecture()]));
+    set("model_type", json!(family.name()));
+    set("vocab_size", json!(vocab_size));
+    set("hidden_size", json!(hidden_size));
+    set("intermediate_size", json!(needed("feed_forward_length")?));
+    set("num_hidden_layers", json!(needed("block_count")?));
+    set("num_attention_heads", json!(n_heads));
+    set("num_key_value_heads", json!(n_kv_heads));
+    set("head_dim", json!(head_size));
+    set("hidden_act", json!("silu"));
+    set("max_position_embeddings", json!(needed("context_length")?));
+    set("rms_norm_eps", json!(gguf.number(&key("attention.layer_norm_rms_epsilon"))?.map(shortest)));
+    set("tie_word_embeddings", json!(!has("output.weight")));
+    if matches!(family, Family::Llama | Family::Qwen3) {
+        set("attention_bias", json!(has("blk.0.attn_q.bias")));
+    }
+    if family == Family::Llama {
+        set("mlp_bias", json!(has("blk.0.ffn_up.bias")));
+    }
+    if family == Family::Mistral {
+        set("sliding_window", json!(gguf.count(&key("attention.sliding_window"))?));
+    }
+    if matches!(family, Family::Qwen2 | Family::Qwen3) {
+        set("use_sliding_window", json!(false));
+    }
+    set_ids(gguf, &mut out)?;
+    let theta = gguf.number(&key("rope.freq_base"))?.map_or(10000.0, shortest);
+    set_rope(gguf, arch, theta, head_size, &mut out)?;
+    Ok(out)
+}
+
+/// llama.cpp calls Mistral's models "llama" as well; they say so in their name, or by their window.
+fn family(gguf: &Gguf, arch: &str) -> Result<Family> {
+    let family = Family::from_name(arch, gguf.path())?;
+    let named = gguf.text("general.name")?.is_some_and(|n| n.to_lowercase().contains("mistral"));
+    let windowed = gguf.count(&format!("{arch}.attention.sliding_window"))?.is_some_and(|w| w > 0);
+    Ok(if family == Family::Llama && (named || windowed) { Family::Mistral } else { family })
+}
+
+/// A float32 written as the shortest decimal that reads back as it: 1e-5, not 9.999999747378752e-6.
+fn shortest(x: f64) -> f64 {
+    (x as f32).to_string().parse().unwrap_or(x)
+}
+
+fn set_ids(gguf: &Gguf, out: &mut Map<String, Value>) -> Result<()> {
+    let id = |name: &str| gguf.count(&format!("tokenizer.ggml.{name}_token_id"));
+    let eos = id("eos")?;
+    // "End of turn" ends an answer too, where a model has one besides its EOS.
+    let turn = id("eot")?.filter(|turn| Some(*turn) != eos);
+    out.insert("bos_token_id".to_string(), json!(id("bos")?));
+    out.insert(
+        "eos_token_id".to_string(),
+        if let (Some(a), Some(b)) = (eos, turn) { json!([a, b]) } else { json!(eos.or(turn)) },
+    );
+    out.insert("pad_token_id".to_string(), json!(id("padding")?));
+    Ok(())
+}
+
+fn set_rope(gguf: &Gguf, arch: &str, theta: f64, head_size: usize, out: &mut Map<String, Value>) -> Result<()> {
+    let unsupported = |detail: String| Error::Unsupported(format!("{}: {detail}", gguf.path().display()));
+    let kind = gguf.text(&format!("{arch}.rope.scaling.type"))?;
+    let factor = match gguf.number(&format!("{arch}.rope.scaling.factor"))? {
+        Some(factor) => Some(factor),
+        None => gguf.number(&format!("{arch}.rope.scale_linear"))?,
+    };
+    let divisors = rope_divisors(gguf)?;
+    let scaling = match (kind, factor, divisors) {
+        (None | Some("none"), _, Some(divisors)) => llama3_scaling(&divisors, theta, head_size).ok_or_else(|| {
+            unsupported(format!("the frequency divisors in {ROPE_DIVISORS} are not those of Llama 3's scaling"))
+        })?,
+        (None, Some(factor), None) | (Some("linear"), Some(factor), None) if factor > 0.0 && factor != 1.0 => {
+            json!({"rope_type": "linear", "factor": factor})
+        }
+        (None | Some("none" | "linear"), _, None) => Value::Null,
+        (Some(kind), ..) => {
+            return Err(unsupported(format!(
+                "RoPE scaling of type \"{kind}\" is not supported; supported are none, linear, and Llama 3's divisors"
+            )));
+        }
+    };
+    // Both spellings, so that transformers 4 and 5 read the same.
+    let mut parameters = scaling.as_object().cloned().unwrap_or_default();
+    parameters.entry("rope_type").or_insert(json!("default"));
+    parameters.insert("rope_theta".to_string(), json!(theta));
+    out.insert("rope_parameters".to_string(), Value::Object(parameters));
+    out.insert("rope_theta".to_string(), json!(theta));
+    out.insert("rope_scaling".to_string(), scaling);
+    Ok(())
+}
+
+fn rope_divisors(gguf: &Gguf) -> Result<Option<Vec<f32>>> {
+    let Some(tensor) = gguf.tensors.iter().find(|t| t.name == ROPE_DIVISORS) else { return Ok(None) };
+    if tensor.stored != Stored::Known(DType::F32) {
+        return Err(Error::file(gguf.path(), format!("{ROPE_DIVISORS} is {:?}, F32 is needed", tensor.stored)));
+    }
+    let bytes = gguf.file.bytes().get(tensor.start..tensor.start + tensor.len).unwrap_or_default();
+    let divisors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok(Some(divisors).filter(|d| d.iter().any(|x| *x != 1.0)))
+}
+
+/// The parameters of Llama 3's scaling whose divisors these are, tried with the values of Meta's models: low factor
+/// 1, high factor 4, original length 8192, and the largest divisor as the factor. None where they give other divisors.
+fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Value> {
+    let (low, high, original) = (1.0, 4.0, 8192.0);
+    let factor = f64::from(divisors.iter().copied().fold(0.0, f32::max));
+    if divisors.len() * 2 != head_size {
+        return None;
+    }
+    let fits = divisors.iter().enumerate().all(|(i, &got)| {
+        let wavelength = std::f64::consts::TAU * theta.powf(2.0 * i as f64 / head_size as f64);
+        // 1 for short waves, `factor` for long ones, between them 1/((1 − s)/factor + s)
+        let s = ((original / wavelength - low) / (high - low)).clamp(0.0, 1.0);
+        let want = 1.0 / ((1.0 - s) / factor + s);
+        (f64::from(got) - want).abs() <= 1e-3 * want
+    });
+    fits.then(|| {
+        json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+               "original_max_position_embeddings": original as usize})
+    })
+}
+
+/// The tensors under their Hugging Face names; `head_size` is that of the model. Names without a counterpart are left
+/// out.
+pub fn weights(gguf: Gguf, head_size: usize) -> Result<Weights> {
+    let interleaved = matches!(gguf.text("general.architecture")?, Some("llama" | "mistral"));
+    let mut entries = BTreeMap::new();
+    for tensor in &gguf.tensors {
+        let Some(name) = hugging_face_name(&tensor.name) else { continue };
+        let moved = interleaved && (name.contains(".q_proj.") || name.contains(".k_proj."));
+        let entry = Entry {
+            file: 0,
+            shape: tensor.shape.clone(),
+            stored: tensor.stored.clone(),
+            start: tensor.start,
+            len: tensor.len,
+            rows: if moved { Rows::Interleaved { head_size } } else { Rows::AsIs },
+        };
+        entries.insert(name, entry);
+    }
+    Weights::new(vec![gguf.file], entries)
+}
+
+/// `blk.0.attn_q.weight` → `model.layers.0.self_attn.q_proj.weight`; None where there is no such tensor.
+fn hugging_face_name(name: &str) -> Option<String> {
+    match name {
+        "token_embd.weight" => return Some("model.embed_tokens.weight".to_string()),
+        "output_norm.weight" => return Some("model.norm.weight".to_string()),
+        "output.weight" => return Some("lm_head.weight".to_string()),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    let (module, kind) = rest.rsplit_once('.')?;
+    if layer.is_empty() || !layer.bytes().all(|b| b.is_ascii_digit()) || !matches!(kind, "weight" | "bias") {
+        return None;
+    }
+    let module = match module {
+        "attn_norm" => "input_layernorm",
+        "ffn_norm" => "post_attention_layernorm",
+        "attn_q" => "self_attn.q_proj",
+        "attn_k" => "self_attn.k_proj",
+        "attn_v" => "self_attn.v_proj",
+        "attn_output" => "self_attn.o_proj",
+        "attn_q_norm" => "self_attn.q_norm",
+        "attn_k_norm" => "self_attn.k_norm",
+        "ffn_gate" => "mlp.gate_proj",
+        "ffn_up" => "mlp.up_proj",
+        "ffn_down" => "mlp.down_proj",
+        _ => return None,
+    };
+    Some(format!("model.layers.{layer}.{module}.{kind}"))
+}

@@ -1,0 +1,495 @@
+//! What a model is made of: a Hugging Face `config.json`, read, checked and written back.
+//!
+//! Both spellings parse: transformers 5 (`rope_parameters`, `dtype`) and 4 (`rope_theta`, `rope_scaling`,
+//! `torch_dtype`). A key that is absent has the default of the family's configuration class in transformers 5; sizes
+//! have none and must be there. GGUF files come here too, once their metadata is put into this form.
+use crate::error::{Error, Result};
+use crate::model::fields::Fields;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// A family of models that share one decoder; they differ in biases, norms and windows only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    Llama,
+    Mistral,
+    Qwen2,
+    Qwen3,
+}
+
+impl Family {
+    pub const ALL: [Family; 4] = [Family::Llama, Family::Mistral, Family::Qwen2, Family::Qwen3];
+
+    /// `model_type` in config.json.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Llama => "llama",
+            Family::Mistral => "mistral",
+            Family::Qwen2 => "qwen2",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+    /// The entry of `architectures` in config.json.
+    pub const fn architecture(self) -> &'static str {
+        match self {
+            Family::Llama => "LlamaForCausalLM",
+            Family::Mistral => "MistralForCausalLM",
+            Family::Qwen2 => "Qwen2ForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+    /// The family called `name`; the error lists those supported.
+    pub fn from_name(name: &str, source: &Path) -> Result<Self> {
+        Family::ALL.into_iter().find(|f| f.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Family::ALL.iter().map(|f| f.name()).collect();
+            Error::Unsupported(format!(
+                "{}: model family \"{name}\" is not supported; supported are {}",
+                source.display(),
+                known.join(", ")
+            ))
+        })
+    }
+}
+
+/// Rotary position embedding: head dimension pair i turns by position · theta^(−2i/E), then `scaling`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rope {
+    pub theta: f64,
+    pub scaling: RopeScaling,
+}
+
+/// How rotary frequencies are stretched beyond the length a model was first trained at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RopeScaling {
+    None,
+    /// All frequencies divided by `factor`.
+    Linear {
+        factor: f64,
+    },
+    /// Llama 3.1: wavelengths above `original / low_freq_factor` divided by `factor`, those below
+    /// `original / high_freq_factor` kept, a blend between.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: usize,
+    },
+}
+
+/// A decoder-only transformer in numbers. Letters as everywhere: V, D, F, L, H, K, E.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    pub family: Family,
+    /// V
+    pub vocab_size: usize,
+    /// D
+    pub hidden_size: usize,
+    /// F
+    pub intermediate_size: usize,
+    /// L
+    pub n_layers: usize,
+    /// H, query heads
+    pub n_heads: usize,
+    /// K, key/value heads; divides H
+    pub n_kv_heads: usize,
+    /// E, even; H · E need not be D
+    pub head_size: usize,
+    pub rms_norm_eps: f64,
+    pub rope: Rope,
+    pub max_position_embeddings: usize,
+    /// The embedding is the output layer too; there is no `lm_head.weight`.
+    pub tie_word_embeddings: bool,
+    pub qkv_bias: bool,
+    pub o_bias: bool,
+    pub mlp_bias: bool,
+    /// RMSNorm over each query and key head (gain of E) before RoPE.
+    pub qk_norm: bool,
+    /// Per layer: keys at positions > own − window are seen; None sees all. Length L.
+    pub layer_windows: Vec<Option<usize>>,
+    pub bos_id: Option<u32>,
+    /// The ids that end a text; may be empty.
+    pub eos_ids: Vec<u32>,
+    pub pad_id: Option<u32>,
+    /// config.json as it was read; [`ModelConfig::to_json`] writes back what it does not know about.
+    pub raw: Map<String, Value>,
+}
+
+/// No size in a configuration may be larger; products of two then stay far from overflow.
+const MAX_SIZE: usize = 1 << 26;
+const MAX_LAYERS: usize = 4096;
+
+impl ModelConfig {
+    /// Parses and checks the object of a config.json; `source` is the file that errors name.
+    pub fn from_json(raw: Map<String, Value>, source: &Path) -> Result<Self> {
+        let fields = Fields::new(&raw, source);
+        let Some(model_type) = fields.text("model_type")? else {
+            return Err(Error::file(source, "`model_type` is missing; is this the config.json of a language model?"));
+        };
+        let family = Family::from_name(model_type, source)?;
+        refuse_unsupported(&fields)?;
+
+        let hidden_size = fields.size("hidden_size", MAX_SIZE)?;
+        let n_layers = fields.size("num_hidden_layers", MAX_LAYERS)?;
+        let n_heads = fields.size("num_attention_heads", MAX_SIZE)?;
+        let default_kv_heads = match family {
+            Family::Mistral if !raw.contains_key("num_key_value_heads") => 8,
+            Family::Qwen2 | Family::Qwen3 if !raw.contains_key("num_key_value_heads") => 32,
+            _ => n_heads,
+        };
+        let default_head_size = match family {
+            Family::Qwen3 if !raw.contains_key("head_dim") => 128,
+            _ => hidden_size / n_heads,
+        };
+        let max_position_embeddings = fields.size("max_position_embeddings", usize::MAX >> 16)?;
+        let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
+        let (qkv_bias, o_bias) = match family {
+            Family::Llama | Family::Qwen3 => (attention_bias, attention_bias),
+            Family::Mistral => (false, false),
+            Family::Qwen2 => (true, false),
+        };
+        let config = ModelConfig {
+            family,
+            vocab_size: fields.size("vocab_size", MAX_SIZE)?,
+            hidden_size,
+            intermediate_size: fields.size("intermediate_size", MAX_SIZE)?,
+            n_layers,
+            n_heads,
+            n_kv_heads: fields.size_or("num_key_value_heads", MAX_SIZE, default_kv_heads)?,
+            head_size: fields.size_or("head_dim", MAX_SIZE, default_head_size)?,
+            rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+            rope: parse_rope(&fields, max_position_embeddings)?,
+            max_position_embeddings,
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+            qkv_bias,
+            o_bias,
+            mlp_bias: family == Family::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
+            qk_norm: family == Family::Qwen3,
+            layer_windows: parse_windows(family, n_layers, &fields)?,
+            bos_id: fields.ids("bos_token_id")?.first().copied(),
+            eos_ids: fields.ids("eos_token_id")?,
+            pad_id: fields.ids("pad_token_id")?.first().copied(),
+            raw,
+        };
+        config.check().map_err(|detail| Error::file(source, detail))?;
+        Ok(config)
+    }
+
+    /// Whether the numbers fit each other; says which do not.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", self.n_heads),
+            ("num_key_value_heads", self.n_kv_heads),
+            ("head_dim", self.head_size),
+        ];
+        for (name, size) in sizes {
+            if size == 0 || size > MAX_SIZE {
+                return Err(format!("{name} is {size}; 1 to {MAX_SIZE} is possible"));
+            }
+        }
+        if self.n_layers == 0 || self.n_layers > MAX_LAYERS {
+            return Err(format!("num_hidden_layers is {}; 1 to {MAX_LAYERS} is possible", self.n_layers));
+        }
+        if self.n_heads * self.head_size > MAX_SIZE {
+            return Err(format!("{} heads of size {} are not plausible", self.n_heads, self.head_size));
+        }
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
+            return Err(format!(
+                "num_key_value_heads {} does not divide num_attention_heads {}",
+                self.n_kv_heads, self.n_heads
+            ));
+        }
+        if !self.head_size.is_multiple_of(2) {
+            return Err(format!("the head size {} is odd; rotary embeddings turn pairs", self.head_size));
+        }
+        if self.max_position_embeddings == 0 {
+            return Err("max_position_embeddings is 0".to_string());
+        }
+        if !(self.rms_norm_eps >= 0.0 && self.rms_norm_eps < 1.0) {
+            return Err(format!("rms_norm_eps is {}; at least 0 and below 1 is needed", self.rms_norm_eps));
+        }
+        if self.layer_windows.len() != self.n_layers {
+            return Err(format!("{} layers have {} attention windows", self.n_layers, self.layer_windows.len()));
+        }
+        self.rope.check()
+    }
+
+    /// Every tensor such a model has, by its Hugging Face name, with its shape. Matrices are [out, in].
+    pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let (v, d, f) = (self.vocab_size, self.hidden_size, self.intermediate_size);
+        let (q, kv, e) = (self.n_heads * self.head_size, self.n_kv_heads * self.head_size, self.head_size);
+        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![v, d])];
+        for layer in 0..self.n_layers {
+            let mut add = |name: &str, shape: Vec<usize>| tensors.push((format!("model.layers.{layer}.{name}"), shape));
+            add("input_layernorm.weight", vec![d]);
+            let projections = [
+                ("self_attn.q_proj", q, d, self.qkv_bias),
+                ("self_attn.k_proj", kv, d, self.qkv_bias),
+                ("self_attn.v_proj", kv, d, self.qkv_bias),
+                ("self_attn.o_proj", d, q, self.o_bias),
+                ("mlp.gate_proj", f, d, self.mlp_bias),
+                ("mlp.up_proj", f, d, self.mlp_bias),
+                ("mlp.down_proj", d, f, self.mlp_bias),
+            ];
+            for (name, n_out, n_in, bias) in projections {
+                add(&format!("{name}.weight"), vec![n_out, n_in]);
+                if bias {
+                    add(&format!("{name}.bias"), vec![n_out]);
+                }
+            }
+            if self.qk_norm {
+                add("self_attn.q_norm.weight", vec![e]);
+                add("self_attn.k_norm.weight", vec![e]);
+            }
+            add("post_attention_layernorm.weight", vec![d]);
+        }
+        tensors.push(("model.norm.weight".to_string(), vec![d]));
+        if !self.tie_word_embeddings {
+            tensors.push(("lm_head.weight".to_string(), vec![v, d]));
+        }
+        tensors
+    }
+
+    /// Number of weights; a tied output layer counts once.
+    pub fn n_parameters(&self) -> u64 {
+        self.expected_tensors().iter().map(|(_, shape)| shape.iter().map(|&s| s as u64).product::<u64>()).sum()
+    }
+
+    /// The config.json to write: `raw`, with every number of this struct on top. RoPE keeps the spelling that `raw`
+    /// has, and gets both spellings where it has none, so that transformers 4 and 5 read the same.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let mut out = self.raw.clone();
+        out.entry("architectures").or_insert_with(|| json!([self.family.architecture()]));
+        let mut set = |key: &str, value: Value| {
+            // What already says the same stays as it is written.
+            let same = out
+                .get(key)
+                .is_some_and(|old| *old == value || (old.as_f64().is_some() && old.as_f64() == value.as_f64()));
+            if !same {
+                out.insert(key.to_string(), value);
+            }
+        };
+        set("model_type", json!(self.family.name()));
+        set("vocab_size", json!(self.vocab_size));
+        set("hidden_size", json!(self.hidden_size));
+        set("intermediate_size", json!(self.intermediate_size));
+        set("num_hidden_layers", json!(self.n_layers));
+        set("num_attention_heads", json!(self.n_heads));
+        set("num_key_value_heads", json!(self.n_kv_heads));
+        set("head_dim", json!(self.head_size));
+        set("hidden_act", json!("silu"));
+        set("rms_norm_eps", json!(self.rms_norm_eps));
+        set("max_position_embeddings", json!(self.max_position_embeddings));
+        set("tie_word_embeddings", json!(self.tie_word_embeddings));
+        if matches!(self.family, Family::Llama | Family::Qwen3) {
+            set("attention_bias", json!(self.qkv_bias));
+        }
+        if self.family == Family::Llama {
+            set("mlp_bias", json!(self.mlp_bias));
+        }
+        set("bos_token_id", json!(self.bos_id));
+        set(
+            "eos_token_id",
+            match &self.eos_ids[..] {
+                [] => Value::Null,
+                [one] => json!(one),
+                many => json!(many),
+            },
+        );
+        set("pad_token_id", json!(self.pad_id));
+        self.windows_to_json(&mut out);
+        self.rope.to_json(&mut out);
+        out
+    }
+
+    fn windows_to_json(&self, out: &mut Map<String, Value>) {
+        let unchanged = parse_windows(self.family, self.n_layers, &Fields::new(out, Path::new("")));
+        if unchanged.is_ok_and(|windows| windows == self.layer_windows) {
+            return;
+        }
+        let window = self.layer_windows.iter().flatten().max();
+        if self.family != Family::Llama {
+            out.insert("sliding_window".to_string(), json!(window));
+        }
+        if matches!(self.family, Family::Qwen2 | Family::Qwen3) {
+            out.insert("use_sliding_window".to_string(), json!(window.is_some()));
+            let kind = |w: &Option<usize>| if w.is_some() { "sliding_attention" } else { "full_attention" };
+            out.insert("layer_types".to_string(), self.layer_windows.iter().map(kind).collect());
+        }
+    }
+}
+
+/// Things a config.json may ask for that would change the numbers and are not done here.
+fn refuse_unsupported(fields: &Fields) -> Result<()> {
+    let act = fields.text("hidden_act")?.unwrap_or("silu");
+    if !matches!(act, "silu" | "swish") {
+        return Err(fields.unsupported(format!("activation \"{act}\" is not supported; supported is silu")));
+    }
+    if let Some(q) = fields.object("quantization_config")? {
+        let method = q.get("quant_method").and_then(Value::as_str).unwrap_or("unknown");
+        return Err(fields.unsupported(format!(
+            "weights quantised by \"{method}\" are not supported; supported are float32, float16 and bfloat16 \
+             directories, and GGUF files"
+        )));
+    }
+    if let Some(part) = fields.number("partial_rotary_factor")?
+        && part != 1.0
+    {
+        return Err(fields.unsupported(format!("partial_rotary_factor {part} is not supported; supported is 1")));
+    }
+    Ok(())
+}
+
+fn parse_windows(family: Family, n_layers: usize, fields: &Fields) -> Result<Vec<Option<usize>>> {
+    if family == Family::Llama || (family != Family::Mistral && !fields.is_on("use_sliding_window")) {
+        refuse_windowed_layers(fields)?;
+        return Ok(vec![None; n_layers]);
+    }
+    // MistralConfig, Qwen2Config and Qwen3Config: sliding_window is 4096 where it is absent, and off where it is null.
+    let window = match fields.count("sliding_window")? {
+        None if !fields.has("sliding_window") => Some(4096),
+        Some(0) => return Err(fields.error("`sliding_window` is 0; null turns it off")),
+        window => window,
+    };
+    if family == Family::Mistral {
+        return Ok(vec![window; n_layers]);
+    }
+    match fields.texts("layer_types")? {
+        None => {
+            let first = fields.count("max_window_layers")?.unwrap_or(28);
+            Ok((0..n_layers).map(|layer| window.filter(|_| layer >= first)).collect())
+        }
+        Some(types) if types.len() != n_layers => {
+            Err(fields.error(format!("`layer_types` names {} layers, `num_hidden_layers` is {n_layers}", types.len())))
+        }
+        Some(types) => types.iter().map(|t| layer_window(t, window, fields)).collect(),
+    }
+}
+
+/// Windows are off: no layer may ask for one.
+fn refuse_windowed_layers(fields: &Fields) -> Result<()> {
+    for kind in fields.texts("layer_types")?.unwrap_or_default() {
+        layer_window(kind, None, fields)?;
+    }
+    Ok(())
+}
+
+fn layer_window(kind: &str, window: Option<usize>, fields: &Fields) -> Result<Option<usize>> {
+    match kind {
+        "full_attention" => Ok(None),
+        "sliding_attention" if window.is_some() => Ok(window),
+        "sliding_attention" => Err(fields.error("layer_types has \"sliding_attention\", but sliding_window is off")),
+        other => Err(fields.unsupported(format!(
+            "layer type \"{other}\" is not supported; supported are full_attention, sliding_attention"
+        ))),
+    }
+}
+
+fn parse_rope(fields: &Fields, max_position_embeddings: usize) -> Result<Rope> {
+    // transformers 5 gives `rope_scaling` precedence when both are there.
+    let object = match fields.object("rope_scaling")? {
+        Some(o) => Some(o),
+        None => fields.object("rope_parameters")?,
+    };
+    let empty = Map::new();
+    let rope = Fields::new(object.unwrap_or(&empty), fields.source());
+    let theta = match rope.number("rope_theta")? {
+        Some(theta) => theta,
+        None => fields.number("rope_theta")?.unwrap_or(10000.0),
+    };
+    let kind = match rope.text("rope_type")? {
+        Some(kind) => kind,
+        None => rope.text("type")?.unwrap_or("default"),
+    };
+    if let Some(part) = rope.number("partial_rotary_factor")?
+        && part != 1.0
+    {
+        return Err(fields.unsupported(format!("partial_rotary_factor {part} is not supported; supported is 1")));
+    }
+    let scaling = match kind {
+        "default" if object.is_some_and(|o| o.values().any(Value::is_object)) => {
+            return Err(fields.unsupported("RoPE parameters that differ between layers are not supported"));
+        }
+        "default" => RopeScaling::None,
+        "linear" => RopeScaling::Linear { factor: rope.needed_number("factor")? },
+        "llama3" => RopeScaling::Llama3 {
+            factor: rope.needed_number("factor")?,
+            low_freq_factor: rope.needed_number("low_freq_factor")?,
+            high_freq_factor: rope.needed_number("high_freq_factor")?,
+            original_max_position_embeddings: rope
+                .count("original_max_position_embeddings")?
+                .unwrap_or(max_position_embeddings),
+        },
+        other => {
+            return Err(fields.unsupported(format!(
+                "RoPE of type \"{other}\" is not supported; supported are default, linear, llama3"
+            )));
+        }
+    };
+    Ok(Rope { theta, scaling })
+}
+
+impl Rope {
+    fn check(&self) -> std::result::Result<(), String> {
+        let positive = |name: &str, x: f64| {
+            if x > 0.0 && x.is_finite() { Ok(()) } else { Err(format!("RoPE's {name} is {x}; above 0 is needed")) }
+        };
+        positive("rope_theta", self.theta)?;
+        match self.scaling {
+            RopeScaling::None => Ok(()),
+            RopeScaling::Linear { factor } => positive("factor", factor),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                positive("factor", factor)?;
+                positive("low_freq_factor", low_freq_factor)?;
+                positive("high_freq_factor", high_freq_factor)?;
+                positive("original_max_position_embeddings", original_max_position_embeddings as f64)?;
+                if high_freq_factor <= low_freq_factor {
+                    return Err(format!(
+                        "RoPE's high_freq_factor {high_freq_factor} is not above its low_freq_factor {low_freq_factor}"
+                    ));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The transformers 5 object: type, theta and what the type needs.
+    fn parameters(&self) -> Map<String, Value> {
+        let mut p = Map::new();
+        let kind = match self.scaling {
+            RopeScaling::None => "default",
+            RopeScaling::Linear { factor } => {
+                p.insert("factor".to_string(), json!(factor));
+                "linear"
+            }
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+                p.insert("factor".to_string(), json!(factor));
+                p.insert("low_freq_factor".to_string(), json!(low_freq_factor));
+                p.insert("high_freq_factor".to_string(), json!(high_freq_factor));
+                let original = json!(original_max_position_embeddings);
+                p.insert("original_max_position_embeddings".to_string(), original);
+                "llama3"
+            }
+        };
+        p.insert("rope_theta".to_string(), json!(self.theta));
+        p.insert("rope_type".to_string(), json!(kind));
+        p
+    }
+
+    fn to_json(self, out: &mut Map<String, Value>) {
+        let fields = Fields::new(out, Path::new(""));
+        let max_position_embeddings = fields.count("max_position_embeddings").ok().flatten().unwrap_or(0);
+        let spelled = ["rope_theta", "rope_scaling", "rope_parameters"].iter().any(|k| fields.has(k));
+        if spelled && parse_rope(&fields, max_position_embeddings).is_ok_and(|rope| rope == self) {
+            return;
+        }
+        let mut parameters = self.parameters();
+        out.insert("rope_parameters".to_string(), Value::Object(parameters.clone()));
+        out.insert("rope_theta".to_string(), json!(self.theta));
+        parameters.remove("rope_theta");
+        let scaled = self.scaling != RopeScaling::None;
+        out.insert("rope_scaling".to_string(), if scaled { Value::Object(parameters) } else { Value::Null });
+    }
+}

@@ -1,0 +1,86 @@
+//! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
+use super::config::ModelConfig;
+use crate::dtype::DType;
+
+/// A training step as memory sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct StepShape {
+    /// Type of the weights that are not trained (trained ones are float32).
+    pub dtype: DType,
+    /// Rank of the adapter and number of adapted layers per block; None trains all weights.
+    pub adapter: Option<(usize, usize)>,
+    /// Tokens of the largest micro-batch.
+    pub n_tokens: usize,
+    /// Predictions of the largest micro-batch.
+    pub n_items: usize,
+    pub checkpointing: bool,
+    /// Moments that the optimiser keeps of each parameter: 2 for AdamW, 0 for SGD.
+    pub moments: usize,
+}
+
+/// Bytes of a training step at its peak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepMemory {
+    pub weights: u64,
+    pub gradients: u64,
+    pub optimizer: u64,
+    pub activations: u64,
+    /// A chunk of logits and the gradient to it.
+    pub head: u64,
+}
+
+impl StepMemory {
+    pub fn total(&self) -> u64 {
+        self.weights + self.gradients + self.optimizer + self.activations + self.head
+    }
+}
+
+/// Number of parameters: (all, those in matrices).
+pub fn count_parameters(config: &ModelConfig) -> (u64, u64) {
+    let sizes = config.expected_tensors();
+    let count = |min_rank: usize| {
+        sizes.iter().filter(|(_, s)| s.len() >= min_rank).map(|(_, s)| s.iter().product::<usize>() as u64).sum()
+    };
+    (count(1), count(2))
+}
+
+/// Floats that the backward of one block keeps per token: its inputs of norms, products, attention and SwiGLU.
+fn floats_per_token(c: &ModelConfig) -> u64 {
+    let (d, f) = (c.hidden_size as u64, c.intermediate_size as u64);
+    let (q, kv) = ((c.n_heads * c.head_size) as u64, (c.n_kv_heads * c.head_size) as u64);
+    let norms = if c.qk_norm { q + kv } else { 0 };
+    4 * d + 2 * q + 2 * kv + 3 * f + c.n_heads as u64 + norms
+}
+
+/// The peak of a training step of `config`. Gradients and activations peak one after the other (what the backward of
+/// a block frees makes room for its gradients), so the larger of the two counts, and a part of the smaller.
+pub fn step_memory(config: &ModelConfig, step: StepShape) -> StepMemory {
+    let (all, matrices) = count_parameters(config);
+    let (layers, t) = (config.n_layers as u64, step.n_tokens as u64);
+    let trained = match step.adapter {
+        None => all,
+        Some((r, per_block)) => {
+            let widths = (config.hidden_size + config.intermediate_size) as u64;
+            layers * per_block as u64 * r as u64 * widths
+        }
+    };
+    let weights = match step.adapter {
+        None => 4 * all,
+        Some(_) => step.dtype.bytes(matrices as usize) as u64 + 4 * (all - matrices) + 4 * trained,
+    };
+    let block = 4 * t * floats_per_token(config);
+    let inputs = 4 * t * config.hidden_size as u64;
+    let kept = if step.checkpointing { layers * inputs + 2 * block } else { layers * block };
+    let gradients = 4 * trained;
+    let v = config.vocab_size as u64;
+    let chunk = (4 * v * step.n_items as u64).min(64 << 20);
+    // The embedding's gradient comes as a whole, beside the head's where they are one matrix.
+    let embedding = if step.adapter.is_none() { 4 * v * config.hidden_size as u64 } else { 0 };
+    StepMemory {
+        weights,
+        gradients: gradients.saturating_sub(kept / 2).max(embedding),
+        optimizer: 4 * step.moments as u64 * trained,
+        activations: kept + 2 * inputs,
+        head: 2 * chunk + embedding,
+    }
+}

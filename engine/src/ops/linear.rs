@@ -1,0 +1,94 @@
+//! Matrix products: the linear layer, a second product added onto it (LoRA), and the plain product.
+use super::{add, beside, check};
+use crate::backend::{Layout, Product};
+use crate::buffer::Buffer;
+use crate::error::Result;
+use crate::tape::record1;
+use crate::tensor::Tensor;
+
+/// α · op(A) · op(B) (+ c) without a gradient; the shapes are the caller's business.
+fn product(
+    layout: Layout,
+    (m, n, k): (usize, usize, usize),
+    alpha: f32,
+    a: &Tensor,
+    b: &Tensor,
+    c: Option<Buffer>,
+) -> Result<Tensor> {
+    let buffer = a.device().matmul(Product { layout, m, n, k, alpha }, a.buffer(), b.buffer(), c)?;
+    Ok(beside(a, buffer, &[m, n]))
+}
+
+/// (dx, dw) of y = α · x wᵀ, where asked for: dx = α · dy w, dw = α · dyᵀ x.
+fn product_backward(
+    dy: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    alpha: f32,
+    to_x: bool,
+    to_w: bool,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let ((m, n), k) = (dy.matrix(), w.matrix().1);
+    let dx = if to_x { Some(product(Layout::NN, (m, k, n), alpha, dy, w, None)?.reshape(x.shape())?) } else { None };
+    let dw = if to_w { Some(product(Layout::TN, (n, k, m), alpha, dy, x, None)?) } else { None };
+    Ok((dx, dw))
+}
+
+/// y = x wᵀ + b: x [T, in], w [out, in] of any dtype, b [out] → y [T, out].
+pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((m, k), (n, k_w)) = (x.matrix(), w.matrix());
+    check("linear", k == k_w, x, w)?;
+    let y = product(Layout::NT, (m, n, k), 1.0, x, w, None)?;
+    let (sx, sw, to_x, to_w) = (x.detach(), w.detach(), x.needs_grad(), w.needs_grad());
+    let sx = if to_w { sx } else { hollow(&sx) };
+    let y = record1("linear", &[x, w], y, move |dy| {
+        let (dx, dw) = product_backward(&dy, &sx, &sw, 1.0, to_x, to_w)?;
+        Ok(vec![dx, dw])
+    })?;
+    match bias {
+        None => Ok(y),
+        Some(b) => add_bias(y, b),
+    }
+}
+
+/// y + b with b [n] under each row of y [m, n]. db = Σ rows of dy.
+fn add_bias(y: Tensor, b: &Tensor) -> Result<Tensor> {
+    check("bias", y.matrix().1 == b.len(), &y, b)?;
+    add(&y, b)
+}
+
+/// y + α · x wᵀ, into y's own memory when nobody else holds it: the second half of a LoRA layer,
+/// y = x Wᵀ + (α/r) · (x Aᵀ) Bᵀ with x Aᵀ as `x` and B as `w`.
+pub fn linear_onto(y: Tensor, x: &Tensor, w: &Tensor, alpha: f32) -> Result<Tensor> {
+    let ((m, k), (n, k_w)) = (x.matrix(), w.matrix());
+    check("linear_onto", k == k_w && y.matrix() == (m, n), x, w)?;
+    let on_tape = hollow(&y).with_var(y.var.clone());
+    let sum = product(Layout::NT, (m, n, k), alpha, x, w, Some(y.into_buffer()))?;
+    let (sx, sw, to_y, to_x, to_w) = (x.detach(), w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
+    // y' = y + α · x wᵀ  ⟹  dy = dy', dx = α · dy' w, dw = α · dy'ᵀ x
+    record1("linear_onto", &[&on_tape, x, w], sum, move |dy| {
+        let (dx, dw) = product_backward(&dy, &sx, &sw, alpha, to_x, to_w)?;
+        Ok(vec![to_y.then_some(dy), dx, dw])
+    })
+}
+
+/// C = A B: a [m, k], b [k, n] → [m, n].
+pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let ((m, k), (k_b, n)) = (a.matrix(), b.matrix());
+    check("matmul", k == k_b, a, b)?;
+    let c = product(Layout::NN, (m, n, k), 1.0, a, b, None)?;
+    let (sa, sb, to_a, to_b) = (a.detach(), b.detach(), a.needs_grad(), b.needs_grad());
+    // C = A B  ⟹  dA = dC Bᵀ, dB = Aᵀ dC
+    record1("matmul", &[a, b], c, move |dc| {
+        let da =
+            if to_a { Some(product(Layout::NT, (m, k, n), 1.0, &dc, &sb, None)?.reshape(sa.shape())?) } else { None };
+        let db =
+            if to_b { Some(product(Layout::TN, (k, n, m), 1.0, &sa, &dc, None)?.reshape(sb.shape())?) } else { None };
+        Ok(vec![da, db])
+    })
+}
+
+/// The shape without the values, for a backward that needs only the shape.
+fn hollow(x: &Tensor) -> Tensor {
+    Tensor::from_buffer(x.device(), Buffer::from_f32(vec![]), x.shape())
+}

@@ -1,0 +1,157 @@
+//! The LM head: from hidden rows to log-probabilities of targets, without ever building all logits.
+//!
+//! ```text
+//! z = h Wᵀ / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
+//! ```
+//! Rows are taken in chunks; a chunk's logits [c, V] live only while the chunk is worked on, in the forward and again
+//! in the backward, which computes them anew. Peak memory does not grow with rows × vocabulary.
+use super::beside;
+use crate::backend::{Layout, LogProbs, Product, RowIndex};
+use crate::buffer::{Buffer, Host};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::tape::record;
+use crate::tensor::Tensor;
+use std::ops::Range;
+
+/// What the LM head says about each row's target.
+pub struct Scored {
+    /// log π(target): [N].
+    pub logp: Tensor,
+    /// Entropy of the row's distribution in nats: [N]. A metric: it has no gradient yet, and asking for one is an error.
+    pub entropy: Tensor,
+    argmax: Vec<Buffer>,
+}
+
+impl Scored {
+    /// The most likely token of each row: [N].
+    pub fn argmax(&self) -> Result<Vec<u32>> {
+        let mut all = Vec::with_capacity(self.logp.len());
+        for chunk in &self.argmax {
+            match self.logp.device().download(chunk)? {
+                Host::U32(v) => all.extend(v),
+                other => return Err(Error::shape("lm_head", format!("argmax came as {}", other.dtype().name()))),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Rows of a chunk: at most 64 MiB of logits, a multiple of 256 rows where possible (the product's block over rows, so
+/// that dW does not depend on the chunks).
+fn chunk_rows(v: usize) -> usize {
+    let rows = (64 << 20) / (4 * v.max(1));
+    if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
+}
+
+/// One chunk: its rows of h, its targets, and its logits z.
+struct Chunk {
+    h: Buffer,
+    targets: Buffer,
+    index: RowIndex,
+    z: Buffer,
+}
+
+/// The saved inputs of the head.
+struct Head {
+    h: Tensor,
+    w: Tensor,
+    targets: Vec<u32>,
+    inverse_temperature: f32,
+}
+
+impl Head {
+    fn chunk(&self, rows: Range<usize>) -> Result<Chunk> {
+        let (device, ((_, d), (v, _))) = (self.h.device(), (self.h.matrix(), self.w.matrix()));
+        let m = rows.len();
+        let index = RowIndex::new(&**device, &(rows.start as u32..rows.end as u32).collect::<Vec<_>>())?;
+        let whole = m == self.targets.len();
+        let h = if whole { self.h.buffer().clone() } else { device.gather_rows(self.h.buffer(), &index, d)? };
+        let targets = device.upload(Host::U32(self.targets[rows].to_vec()))?;
+        let product = Product { layout: Layout::NT, m, n: v, k: d, alpha: self.inverse_temperature };
+        let z = device.matmul(product, &h, self.w.buffer(), None)?;
+        Ok(Chunk { h, targets, index, z })
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (n, c) = (self.targets.len(), chunk_rows(self.w.matrix().0));
+        (0..n).step_by(c).map(move |start| start..(start + c).min(n))
+    }
+}
+
+/// h [N, D], w [V, D] of any dtype, targets [N], temperature τ → [`Scored`].
+pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Result<Scored> {
+    let ((n, d), (v, d_w)) = (h.matrix(), w.matrix());
+    if d != d_w || n != targets.len() || n == 0 || temperature.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
+        let detail = format!(
+            "hidden {:?}, weight {:?}, {} targets, temperature {temperature}",
+            h.shape(),
+            w.shape(),
+            targets.len()
+        );
+        return Err(Error::shape("lm_head", detail));
+    }
+    if let Some(t) = targets.iter().find(|&&t| t as usize >= v) {
+        return Err(Error::shape("lm_head", format!("target {t} in a vocabulary of {v}")));
+    }
+    let device = h.device().clone();
+    let head = Head { h: h.detach(), w: w.detach(), targets: targets.to_vec(), inverse_temperature: 1.0 / temperature };
+    let (mut logp, mut entropy) = (device.zeros(n)?, device.zeros(n)?);
+    let (mut argmax, mut log_sum_exp) = (Vec::new(), Vec::new());
+    for rows in head.chunks() {
+        let m = rows.len();
+        let chunk = head.chunk(rows)?;
+        let scored: LogProbs = device.log_probs(&chunk.z, &chunk.targets, m, v)?;
+        device.write_rows(&mut logp, &scored.logp, &chunk.index, 1)?;
+        device.write_rows(&mut entropy, &scored.entropy, &chunk.index, 1)?;
+        argmax.push(scored.argmax);
+        log_sum_exp.push(scored.log_sum_exp);
+    }
+    let (to_h, to_w) = (h.needs_grad(), w.needs_grad());
+    let outputs = [beside(h, logp, &[n]), beside(h, entropy, &[n])];
+    let [logp, entropy] =
+        record("lm_head", &[h, w], outputs, move |gradients| backward(&head, &log_sum_exp, gradients, to_h, to_w))?;
+    Ok(Scored { logp, entropy, argmax })
+}
+
+/// logp = z_target − log Σ exp z, z = h Wᵀ / τ  ⟹  dz = dlogp · (onehot(target) − softmax(z)),
+/// dh = dz W / τ,  dW = dzᵀ h / τ, chunk by chunk.
+fn backward(
+    head: &Head,
+    log_sum_exp: &[Buffer],
+    gradients: Vec<Option<Tensor>>,
+    to_h: bool,
+    to_w: bool,
+) -> Result<Vec<Option<Tensor>>> {
+    let [Some(dlogp), None] = &gradients[..] else {
+        return Err(Error::NoGradient {
+            op: "lm_head",
+            detail: "only log-probabilities have a gradient, the entropy has none".into(),
+        });
+    };
+    let (device, (n, d), (v, _)) = (head.h.device(), head.h.matrix(), head.w.matrix());
+    let mut dh = if to_h { Some(device.zeros(n * d)?) } else { None };
+    let mut dw: Option<Buffer> = None;
+    for (rows, lse) in head.chunks().zip(log_sum_exp) {
+        let m = rows.len();
+        let Chunk { h, targets, index, z } = head.chunk(rows)?;
+        let dlogp = device.gather_rows(dlogp.buffer(), &index, 1)?;
+        let dz = device.log_probs_backward(z, &targets, lse, &dlogp, m, v, head.inverse_temperature)?;
+        if let Some(dh) = &mut dh {
+            let part =
+                device.matmul(Product { layout: Layout::NN, m, n: d, k: v, alpha: 1.0 }, &dz, head.w.buffer(), None)?;
+            device.write_rows(dh, &part, &index, d)?;
+        }
+        if to_w {
+            dw = Some(device.matmul(
+                Product { layout: Layout::TN, m: v, n: d, k: m, alpha: 1.0 },
+                &dz,
+                &h,
+                dw.take(),
+            )?);
+        }
+    }
+    debug_assert!(!to_w || head.w.dtype() == DType::F32);
+    let dh = dh.map(|b| beside(&head.h, b, head.h.shape()));
+    Ok(vec![dh, dw.map(|b| beside(&head.h, b, head.w.shape()))])
+}

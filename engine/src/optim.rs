@@ -1,0 +1,133 @@
+//! Optimisers: AdamW and SGD, and clipping by the global norm of the gradient.
+use crate::backend::{AdamWStep, Device};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+
+/// √(Σ g²) over all gradients. The order of addition is fixed: inside a tensor by the backend, then tensor by tensor.
+pub fn global_norm(device: &Device, gradients: &[Tensor]) -> Result<f64> {
+    let buffers: Vec<(&Buffer, usize)> = gradients.iter().map(|g| (g.buffer(), g.len())).collect();
+    Ok(device.sum_squares(&buffers)?.iter().sum::<f64>().sqrt())
+}
+
+/// The factor on gradients that brings their global norm to at most `max_norm`: min(1, max_norm / (norm + 10⁻⁶)).
+/// `max_norm` 0 switches clipping off, as in transformers.
+pub fn clip_coefficient(norm: f64, max_norm: f64) -> f32 {
+    if max_norm <= 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) as f32 }
+}
+
+/// Moments of one parameter.
+#[derive(Debug)]
+struct Moments {
+    m: Buffer,
+    v: Buffer,
+    shape: Vec<usize>,
+}
+
+/// AdamW; see [`AdamWStep`] for the equations.
+#[derive(Debug)]
+pub struct AdamW {
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    /// Steps taken so far.
+    pub step: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+impl AdamW {
+    pub fn new(beta1: f64, beta2: f64, epsilon: f64) -> Self {
+        AdamW { beta1, beta2, epsilon, step: 0, moments: BTreeMap::new() }
+    }
+
+    /// One step on all parameters: (name, tensor, its weight decay), with a gradient each.
+    pub fn step(
+        &mut self,
+        parameters: Vec<(String, &mut Tensor, f64)>,
+        gradients: Vec<Tensor>,
+        learning_rate: f64,
+        grad_scale: f32,
+    ) -> Result<()> {
+        if parameters.len() != gradients.len() {
+            return Err(Error::shape(
+                "adamw",
+                format!("{} parameters, {} gradients", parameters.len(), gradients.len()),
+            ));
+        }
+        self.step += 1;
+        for ((name, parameter, weight_decay), gradient) in parameters.into_iter().zip(gradients) {
+            let (device, n) = (parameter.device().clone(), parameter.len());
+            if gradient.len() != n {
+                return Err(Error::shape(
+                    "adamw",
+                    format!("{name} {:?}, gradient {:?}", parameter.shape(), gradient.shape()),
+                ));
+            }
+            if !self.moments.contains_key(&name) {
+                let moments = Moments { m: device.zeros(n)?, v: device.zeros(n)?, shape: parameter.shape().to_vec() };
+                self.moments.insert(name.clone(), moments);
+            }
+            let Some(moments) = self.moments.get_mut(&name) else { continue };
+            let (beta1, beta2, epsilon, step) = (self.beta1, self.beta2, self.epsilon, self.step);
+            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, step, grad_scale };
+            device.adamw(parameter.buffer_mut(), &mut moments.m, &mut moments.v, gradient.buffer(), n, step)?;
+        }
+        Ok(())
+    }
+
+    /// All moments as host values, named `<parameter>.m` and `<parameter>.v`.
+    pub fn state(&self, device: &Device) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+        let mut all = BTreeMap::new();
+        for (name, moments) in &self.moments {
+            let values = device.download_f32(&[&moments.m, &moments.v])?;
+            for (suffix, values) in ["m", "v"].iter().zip(values) {
+                all.insert(format!("{name}.{suffix}"), (moments.shape.clone(), values));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes up where a saved state left off.
+    pub fn restore(
+        &mut self,
+        device: &Device,
+        step: u64,
+        mut state: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+    ) -> Result<()> {
+        self.step = step;
+        self.moments.clear();
+        while let Some((key, (shape, m))) = state.pop_first() {
+            let name = key
+                .strip_suffix(".m")
+                .ok_or_else(|| Error::Input(format!("optimiser state: {key} has no first moment")))?;
+            let (_, v) = state
+                .remove(&format!("{name}.v"))
+                .ok_or_else(|| Error::Input(format!("optimiser state: {name}.v is missing")))?;
+            let moments = Moments {
+                m: device.upload(crate::buffer::Host::F32(m))?,
+                v: device.upload(crate::buffer::Host::F32(v))?,
+                shape,
+            };
+            self.moments.insert(name.to_string(), moments);
+        }
+        Ok(())
+    }
+}
+
+/// Plain stochastic gradient descent: p ← p − lr · (grad_scale · g + wd · p).
+pub fn sgd(
+    parameters: Vec<(String, &mut Tensor, f64)>,
+    gradients: Vec<Tensor>,
+    learning_rate: f64,
+    grad_scale: f32,
+) -> Result<()> {
+    for ((_, parameter, weight_decay), gradient) in parameters.into_iter().zip(gradients) {
+        if weight_decay != 0.0 {
+            let decayed = parameter.clone();
+            parameter.add_in_place((-learning_rate * weight_decay) as f32, &decayed)?;
+        }
+        parameter.add_in_place(-(learning_rate as f32) * grad_scale, &gradient)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! AdamW (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
+use super::check::{values, values_mut};
+use crate::backend::AdamWStep;
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+
+/// One step t on n elements, in PyTorch's order of operations:
+///
+/// ```text
+/// g = grad_scale·grad        p ← p − η λ p
+/// m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²
+/// p ← p − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
+/// ```
+pub fn adamw(p: &mut Buffer, m: &mut Buffer, v: &mut Buffer, grad: &Buffer, n: usize, step: AdamWStep) -> Result<()> {
+    if step.step == 0 {
+        return Err(Error::Input("adamw: steps are counted from 1, 0 given".into()));
+    }
+    let AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = step;
+    let grad = values("adamw", "grad", grad, n)?;
+    let p = values_mut("adamw", "p", p, n)?;
+    let m = values_mut("adamw", "m", m, n)?;
+    let v = values_mut("adamw", "v", v, n)?;
+    let correction1 = 1.0 - beta1.powf(step.step as f64);
+    let correction2 = 1.0 - beta2.powf(step.step as f64);
+    for i in 0..n {
+        let g = f64::from(step.grad_scale) * f64::from(grad[i]);
+        let decayed = f64::from(p[i]) * (1.0 - learning_rate * weight_decay);
+        let first = beta1 * f64::from(m[i]) + (1.0 - beta1) * g;
+        let second = beta2 * f64::from(v[i]) + (1.0 - beta2) * g * g;
+        let update = first / (second.sqrt() / correction2.sqrt() + epsilon);
+        p[i] = (decayed - learning_rate / correction1 * update) as f32;
+        m[i] = first as f32;
+        v[i] = second as f32;
+    }
+    Ok(())
+}

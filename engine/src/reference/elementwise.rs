@@ -1,0 +1,82 @@
+//! Ops that treat each element alone: unary functions with their derivatives, binary functions, scaled addition.
+use super::check::{values, values_mut};
+use crate::backend::{Binary, Unary};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// y[i] = f(x[i])
+pub fn unary(op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
+    let f = |x: f64| match op {
+        Unary::Affine(a, b) => f64::from(a) * x + f64::from(b),
+        Unary::Exp => x.exp(),
+        Unary::Ln => x.ln(),
+        Unary::Sqrt => x.sqrt(),
+        Unary::Square => x * x,
+        Unary::Abs => x.abs(),
+        Unary::Relu => x.max(0.0),
+        Unary::Tanh => x.tanh(),
+        Unary::Sigmoid => sigmoid(x),
+        // log σ(x) = min(x, 0) − log(1 + e^−|x|)
+        Unary::LogSigmoid => x.min(0.0) - (-x.abs()).exp().ln_1p(),
+        Unary::Silu => x * sigmoid(x),
+        Unary::Clamp(lo, hi) => x.max(f64::from(lo)).min(f64::from(hi)),
+    };
+    Ok(Buffer::from_f32(values("unary", "x", x, n)?.iter().map(|&x| f(f64::from(x)) as f32).collect()))
+}
+
+/// dx[i] = dy[i] · f'(x[i]), where the forward was y[i] = f(x[i])
+pub fn unary_backward(op: Unary, x: &Buffer, y: &Buffer, dy: &Buffer, n: usize) -> Result<Buffer> {
+    let derivative = |x: f64| match op {
+        Unary::Affine(a, _) => f64::from(a),
+        Unary::Exp => x.exp(),
+        Unary::Ln => 1.0 / x,
+        Unary::Sqrt => 0.5 / x.sqrt(),
+        Unary::Square => 2.0 * x,
+        // 0 where the function has a kink, as PyTorch has it
+        Unary::Abs if x == 0.0 => 0.0,
+        Unary::Abs => x.signum(),
+        Unary::Relu => f64::from(u8::from(x > 0.0)),
+        // 1 − tanh²(x)
+        Unary::Tanh => 1.0 - x.tanh() * x.tanh(),
+        // σ(x) (1 − σ(x)), where 1 − σ(x) = σ(−x)
+        Unary::Sigmoid => sigmoid(x) * sigmoid(-x),
+        // 1 − σ(x)
+        Unary::LogSigmoid => sigmoid(-x),
+        // σ(x) + x σ(x) (1 − σ(x))
+        Unary::Silu => sigmoid(x) * (1.0 + x * sigmoid(-x)),
+        Unary::Clamp(lo, hi) => f64::from(u8::from(x >= f64::from(lo) && x <= f64::from(hi))),
+    };
+    values("unary_backward", "y", y, n)?;
+    let (x, dy) = (values("unary_backward", "x", x, n)?, values("unary_backward", "dy", dy, n)?);
+    Ok(Buffer::from_f32(x.iter().zip(dy).map(|(&x, &dy)| (f64::from(dy) * derivative(f64::from(x))) as f32).collect()))
+}
+
+/// y[i] = f(a[i], b[i mod n_b])
+pub fn binary(op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Result<Buffer> {
+    if n_b == 0 || !n.is_multiple_of(n_b) {
+        return Err(Error::shape("binary", format!("a has {n} elements, which is no multiple of b's {n_b}")));
+    }
+    let f = |a: f64, b: f64| match op {
+        Binary::Add => a + b,
+        Binary::Sub => a - b,
+        Binary::Mul => a * b,
+        Binary::Div => a / b,
+        Binary::Min => a.min(b),
+        Binary::Max => a.max(b),
+    };
+    let (a, b) = (values("binary", "a", a, n)?, values("binary", "b", b, n_b)?);
+    Ok(Buffer::from_f32(a.iter().zip(b.iter().cycle()).map(|(&a, &b)| f(a.into(), b.into()) as f32).collect()))
+}
+
+/// y[i] ← y[i] + α x[i]
+pub fn add_scaled(y: &mut Buffer, alpha: f32, x: &Buffer, n: usize) -> Result<()> {
+    let x = values("add_scaled", "x", x, n)?;
+    for (y, &x) in values_mut("add_scaled", "y", y, n)?.iter_mut().zip(x) {
+        *y = (f64::from(*y) + f64::from(alpha) * f64::from(x)) as f32;
+    }
+    Ok(())
+}

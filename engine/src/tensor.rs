@@ -1,0 +1,150 @@
+//! The one tensor type: shape, dtype, device memory, and optionally a place on a [`Tape`](crate::tape::Tape).
+//!
+//! A tensor is cheap to clone (the memory is shared) and never changes under a holder's feet: what changes values in
+//! place ([`Tensor::add_in_place`], the optimisers) copies first if anyone else still holds them.
+use crate::backend::Device;
+use crate::buffer::{Buffer, Host};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::tape::Var;
+
+#[derive(Clone)]
+pub struct Tensor {
+    buffer: Buffer,
+    shape: Vec<usize>,
+    device: Device,
+    pub(crate) var: Option<Var>,
+}
+
+impl Tensor {
+    /// A tensor of `shape` from host values, copied to the device.
+    pub fn new(device: &Device, values: Host, shape: &[usize]) -> Result<Self> {
+        let n: usize = shape.iter().product();
+        let dtype = values.dtype();
+        if values.bytes() != dtype.bytes(n) {
+            let detail = format!("{} bytes of {} do not fill shape {shape:?}", values.bytes(), dtype.name());
+            return Err(Error::shape("tensor", detail));
+        }
+        Ok(Self::from_buffer(device, device.upload(values)?, shape))
+    }
+
+    pub fn from_f32(device: &Device, values: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        Self::new(device, Host::F32(values), shape)
+    }
+
+    /// A tensor of one value, shape [1].
+    pub fn scalar(device: &Device, value: f32) -> Result<Self> {
+        Self::from_f32(device, vec![value], &[1])
+    }
+
+    pub fn zeros(device: &Device, shape: &[usize]) -> Result<Self> {
+        Ok(Self::from_buffer(device, device.zeros(shape.iter().product())?, shape))
+    }
+
+    /// Wraps what a kernel returned.
+    pub fn from_buffer(device: &Device, buffer: Buffer, shape: &[usize]) -> Self {
+        Tensor { buffer, shape: shape.to_vec(), device: device.clone(), var: None }
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// (rows, columns), all but the last dimension taken together: [T, H, E] is (T·H, E).
+    pub fn matrix(&self) -> (usize, usize) {
+        let columns = self.shape.last().copied().unwrap_or(1);
+        (self.len() / columns.max(1), columns)
+    }
+    pub fn dtype(&self) -> DType {
+        self.buffer.dtype()
+    }
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+    pub fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+    /// The memory, to change in place by whoever owns the tensor.
+    pub fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+    pub fn into_buffer(self) -> Buffer {
+        self.buffer
+    }
+
+    /// The f32 values in host memory.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        match self.device.download(&self.buffer)? {
+            Host::F32(v) => Ok(v),
+            other => Err(Error::shape("to_vec", format!("float32 needed, {} found", other.dtype().name()))),
+        }
+    }
+
+    /// The one value of a tensor with one element.
+    pub fn item(&self) -> Result<f32> {
+        match self.to_vec()?[..] {
+            [x] => Ok(x),
+            ref other => Err(Error::shape("item", format!("one element needed, {} found", other.len()))),
+        }
+    }
+
+    /// The same values, off the tape: no gradient flows through.
+    pub fn detach(&self) -> Tensor {
+        Tensor { var: None, ..self.clone() }
+    }
+
+    pub(crate) fn with_var(self, var: Option<Var>) -> Tensor {
+        Tensor { var, ..self }
+    }
+
+    /// Whether a gradient will be asked of this tensor.
+    pub fn needs_grad(&self) -> bool {
+        self.var.is_some()
+    }
+
+    /// The same elements under another shape; the gradient passes through as it is.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Tensor> {
+        if shape.iter().product::<usize>() != self.len() {
+            return Err(Error::shape("reshape", format!("{:?} into {shape:?}", self.shape)));
+        }
+        Ok(Tensor { shape: shape.to_vec(), ..self.clone() })
+    }
+
+    /// self ← self + α·other, without a gradient.
+    pub fn add_in_place(&mut self, alpha: f32, other: &Tensor) -> Result<()> {
+        if self.len() != other.len() {
+            return Err(Error::shape("add_in_place", format!("{:?} and {:?}", self.shape, other.shape)));
+        }
+        let n = self.len();
+        self.device.add_scaled(&mut self.buffer, alpha, &other.buffer, n)
+    }
+
+    /// The same values as `dtype` (no gradient).
+    pub fn cast(&self, dtype: DType) -> Result<Tensor> {
+        if dtype == self.dtype() {
+            return Ok(self.clone());
+        }
+        if self.needs_grad() {
+            return Err(Error::NoGradient { op: "cast", detail: "detach the tensor first".into() });
+        }
+        Ok(Self::from_buffer(&self.device, self.device.cast(&self.buffer, self.len(), dtype)?, &self.shape))
+    }
+
+    /// The same values on another device (no gradient; see [`crate::ops::to_device`] for one that has it).
+    pub fn to(&self, device: &Device) -> Result<Tensor> {
+        Self::new(device, self.device.download(&self.buffer)?, &self.shape)
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let grad = if self.needs_grad() { ", on the tape" } else { "" };
+        write!(f, "Tensor({:?}, {}, {}{grad})", self.shape, self.dtype().name(), self.device.name())
+    }
+}

@@ -1,0 +1,476 @@
+//! The tests of the tests: the suite passes the reference against itself, and flags every fault planted in it.
+use super::*;
+use crate::backend::*;
+use crate::forest::{AttentionPlan, Run};
+use std::sync::Arc;
+
+/// One mistake each, of the kinds that kernels really have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    UnaryUpstream,
+    ClampBounds,
+    BroadcastByBlocks,
+    AlphaOfAddScaled,
+    DropoutWithoutScale,
+    DropoutOtherStream,
+    CastTruncates,
+    SumWithoutLastRow,
+    SumSquaresFirstBlock,
+    LastRow,
+    LastColumn,
+    LastOfK,
+    BeyondBlockOfK,
+    AlphaOfMatmul,
+    CIgnored,
+    GatherNextRow,
+    ScatterLosesRepeats,
+    WriteInOrder,
+    EpsilonOfNorm,
+    NormUpstream,
+    NormWithoutProjection,
+    RopePositions,
+    RopeWholeHead,
+    RopeNotInverted,
+    SwigluUpstream,
+    SwigluSwapped,
+    ScoreScale,
+    ScoreScaleBackward,
+    Window,
+    WindowBackward,
+    OwnKey,
+    SiblingsBackward,
+    HeadGroups,
+    AttentionUpstream,
+    NextTarget,
+    LastMaximum,
+    EntropyOfTarget,
+    LogProbsUpstream,
+    LogProbsScale,
+    SoftmaxForgotten,
+    BiasCorrection,
+    WeightDecay,
+    GradScale,
+    Epsilon,
+}
+
+/// The reference with one fault.
+#[derive(Debug)]
+struct Faulty(Fault);
+
+fn ones(n: usize) -> Buffer {
+    Buffer::from_f32(vec![1.0; n])
+}
+
+/// A copy of `x`, changed.
+fn changed(x: &Buffer, change: impl FnOnce(&mut Vec<f32>)) -> Result<Buffer> {
+    let mut values = x.f32()?.to_vec();
+    change(&mut values);
+    Ok(Buffer::from_f32(values))
+}
+
+/// The plan with other runs, paths and ends.
+fn replanned(plan: &AttentionPlan, change: impl FnOnce(&mut AttentionPlan)) -> AttentionPlan {
+    let mut copy = AttentionPlan {
+        runs: plan.runs.clone(),
+        path_rows: plan.path_rows.clone(),
+        n_keys: plan.n_keys,
+        positions: plan.positions.clone(),
+        ends: plan.ends.clone(),
+        ..Default::default()
+    };
+    change(&mut copy);
+    copy
+}
+
+/// x [rows, H, width] with head h moved to where h/(H/K) puts the heads that belong to key head h mod K, or back.
+fn regrouped(x: &Buffer, shape: AttentionShape, width: usize, back: bool) -> Result<Buffer> {
+    let (h, k) = (shape.n_heads, shape.n_kv_heads);
+    changed(x, |values| {
+        let old = values.clone();
+        for (i, from) in old.chunks(width).enumerate() {
+            let (row, head) = (i / h, i % h);
+            let other = row * h + head % k * (h / k) + head / k;
+            let (to, from) = if back { (i, &old[other * width..][..width]) } else { (other, from) };
+            values[to * width..][..width].copy_from_slice(from);
+        }
+    })
+}
+
+impl Backend for Faulty {
+    fn name(&self) -> String {
+        format!("reference with {:?}", self.0)
+    }
+    fn is_host(&self) -> bool {
+        true
+    }
+    fn upload(&self, values: Host) -> Result<Buffer> {
+        Reference.upload(values)
+    }
+    fn download(&self, x: &Buffer) -> Result<Host> {
+        Reference.download(x)
+    }
+    fn zeros(&self, n: usize) -> Result<Buffer> {
+        Reference.zeros(n)
+    }
+    fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        Reference.download_f32(xs)
+    }
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
+        if self.0 == Fault::CastTruncates && to == DType::BF16 {
+            let wide = Reference.cast(x, n, DType::F32)?;
+            let bits = wide.f32()?.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+            return Ok(Buffer::host(Host::Half(to, bits)));
+        }
+        Reference.cast(x, n, to)
+    }
+
+    fn unary(&self, op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
+        Reference.unary(op, x, n)
+    }
+    fn unary_backward(&self, op: Unary, x: &Buffer, y: &Buffer, dy: &Buffer, n: usize) -> Result<Buffer> {
+        match (self.0, op) {
+            (Fault::UnaryUpstream, _) => Reference.unary_backward(op, x, y, &ones(n), n),
+            (Fault::ClampBounds, Unary::Clamp(lo, hi)) => {
+                let inside = Unary::Clamp(lo + 1e-4, hi - 1e-4);
+                Reference.unary_backward(inside, x, y, dy, n)
+            }
+            _ => Reference.unary_backward(op, x, y, dy, n),
+        }
+    }
+    fn binary(&self, op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Result<Buffer> {
+        if self.0 == Fault::BroadcastByBlocks {
+            let b = b.f32()?;
+            let spread = (0..n).map(|i| b[i / (n / n_b)]).collect();
+            return Reference.binary(op, a, &Buffer::from_f32(spread), n, n);
+        }
+        Reference.binary(op, a, b, n, n_b)
+    }
+    fn add_scaled(&self, y: &mut Buffer, alpha: f32, x: &Buffer, n: usize) -> Result<()> {
+        let alpha = if self.0 == Fault::AlphaOfAddScaled { 1.0 } else { alpha };
+        Reference.add_scaled(y, alpha, x, n)
+    }
+    fn dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
+        match self.0 {
+            Fault::DropoutWithoutScale => {
+                let y = Reference.dropout(x, n, p, stream)?;
+                changed(&y, |y| y.iter_mut().for_each(|y| *y *= 1.0 - p))
+            }
+            Fault::DropoutOtherStream => Reference.dropout(x, n, p, Stream { key: [stream.key[1], stream.key[0]] }),
+            _ => Reference.dropout(x, n, p, stream),
+        }
+    }
+
+    fn sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        Reference.sum_rows(x, if self.0 == Fault::SumWithoutLastRow { m - 1 } else { m }, n)
+    }
+    fn sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
+        let cut = |n: usize| if self.0 == Fault::SumSquaresFirstBlock { n.min(65_536) } else { n };
+        Reference.sum_squares(&xs.iter().map(|&(x, n)| (x, cut(n))).collect::<Vec<_>>())
+    }
+
+    fn matmul(&self, mut p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
+        let Product { layout, m, n, k, .. } = p;
+        let without = |first: usize| {
+            let lost = move |i: usize| if layout == Layout::TN { i / m >= first } else { i % k >= first };
+            changed(a, |a| a.iter_mut().enumerate().for_each(|(i, a)| *a = if lost(i) { 0.0 } else { *a }))
+        };
+        match self.0 {
+            Fault::AlphaOfMatmul => p.alpha = 1.0,
+            Fault::CIgnored => return Reference.matmul(p, a, b, None),
+            Fault::LastOfK => return Reference.matmul(p, &without(k - 1)?, b, c),
+            Fault::BeyondBlockOfK => return Reference.matmul(p, &without(k.max(256) / 256 * 256)?, b, c),
+            _ => {}
+        }
+        let product = Reference.matmul(p, a, b, c)?;
+        match self.0 {
+            Fault::LastRow => changed(&product, |c| c[(m - 1) * n..].fill(0.0)),
+            Fault::LastColumn => changed(&product, |c| c.iter_mut().skip(n - 1).step_by(n).for_each(|c| *c = 0.0)),
+            _ => Ok(product),
+        }
+    }
+
+    fn gather_rows(&self, table: &Buffer, index: &RowIndex, d: usize) -> Result<Buffer> {
+        if self.0 == Fault::GatherNextRow {
+            let last = index.distinct.last().copied().unwrap_or(0);
+            let next: Vec<u32> = index.rows.iter().map(|&r| (r + 1).min(last)).collect();
+            return Reference.gather_rows(table, &RowIndex::new(self, &next)?, d);
+        }
+        Reference.gather_rows(table, index, d)
+    }
+    fn scatter_add_rows(&self, dy: &Buffer, index: &RowIndex, n_rows: usize, d: usize) -> Result<Buffer> {
+        if self.0 == Fault::ScatterLosesRepeats {
+            let lost = |i: usize| index.rows[i + 1..].contains(&index.rows[i]);
+            let dy = changed(dy, |dy| {
+                (0..index.len()).filter(|&i| lost(i)).for_each(|i| dy[i * d..][..d].fill(0.0));
+            });
+            return Reference.scatter_add_rows(&dy?, index, n_rows, d);
+        }
+        Reference.scatter_add_rows(dy, index, n_rows, d)
+    }
+    fn write_rows(&self, cache: &mut Buffer, x: &Buffer, index: &RowIndex, d: usize) -> Result<()> {
+        if self.0 == Fault::WriteInOrder {
+            return Reference.write_rows(cache, x, &RowIndex::new(self, &index.distinct)?, d);
+        }
+        Reference.write_rows(cache, x, index, d)
+    }
+
+    fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
+        Reference.rms_norm(x, w, m, d, if self.0 == Fault::EpsilonOfNorm { 0.0 } else { epsilon })
+    }
+    fn rms_norm_backward(
+        &self,
+        dy: &Buffer,
+        x: &Buffer,
+        w: &Buffer,
+        rstd: &Buffer,
+        m: usize,
+        d: usize,
+        need_dw: bool,
+    ) -> Result<(Buffer, Option<Buffer>)> {
+        match self.0 {
+            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, m, d, need_dw),
+            Fault::NormWithoutProjection => {
+                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw)?;
+                let (w, r) = (w.f32()?.to_vec(), rstd.f32()?.to_vec());
+                let dx = changed(dy, |dx| {
+                    dx.iter_mut().enumerate().for_each(|(i, dx)| *dx *= w[i % d] * r[i / d]);
+                })?;
+                Ok((dx, dw))
+            }
+            _ => Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw),
+        }
+    }
+    fn rope(
+        &self,
+        x: &Buffer,
+        cos_sin: &Buffer,
+        positions: &Buffer,
+        t: usize,
+        heads: usize,
+        e: usize,
+        rotary: usize,
+        inverse: bool,
+    ) -> Result<Buffer> {
+        let rows = Buffer::host(Host::U32((0..t as u32).map(|i| i % 70).collect()));
+        match self.0 {
+            Fault::RopePositions => Reference.rope(x, cos_sin, &rows, t, heads, e, rotary, inverse),
+            Fault::RopeNotInverted => Reference.rope(x, cos_sin, positions, t, heads, e, rotary, false),
+            Fault::RopeWholeHead => {
+                // the angles repeated up to the size of the head
+                let wide = cos_sin.f32()?.chunks(rotary).flat_map(|a| a.iter().copied().cycle().take(e)).collect();
+                Reference.rope(x, &Buffer::from_f32(wide), positions, t, heads, e, e, inverse)
+            }
+            _ => Reference.rope(x, cos_sin, positions, t, heads, e, rotary, inverse),
+        }
+    }
+    fn swiglu(&self, gate: &Buffer, up: &Buffer, n: usize) -> Result<Buffer> {
+        let (gate, up) = if self.0 == Fault::SwigluSwapped { (up, gate) } else { (gate, up) };
+        Reference.swiglu(gate, up, n)
+    }
+    fn swiglu_backward(&self, dy: &Buffer, gate: &Buffer, up: &Buffer, n: usize) -> Result<(Buffer, Buffer)> {
+        let dy = if self.0 == Fault::SwigluUpstream { &ones(n) } else { dy };
+        Reference.swiglu_backward(dy, gate, up, n)
+    }
+
+    fn attention(
+        &self,
+        mut shape: AttentionShape,
+        plan: &AttentionPlan,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+    ) -> Result<(Buffer, Buffer)> {
+        match self.0 {
+            Fault::ScoreScale => shape.scale = 1.0,
+            Fault::Window => shape.window = shape.window.saturating_add(1),
+            Fault::OwnKey => {
+                // every path one row late: the query's own key is not seen, its parent's twice
+                let late = replanned(plan, |plan| {
+                    for Run { len, first_position, path_offset, .. } in plan.runs.clone() {
+                        plan.path_rows[path_offset..][..first_position + len].rotate_right(1);
+                    }
+                });
+                return Reference.attention(shape, &late, q, k, v);
+            }
+            Fault::HeadGroups => {
+                let q = regrouped(q, shape, shape.head_size, false)?;
+                let (o, lse) = Reference.attention(shape, plan, &q, k, v)?;
+                return Ok((regrouped(&o, shape, shape.head_size, true)?, regrouped(&lse, shape, 1, true)?));
+            }
+            _ => {}
+        }
+        Reference.attention(shape, plan, q, k, v)
+    }
+    fn attention_backward(
+        &self,
+        mut shape: AttentionShape,
+        plan: &AttentionPlan,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        o: &Buffer,
+        lse: &Buffer,
+        d_o: &Buffer,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let mut faulty_plan = replanned(plan, |_| {});
+        let all = ones(d_o.f32()?.len());
+        let mut d_o = d_o;
+        match self.0 {
+            Fault::ScoreScaleBackward => shape.scale = 1.0,
+            Fault::WindowBackward => shape.window = shape.window.saturating_add(1),
+            Fault::AttentionUpstream => d_o = &all,
+            // a row is seen once too often: by the first row after its subtree
+            Fault::SiblingsBackward => faulty_plan.ends.iter_mut().for_each(|end| *end += 1),
+            _ => {}
+        }
+        Reference.attention_backward(shape, &faulty_plan, q, k, v, o, lse, d_o)
+    }
+
+    fn log_probs(&self, logits: &Buffer, targets: &Buffer, m: usize, v: usize) -> Result<LogProbs> {
+        let mut p = Reference.log_probs(logits, targets, m, v)?;
+        match self.0 {
+            Fault::NextTarget => {
+                let next = targets.u32()?.iter().map(|&t| (t + 1) % v as u32).collect();
+                p.logp = Reference.log_probs(logits, &Buffer::host(Host::U32(next)), m, v)?.logp;
+            }
+            Fault::LastMaximum => {
+                let last = |x: &[f32]| (0..v).max_by(|&i, &j| x[i].total_cmp(&x[j])).unwrap_or(0) as u32;
+                p.argmax = Buffer::host(Host::U32(logits.f32()?.chunks(v).map(last).collect()));
+            }
+            Fault::EntropyOfTarget => p.entropy = changed(&p.logp, |x| x.iter_mut().for_each(|x| *x = -*x))?,
+            _ => {}
+        }
+        Ok(p)
+    }
+    fn log_probs_backward(
+        &self,
+        logits: Buffer,
+        targets: &Buffer,
+        log_sum_exp: &Buffer,
+        dlogp: &Buffer,
+        m: usize,
+        v: usize,
+        mut scale: f32,
+    ) -> Result<Buffer> {
+        let (mut dlogp, mut log_sum_exp) = (dlogp, log_sum_exp);
+        let (all, infinite) = (ones(m), Buffer::from_f32(vec![f32::INFINITY; m]));
+        match self.0 {
+            Fault::LogProbsUpstream => dlogp = &all,
+            Fault::LogProbsScale => scale = 1.0,
+            Fault::SoftmaxForgotten => log_sum_exp = &infinite,
+            _ => {}
+        }
+        Reference.log_probs_backward(logits, targets, log_sum_exp, dlogp, m, v, scale)
+    }
+
+    fn adamw(
+        &self,
+        p: &mut Buffer,
+        m: &mut Buffer,
+        v: &mut Buffer,
+        grad: &Buffer,
+        n: usize,
+        mut step: AdamWStep,
+    ) -> Result<()> {
+        match self.0 {
+            Fault::BiasCorrection => step.step = 1_000_000_000,
+            Fault::WeightDecay => step.weight_decay = 0.0,
+            Fault::GradScale => step.grad_scale = 1.0,
+            Fault::Epsilon => step.epsilon = 0.0,
+            _ => {}
+        }
+        Reference.adamw(p, m, v, grad, n, step)
+    }
+}
+
+/// Each fault with the kernel whose cases have to fail.
+const FAULTS: [(Fault, &str); 44] = [
+    (Fault::UnaryUpstream, "unary_backward"),
+    (Fault::ClampBounds, "unary_backward"),
+    (Fault::BroadcastByBlocks, "binary"),
+    (Fault::AlphaOfAddScaled, "add_scaled"),
+    (Fault::DropoutWithoutScale, "dropout"),
+    (Fault::DropoutOtherStream, "dropout"),
+    (Fault::CastTruncates, "cast"),
+    (Fault::SumWithoutLastRow, "sum_rows"),
+    (Fault::SumSquaresFirstBlock, "sum_squares"),
+    (Fault::LastRow, "matmul"),
+    (Fault::LastColumn, "matmul"),
+    (Fault::LastOfK, "matmul"),
+    (Fault::BeyondBlockOfK, "matmul"),
+    (Fault::AlphaOfMatmul, "matmul"),
+    (Fault::CIgnored, "matmul"),
+    (Fault::GatherNextRow, "gather_rows"),
+    (Fault::ScatterLosesRepeats, "scatter_add_rows"),
+    (Fault::WriteInOrder, "write_rows"),
+    (Fault::EpsilonOfNorm, "rms_norm"),
+    (Fault::NormUpstream, "rms_norm_backward"),
+    (Fault::NormWithoutProjection, "rms_norm_backward"),
+    (Fault::RopePositions, "rope"),
+    (Fault::RopeWholeHead, "rope"),
+    (Fault::RopeNotInverted, "rope"),
+    (Fault::SwigluUpstream, "swiglu_backward"),
+    (Fault::SwigluSwapped, "swiglu"),
+    (Fault::ScoreScale, "attention"),
+    (Fault::ScoreScaleBackward, "attention_backward"),
+    (Fault::Window, "attention"),
+    (Fault::WindowBackward, "attention_backward"),
+    (Fault::OwnKey, "attention"),
+    (Fault::SiblingsBackward, "attention_backward"),
+    (Fault::HeadGroups, "attention"),
+    (Fault::AttentionUpstream, "attention_backward"),
+    (Fault::NextTarget, "log_probs"),
+    (Fault::LastMaximum, "log_probs"),
+    (Fault::EntropyOfTarget, "log_probs"),
+    (Fault::LogProbsUpstream, "log_probs_backward"),
+    (Fault::LogProbsScale, "log_probs_backward"),
+    (Fault::SoftmaxForgotten, "log_probs_backward"),
+    (Fault::BiasCorrection, "adamw"),
+    (Fault::WeightDecay, "adamw"),
+    (Fault::GradScale, "adamw"),
+    (Fault::Epsilon, "adamw"),
+];
+
+#[test]
+fn the_reference_passes_against_itself() {
+    let device: Device = Arc::new(Reference);
+    let reports = verify_backend(&device, Tolerance { absolute: 0.0, relative: f64::MIN_POSITIVE });
+    let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(Report::to_string).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(reports.len() > 500, "{} cases", reports.len());
+}
+
+#[test]
+fn the_reference_does_not_depend_on_the_batch() {
+    let device: Device = Arc::new(Reference);
+    let failed: Vec<String> = verify_invariance(&device).iter().filter(|r| !r.passed).map(Report::to_string).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Even at the wide tolerance.
+#[test]
+fn every_planted_fault_is_flagged() {
+    for (fault, kernel) in FAULTS {
+        let faulty = Faulty(fault);
+        let mut suite = Suite::new(&faulty, Tolerance::FLOAT16);
+        suite.first_failure_of = Some(kernel);
+        cases(&mut suite);
+        assert!(suite.reports.iter().any(|r| !r.passed), "{fault:?} was not flagged");
+    }
+}
+
+/// A fault in one kernel is not blamed on another, though backwards need what forwards save.
+#[test]
+fn faults_are_flagged_where_they_are() {
+    for (fault, kernel) in [(Fault::ScoreScale, "attention_backward"), (Fault::EpsilonOfNorm, "rms_norm_backward")] {
+        let faulty = Faulty(fault);
+        let mut suite = Suite::new(&faulty, Tolerance::FLOAT32);
+        suite.first_failure_of = Some(kernel);
+        cases(&mut suite);
+        assert!(!suite.reports.is_empty() && suite.reports.iter().all(|r| r.passed), "{fault:?} blamed on {kernel}");
+    }
+}

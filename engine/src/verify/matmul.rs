@@ -1,0 +1,66 @@
+//! The matrix product: layouts, odd sizes, factors, accumulation, weight types.
+use super::compare::{Scale, out};
+use super::{Data, Suite, f32s, weights};
+use crate::backend::{Layout, Product};
+use crate::dtype::DType;
+
+/// m, n, k: rows and columns that fill no tile, k above the length of a block and no multiple of one.
+const SIZES: [[usize; 3]; 16] = [
+    [1, 1, 1],
+    [1, 7, 33],
+    [7, 1, 65],
+    [33, 65, 7],
+    [65, 33, 1],
+    [1, 257, 1025],
+    [2, 65, 257],
+    [5, 64, 129],
+    [7, 129, 513],
+    [64, 64, 64],
+    [65, 129, 257],
+    [129, 33, 300],
+    [257, 129, 65],
+    [16, 96, 600],
+    [128, 256, 512],
+    [130, 260, 770],
+];
+
+pub(super) fn cases(suite: &mut Suite) {
+    for layout in [Layout::NN, Layout::NT, Layout::TN] {
+        for [m, n, k] in SIZES {
+            product(suite, Product { layout, m, n, k, alpha: 1.0 }, DType::F32, false);
+            product(suite, Product { layout, m, n, k, alpha: -0.7 }, DType::F32, true);
+            if layout != Layout::TN {
+                for dtype in [DType::BF16, DType::F16] {
+                    product(suite, Product { layout, m, n, k, alpha: 0.5 }, dtype, n % 2 == 1);
+                }
+            }
+        }
+    }
+    shared(suite);
+}
+
+fn product(suite: &mut Suite, p: Product, dtype: DType, accumulate: bool) {
+    let Product { layout, m, n, k, alpha } = p;
+    let mut data = Data::new(m * n + k);
+    let (a, b, c) = (data.normals(m * k), data.normals(k * n), data.normals(m * n));
+    let plus = if accumulate { " + C" } else { "" };
+    let name = format!("matmul {layout:?} m={m} n={n} k={k} alpha={alpha} B {}{plus}", dtype.name());
+    // k products of standard normals add up to about √k
+    let scale = Scale::AtLeast(f64::from(alpha.abs()) * (k as f64).sqrt());
+    suite.case(name, |d| {
+        let c = if accumulate { Some(f32s(d, &c)?) } else { None };
+        Ok(vec![out("C", d.matmul(p, &f32s(d, &a)?, &weights(d, &b, dtype)?, c)?, scale)])
+    });
+}
+
+/// A product is added to a copy of C where C has another owner.
+fn shared(suite: &mut Suite) {
+    let p = Product { layout: Layout::NT, m: 7, n: 9, k: 33, alpha: 1.0 };
+    let mut data = Data::new(0);
+    let (a, b, c) = (data.normals(p.m * p.k), data.normals(p.n * p.k), data.normals(p.m * p.n));
+    suite.case("matmul into C shared with another owner", |d| {
+        let before = f32s(d, &c)?;
+        let after = d.matmul(p, &f32s(d, &a)?, &f32s(d, &b)?, Some(before.clone()))?;
+        Ok(vec![out("C before", before, Scale::Exact), out("C after", after, Scale::AtLeast(6.0))])
+    });
+}

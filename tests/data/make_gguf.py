@@ -1,0 +1,92 @@
+"""Writes llama.gguf and qwen3.gguf from the golden models of the same name, as llama.cpp's converter would (llama's
+query and key rows interleaved, dimensions innermost first), one layer in mixed types. `python make_gguf.py` with
+numpy, safetensors and gguf 0.19; values that quantising changes are in <name>.gguf.safetensors under Hugging Face names."""
+import json
+import pathlib
+
+import numpy as np
+from gguf import GGMLQuantizationType as T, GGUFWriter
+from gguf.quants import dequantize, quantize
+from safetensors.numpy import load_file, save_file
+
+HERE = pathlib.Path(__file__).parent
+MODULES = {
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}
+# Type of each module; 144, the width of the golden MLP, is not a multiple of a block, so down_proj stays in half precision.
+TYPES = {
+    "q_proj": T.Q4_0, "k_proj": T.Q8_0, "v_proj": T.Q4_1, "o_proj": T.Q5_0, "gate_proj": T.Q5_1, "up_proj": T.Q8_0,
+    "down_proj": T.BF16, "embed_tokens": T.F16,
+}
+
+
+def gguf_name(name):
+    fixed = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight", "lm_head.weight": "output.weight"}
+    if name in fixed:
+        return fixed[name]
+    _, _, layer, *module, kind = name.split(".")
+    return f"blk.{layer}.{MODULES['.'.join(module)]}.{kind}"
+
+
+def interleave(w, n_heads):
+    return w.reshape(n_heads, 2, w.shape[0] // n_heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+
+
+def write(family):
+    source = HERE.parent / "golden" / "models" / family
+    config = json.loads((source / "config.json").read_text())
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tensors = load_file(source / "model.safetensors")
+    out = GGUFWriter(HERE / f"{family}.gguf", family)
+    out.add_name(f"golden {family}")
+    out.add_block_count(config["num_hidden_layers"])
+    out.add_context_length(config["max_position_embeddings"])
+    out.add_embedding_length(config["hidden_size"])
+    out.add_feed_forward_length(config["intermediate_size"])
+    out.add_head_count(config["num_attention_heads"])
+    out.add_head_count_kv(config["num_key_value_heads"])
+    out.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    out.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    if family == "llama":
+        out.add_vocab_size(config["vocab_size"])
+        out.add_rope_dimension_count(config["head_dim"])
+    else:
+        out.add_key_length(config["head_dim"])
+        out.add_value_length(config["head_dim"])
+    vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
+    special = {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
+    tokens = {id: token for token, id in vocabulary} | special
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("gpt-2")
+    out.add_token_list([tokens[i] for i in range(len(tokens))])
+    out.add_token_types([3 if i in special else 1 for i in range(len(tokens))])
+    out.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in tokenizer["model"]["merges"]])
+    out.add_bos_token_id(config["bos_token_id"])
+    out.add_eos_token_id(config["eos_token_id"])
+    out.add_pad_token_id(config["pad_token_id"])
+    out.add_chat_template((source / "chat_template.jinja").read_text())
+    expected = {}
+    for name, w in tensors.items():
+        heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}.get(name.split(".")[-2])
+        stored = interleave(w, heads) if family == "llama" and heads else w
+        # Layer 1's query and key stay exact: the order of rows is then seen bit for bit.
+        kind = T.F32 if "layers.1.self_attn" in name else TYPES.get(name.split(".")[-2], T.F32)
+        data = quantize(np.ascontiguousarray(stored, dtype=np.float32), kind)
+        out.add_tensor(gguf_name(name), data, raw_dtype=kind)
+        values = dequantize(data, kind)
+        if heads and family == "llama":  # back to Hugging Face's order of rows
+            values = values.reshape(heads, w.shape[0] // heads // 2, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
+        if kind != T.F32:
+            expected[name] = np.ascontiguousarray(values.astype(np.float32))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+    save_file(expected, HERE / f"{family}.gguf.safetensors")
+
+
+for family in ["llama", "qwen3"]:
+    write(family)

@@ -1,0 +1,83 @@
+//! What every trainer does between a loss and the next batch: collect gradients, clip, step the optimiser.
+use engine::backend::Device;
+use engine::model::decoder::Decoder;
+use engine::optim::{AdamW, clip_coefficient, global_norm, sgd};
+use engine::reference::Reference;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
+use engine::{Error, Result};
+use std::sync::Arc;
+
+/// The optimiser and its state.
+#[derive(Debug)]
+pub enum Optimizer {
+    AdamW(AdamW),
+    Sgd,
+}
+
+/// A model being trained.
+pub struct Learner {
+    pub model: Decoder,
+    pub optimizer: Optimizer,
+    /// Decoupled weight decay of matrices; norms and biases have none.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; 0 does not clip.
+    pub max_grad_norm: f64,
+    /// Sum over the micro-batches so far, in the order of `model.trainable_mut()`.
+    gradients: Vec<Tensor>,
+}
+
+/// The device on which losses are computed from log-probabilities: plain loops, the same numbers everywhere.
+pub fn loss_device() -> Device {
+    Arc::new(Reference)
+}
+
+/// Whether transformers' Trainer decays this parameter: not norms, not biases.
+pub fn decays(name: &str) -> bool {
+    !(name.contains("norm") || name.contains("bias"))
+}
+
+impl Learner {
+    pub fn new(model: Decoder, optimizer: Optimizer, weight_decay: f64, max_grad_norm: f64) -> Self {
+        Learner { model, optimizer, weight_decay, max_grad_norm, gradients: vec![] }
+    }
+
+    /// Walks back from `loss` (one value, on `tape`) and adds the gradients to those collected so far.
+    /// `watched` is the model on the tape that the loss was computed with.
+    pub fn accumulate(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<()> {
+        let one = Tensor::scalar(loss.device(), 1.0)?;
+        let mut gradients = tape.backward(&[(loss, one)])?;
+        for (i, (name, leaf)) in watched.trainable_mut().into_iter().enumerate() {
+            let gradient = match gradients.take(leaf) {
+                Some(g) => g,
+                None => Tensor::zeros(leaf.device(), leaf.shape())?,
+            };
+            match self.gradients.get_mut(i) {
+                Some(sum) => sum.add_in_place(1.0, &gradient)?,
+                None if i == self.gradients.len() => self.gradients.push(gradient),
+                None => return Err(Error::shape("accumulate", format!("gradient {i} ({name}) came out of order"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimiser step with the collected gradients; returns their global norm before clipping.
+    pub fn step(&mut self, learning_rate: f64) -> Result<f64> {
+        let gradients = std::mem::take(&mut self.gradients);
+        let norm = global_norm(&self.model.device, &gradients)?;
+        if !norm.is_finite() {
+            return Err(Error::Input(format!(
+                "the gradient's norm is {norm}: training has diverged. Lower the learning rate, or look at the last rows"
+            )));
+        }
+        let scale = clip_coefficient(norm, self.max_grad_norm);
+        let decay = self.weight_decay;
+        let parameters =
+            self.model.trainable_mut().into_iter().map(|(n, t)| { let d = if decays(&n) { decay } else { 0.0 }; (n, t, d) }).collect();
+        match &mut self.optimizer {
+            Optimizer::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate, scale)?,
+            Optimizer::Sgd => sgd(parameters, gradients, learning_rate, scale)?,
+        }
+        Ok(norm)
+    }
+}
