@@ -1,2 +1,11 @@
 //! Data sets, losses, training loops and the program.
+//!
+//! Modules in reading order; each uses only those before it.
 pub mod cli;
+pub mod device;
+pub mod error;
+pub mod options;
+pub mod run;
+pub mod schedule;
+
+pub use error::{Error, Result};
