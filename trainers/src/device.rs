@@ -1,6 +1,9 @@
 //! Which device computes: `--device auto|cpu|gpu|gpu:N|gpu:software`.
-use crate::error::{Error, Result};
+#[cfg(not(feature = "gpu"))]
+use crate::error::Error;
+use crate::error::Result;
 use engine::backend::Device;
+use engine::cpu::Cpu;
 use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +50,30 @@ impl fmt::Display for DeviceChoice {
 
 /// Opens the device. `threads`: how many CPU threads to use, None for as many as there are; results do not depend on it.
 pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Device> {
-    let _ = threads;
-    Err(Error::Internal(format!("device {choice}: not built yet")))
+    match choice {
+        DeviceChoice::Cpu => Ok(Cpu::new(threads)?),
+        DeviceChoice::Auto => match open_gpu(choice) {
+            Ok(gpu) => Ok(gpu),
+            Err(_) => Ok(Cpu::new(threads)?),
+        },
+        DeviceChoice::Gpu(_) | DeviceChoice::Software => open_gpu(choice),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn open_gpu(choice: DeviceChoice) -> Result<Device> {
+    use engine::gpu::{AdapterSelect, Gpu};
+    let select = match choice {
+        DeviceChoice::Software => AdapterSelect::Software,
+        DeviceChoice::Gpu(Some(index)) => AdapterSelect::Index(index),
+        _ => AdapterSelect::Auto,
+    };
+    Ok(Gpu::open(select)?)
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_gpu(choice: DeviceChoice) -> Result<Device> {
+    Err(Error::Input(format!("device {choice}: this program was built without the feature gpu; give --device cpu")))
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ pub mod data;
 pub mod options;
 pub mod schedule;
 pub mod run;
-pub mod setup;
 pub mod losses;
 pub mod batch;
 pub mod learner;
+pub mod setup;
+pub mod sft_data;
 pub mod sft;
 pub mod cli;
 

@@ -125,7 +125,9 @@ fn attentions(d: &dyn Backend, all: &mut Values) -> Result<()> {
 /// The first value whose bits differ.
 fn difference(a: &Values, b: &Values) -> Option<String> {
     for ((name, a), (_, b)) in a.iter().zip(b) {
-        if let Some(i) = (0..a.len().max(b.len())).find(|&i| a.get(i).map(|x| x.to_bits()) != b.get(i).map(|x| x.to_bits())) {
+        if let Some(i) =
+            (0..a.len().max(b.len())).find(|&i| a.get(i).map(|x| x.to_bits()) != b.get(i).map(|x| x.to_bits()))
+        {
             return Some(format!("{name}[{i}]: {:?} and {:?}", a.get(i), b.get(i)));
         }
     }

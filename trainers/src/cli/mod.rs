@@ -1,10 +1,16 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
 //! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
+mod generate;
+mod merge;
+mod preview;
+mod quickstart;
+
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{Command, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SftOptions};
+use crate::sft;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -87,11 +93,11 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 /// Carries a request out. Notes go to standard error before anything else happens.
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
-        Request::Sft(parsed) => sft(announced(parsed)),
-        Request::Generate(parsed) => generate(announced(parsed)),
-        Request::Merge(parsed) => merge(announced(parsed)),
-        Request::Preview(parsed) => preview(announced(parsed)),
-        Request::Quickstart(parsed) => quickstart(announced(parsed)),
+        Request::Sft(parsed) => sft::train(&announced(parsed)).map(|_| ()),
+        Request::Generate(parsed) => generate::run(&announced(parsed)),
+        Request::Merge(parsed) => merge::run(&announced(parsed)),
+        Request::Preview(parsed) => preview::run(&announced(parsed)),
+        Request::Quickstart(parsed) => quickstart::run(&announced(parsed)),
         Request::Print(text) => {
             print!("{text}");
             Ok(())
@@ -105,22 +111,6 @@ fn announced<C>(parsed: Parsed<C>) -> C {
         eprintln!("note: {note}");
     }
     parsed.options
-}
-
-fn sft(_options: SftOptions) -> Result<()> {
-    Err(Error::Internal("sft is not built yet".into()))
-}
-fn generate(_options: GenerateOptions) -> Result<()> {
-    Err(Error::Internal("generate is not built yet".into()))
-}
-fn merge(_options: MergeOptions) -> Result<()> {
-    Err(Error::Internal("merge is not built yet".into()))
-}
-fn preview(_options: PreviewOptions) -> Result<()> {
-    Err(Error::Internal("preview is not built yet".into()))
-}
-fn quickstart(_options: QuickstartOptions) -> Result<()> {
-    Err(Error::Internal("quickstart is not built yet".into()))
 }
 
 /// 2 if the person can put it right, 1 if not.
