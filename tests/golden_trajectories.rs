@@ -9,7 +9,10 @@ use std::path::Path;
 /// Runs a trajectory's options on `device` and compares every step.
 fn compare(name: &str, device: &str) {
     let path = golden(&format!("trajectories/{name}.json"));
-    if !path.exists() && golden_root().join("trajectories/sft_text.json").exists() && std::env::var_os("LAPIDARY_GOLDEN").is_some() {
+    if !path.exists()
+        && golden_root().join("trajectories/sft_text.json").exists()
+        && std::env::var_os("LAPIDARY_GOLDEN").is_some()
+    {
         eprintln!("SKIPPED: {name} is not among the data that LAPIDARY_GOLDEN names");
         return;
     }
@@ -27,7 +30,11 @@ fn compare(name: &str, device: &str) {
 
 /// The norm of every trained tensor after the last step.
 fn check_final_norms(expected: &Trajectory, out: &Path, name: &str) {
-    let file = ["model.safetensors", "adapter_model.safetensors"].map(|f| out.join(f)).into_iter().find(|f| f.exists()).unwrap();
+    let file = ["model.safetensors", "adapter_model.safetensors"]
+        .map(|f| out.join(f))
+        .into_iter()
+        .find(|f| f.exists())
+        .unwrap();
     let saved = common::Expected::read(&file);
     let mut compared = 0;
     for (tensor, norm) in &expected.final_l2 {

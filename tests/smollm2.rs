@@ -64,7 +64,12 @@ fn greedy(device: &Device, n: usize, max_new_tokens: usize) {
         let margins = floats(&case["top2_margin"]);
         let certain = margins.iter().position(|m| *m < 1e-2).unwrap_or(margins.len()).min(completion.tokens.len());
         assert!(certain > 0, "{}: nothing to compare", case["messages"]);
-        assert_eq!(completion.tokens[..certain], ids(&case["completion_ids"])[..certain], "completion of {}", case["messages"]);
+        assert_eq!(
+            completion.tokens[..certain],
+            ids(&case["completion_ids"])[..certain],
+            "completion of {}",
+            case["messages"]
+        );
     }
 }
 

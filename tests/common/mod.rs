@@ -72,7 +72,8 @@ impl Expected {
 
 /// The directory of golden data: tests/golden, or the one LAPIDARY_GOLDEN names (data of another seed).
 pub fn golden_root() -> PathBuf {
-    std::env::var_os("LAPIDARY_GOLDEN").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+    std::env::var_os("LAPIDARY_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
 }
 
 /// Whether the software adapter opens; see [`software_gpu`].
@@ -130,19 +131,27 @@ impl Trajectory {
     }
 
     fn series(&self, name: &str) -> Vec<f64> {
-        self.value["steps"][name].as_array().map_or_else(Vec::new, |a| a.iter().map(|v| v.as_f64().expect("a number")).collect())
+        self.value["steps"][name]
+            .as_array()
+            .map_or_else(Vec::new, |a| a.iter().map(|v| v.as_f64().expect("a number")).collect())
     }
 
     /// Loss and gradient norm within 1e-3 for three steps, 5e-3 after; the other metrics as close as they can be.
     pub fn check_steps(&self, metrics: &[Value], about: &str) {
         let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
         assert_eq!(lines.len(), self.series("loss").len(), "{about}: logged steps");
-        for (name, tolerance) in [("loss", None), ("grad_norm", None), ("entropy", Some(5e-3)), ("learning_rate", Some(1e-9))] {
+        for (name, tolerance) in
+            [("loss", None), ("grad_norm", None), ("entropy", Some(5e-3)), ("learning_rate", Some(1e-9))]
+        {
             for (step, (expected, line)) in self.series(name).iter().zip(&lines).enumerate() {
                 let found = line[name].as_f64().unwrap_or(f64::NAN);
                 let tolerance = tolerance.unwrap_or(if step < 3 { 1e-3 } else { 5e-3 });
                 let error = (found - expected).abs() / expected.abs().max(1e-12);
-                assert!(error < tolerance || found == *expected, "{about}: step {}: {name} is {found}, {expected} in TRL", step + 1);
+                assert!(
+                    error < tolerance || found == *expected,
+                    "{about}: step {}: {name} is {found}, {expected} in TRL",
+                    step + 1
+                );
             }
         }
         for (step, (expected, line)) in self.series("num_tokens").iter().zip(&lines).enumerate() {

@@ -58,7 +58,9 @@ impl Learner {
             match self.gradients.get_mut(i) {
                 Some(sum) => sum.add_in_place(1.0, &gradient)?,
                 None if first => self.gradients.push(gradient),
-                None => return Err(Error::shape("accumulate", format!("{name} was not trained on in the batch before"))),
+                None => {
+                    return Err(Error::shape("accumulate", format!("{name} was not trained on in the batch before")));
+                }
             }
         }
         Ok(())
