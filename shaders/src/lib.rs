@@ -1,1 +1,55 @@
 //! The WGSL sources, one constant each, named as the file and as the op they serve.
+//!
+//! A source is complete as it stands. Before it is compiled, `const NAME: u32 = …;` lines may get another value (the layout
+//! of a product, the element type of a weight, a tile size); nothing else is substituted. Scalars of a call are in
+//! `var<immediate> p: Params`, in words of four bytes.
+
+/// A compute shader: its name and its WGSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shader {
+    pub name: &'static str,
+    pub source: &'static str,
+}
+
+macro_rules! shaders {
+    ($($constant:ident $file:literal,)*) => {
+        $(
+            #[doc = concat!("`", $file, ".wgsl`")]
+            pub const $constant: Shader =
+                Shader { name: $file, source: include_str!(concat!("../", $file, ".wgsl")) };
+        )*
+        /// All of them.
+        pub const ALL: &[Shader] = &[$($constant),*];
+    };
+}
+
+shaders! {
+    ADAMW "adamw",
+    ADD_SCALED "add_scaled",
+    ATTENTION "attention",
+    ATTENTION_BACKWARD_KEY "attention_backward_key",
+    ATTENTION_BACKWARD_QUERY "attention_backward_query",
+    ATTENTION_DELTA "attention_delta",
+    BINARY "binary",
+    CAST "cast",
+    DROPOUT "dropout",
+    GATHER_ROWS "gather_rows",
+    LOG_PROBS "log_probs",
+    LOG_PROBS_BACKWARD "log_probs_backward",
+    MATMUL_FEW_ROWS "matmul_few_rows",
+    MATMUL_NAIVE "matmul_naive",
+    MATMUL_REGISTER "matmul_register",
+    MATMUL_TILED "matmul_tiled",
+    RMS_NORM "rms_norm",
+    RMS_NORM_BACKWARD "rms_norm_backward",
+    RMS_NORM_BACKWARD_WEIGHT "rms_norm_backward_weight",
+    ROPE "rope",
+    SCATTER_ADD_ROWS "scatter_add_rows",
+    SUM_ROWS "sum_rows",
+    SUM_SQUARES "sum_squares",
+    SWIGLU "swiglu",
+    SWIGLU_BACKWARD "swiglu_backward",
+    UNARY "unary",
+    UNARY_BACKWARD "unary_backward",
+    WRITE_ROWS "write_rows",
+}

@@ -72,8 +72,15 @@ impl Learner {
         }
         let scale = clip_coefficient(norm, self.max_grad_norm);
         let decay = self.weight_decay;
-        let parameters =
-            self.model.trainable_mut().into_iter().map(|(n, t)| { let d = if decays(&n) { decay } else { 0.0 }; (n, t, d) }).collect();
+        let parameters = self
+            .model
+            .trainable_mut()
+            .into_iter()
+            .map(|(n, t)| {
+                let d = if decays(&n) { decay } else { 0.0 };
+                (n, t, d)
+            })
+            .collect();
         match &mut self.optimizer {
             Optimizer::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate, scale)?,
             Optimizer::Sgd => sgd(parameters, gradients, learning_rate, scale)?,

@@ -1,2 +1,18 @@
 //! Data sets, losses, training loops and the program.
+//!
+//! Modules in reading order; each uses only those before it.
+pub mod error;
+pub mod device;
+pub mod text;
+pub mod data;
+pub mod options;
+pub mod schedule;
+pub mod run;
+pub mod setup;
+pub mod losses;
+pub mod batch;
+pub mod learner;
+pub mod sft;
 pub mod cli;
+
+pub use error::{Error, Result};

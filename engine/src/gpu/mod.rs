@@ -1,9 +1,179 @@
-//! The GPU backend.
+//! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu.
+//!
+//! `adapter` chooses a device, `memory` holds tensors, `recorder` records and submits work, `windows` cuts tensors that
+//! are larger than a kernel may see at once; the other files each call a few kernels, and `kernels` is the list of all
+//! as the [`Backend`](crate::backend::Backend) trait asks for them. Results on one device and driver repeat bit for bit:
+//! every output element is owned by one thread, sums run in a fixed order, there are no atomics.
+mod adapter;
+mod attention;
+mod elementwise;
+mod kernels;
+mod matmul;
+mod memory;
+mod recorder;
+mod rows;
+mod transformer;
+mod windows;
+
+#[cfg(test)]
+mod tests;
+
+use crate::buffer::Buffer;
 use crate::dtype::DType;
-#[derive(Debug)]
-pub struct GpuBuffer {}
-impl GpuBuffer {
-    pub fn dtype(&self) -> DType {
-        DType::F32
+use crate::error::{Error, Result};
+pub use adapter::{AdapterDescription, AdapterKind, AdapterSelect};
+pub use matmul::Rung;
+pub use memory::{GpuBuffer, MemoryUse};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a device is opened; the default is right outside tests.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Compile every kernel with bounds checks. Without, kernels whose indices follow from shapes alone go unchecked.
+    pub checked: bool,
+    /// A smaller limit than the device's on the bytes that a kernel sees of one tensor, to test that larger ones are cut.
+    pub max_binding_bytes: Option<u64>,
+    /// A smaller limit than the device's on the bytes of one buffer.
+    pub max_buffer_bytes: Option<u64>,
+    /// Pass scalars in uniform buffers even where immediates (push constants) exist.
+    pub no_immediates: bool,
+    /// Always use this matrix product kernel.
+    pub rung: Option<Rung>,
+}
+
+/// A graphics device that runs kernels.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    /// "gpu: llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)"
+    label: String,
+    is_software: bool,
+    options: GpuOptions,
+    max_binding_bytes: u64,
+    max_buffer_bytes: u64,
+    max_groups: u32,
+    max_workgroup_bytes: u32,
+    /// Bindings start at multiples of this many bytes.
+    alignment: u64,
+    has_immediates: bool,
+    pool: Arc<memory::Pool>,
+    recorder: Mutex<recorder::Recorder>,
+    pipelines: Mutex<recorder::Pipelines>,
+    faults: Arc<recorder::Faults>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("label", &self.label).finish_non_exhaustive()
     }
+}
+
+/// The value behind a lock; a thread that panicked while it held the lock changes nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    /// Opens an adapter. Errors say what was found and what to do.
+    pub fn open(select: AdapterSelect) -> Result<Arc<Gpu>> {
+        Gpu::open_with(select, GpuOptions::default())
+    }
+
+    /// All adapters there are: real GPUs first, in the order that `AdapterSelect::Index` counts, then software.
+    pub fn list() -> Vec<AdapterDescription> {
+        adapter::adapters().into_iter().map(|(_, description)| description).collect()
+    }
+
+    pub fn open_with(select: AdapterSelect, options: GpuOptions) -> Result<Arc<Gpu>> {
+        let (adapter, description) = adapter::choose(select)?;
+        let wanted = wgpu::Features::IMMEDIATES
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY;
+        let features = adapter.features() & wanted;
+        let limits = adapter.limits();
+        let label = format!("gpu: {} ({})", description.name, description.api);
+        let request = wgpu::DeviceDescriptor {
+            label: Some("lapidary"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&request))
+            .map_err(|e| Error::Device { device: label.clone(), detail: format!("cannot be opened: {e}") })?;
+        let faults = Arc::new(recorder::Faults::default());
+        let sink = faults.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| sink.report(error.to_string())));
+        let sink = faults.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                sink.report(format!("the device was lost: {message}"));
+            }
+        });
+        // Offsets in a window are 32-bit numbers of elements, with room to spare.
+        let device_binding = limits.max_storage_buffer_binding_size.min((1 << 31) - 256);
+        let max_binding_bytes = options.max_binding_bytes.map_or(device_binding, |b| b.min(device_binding)) / 256 * 256;
+        let device_buffer = limits.max_buffer_size;
+        Ok(Arc::new(Gpu {
+            is_software: description.kind == AdapterKind::Software,
+            max_binding_bytes,
+            max_buffer_bytes: options.max_buffer_bytes.map_or(device_buffer, |b| b.min(device_buffer)),
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            alignment: u64::from(limits.min_storage_buffer_offset_alignment.max(4)),
+            has_immediates: features.contains(wgpu::Features::IMMEDIATES)
+                && limits.max_immediate_size >= 64
+                && !options.no_immediates,
+            options,
+            device,
+            queue,
+            label,
+            pool: Arc::default(),
+            recorder: Mutex::default(),
+            pipelines: Mutex::default(),
+            faults,
+        }))
+    }
+
+    /// The GPU memory of `x`; an error if it is elsewhere.
+    fn gpu_buffer<'a>(&self, op: &'static str, x: &'a Buffer) -> Result<&'a GpuBuffer> {
+        match x {
+            Buffer::Gpu(b) if b.belongs_to(&self.pool) => Ok(b),
+            Buffer::Gpu(_) => Err(Error::shape(op, format!("a buffer of another GPU; this one is {}", self.label))),
+            Buffer::Host(_) => {
+                Err(Error::shape(op, format!("a buffer in host memory; upload it to {} first", self.label)))
+            }
+        }
+    }
+
+    /// The GPU memory of `n` or more elements of `dtype`.
+    fn typed<'a>(&self, op: &'static str, x: &'a Buffer, dtype: DType, n: usize) -> Result<&'a GpuBuffer> {
+        let b = self.gpu_buffer(op, x)?;
+        if b.dtype() != dtype {
+            return Err(Error::shape(op, format!("{} needed, {} found", dtype.name(), b.dtype().name())));
+        }
+        if b.len() < n {
+            return Err(Error::shape(op, format!("{n} elements needed, {} found", b.len())));
+        }
+        Ok(b)
+    }
+
+    fn f32<'a>(&self, op: &'static str, x: &'a Buffer, n: usize) -> Result<&'a GpuBuffer> {
+        self.typed(op, x, DType::F32, n)
+    }
+
+    fn u32<'a>(&self, op: &'static str, x: &'a Buffer, n: usize) -> Result<&'a GpuBuffer> {
+        self.typed(op, x, DType::U32, n)
+    }
+}
+
+/// A new tensor as the trait hands it out.
+fn shared(x: GpuBuffer) -> Buffer {
+    Buffer::Gpu(Arc::new(x))
+}
+
+/// A size as the 32 bits that kernels count in.
+fn word(op: &'static str, n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| Error::Unsupported(format!("{op}: {n} is more than a GPU kernel can count (2³² − 1)")))
 }

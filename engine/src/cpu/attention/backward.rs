@@ -1,0 +1,285 @@
+//! The backward, in two passes that recompute p: dq by query rows, dk and dv by key rows, each owned by one task.
+//!
+//! The forward was s = scale·q·k, p = e^(s − lse), o = Σ p v, so with dp = do·v and delta = Σ p dp = do·o
+//!
+//! ```text
+//! ds = p (dp − delta)      dq = scale Σⱼ ds k[j]      dk = scale Σᵢ ds q[i]      dv = Σᵢ p do[i]
+//! ```
+use super::forward::{Lanes, Seen};
+use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel};
+use super::{Call, KEY_BLOCK, QueryTask};
+use crate::cpu::math;
+use crate::cpu::reduce::{Dot, fold};
+use crate::cpu::scratch::with_scratch;
+use crate::cpu::threads::Shared;
+use crate::cpu::tile::{load, store};
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// Σ a b of two rows.
+pub(super) struct RowDot<'a>(pub [&'a [f32]; 2]);
+
+impl WithSimd for RowDot<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        fold(simd, self.0, Dot)[0]
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Backward<'a> {
+    pub call: Call<'a>,
+    pub lse: &'a [f32],
+    pub d_o: &'a [f32],
+    pub delta: &'a [f32],
+}
+
+/// dq of one task's pairs: lanes are queries, as in the forward.
+pub(super) struct Queries<'a> {
+    pub back: Backward<'a>,
+    pub task: QueryTask,
+    pub dq: Shared<f32>,
+}
+
+impl WithSimd for Queries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+    }
+}
+
+impl Queries<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
+        let QueryTask { first, count, .. } = self.task;
+        let width = NV * S::F32_LANES;
+        for at in (0..count).step_by(width) {
+            let lanes = Lanes::new(&self.back.call, self.task, first + at, (count - at).min(width));
+            self.lanes::<S, MR, NV>(simd, lanes);
+        }
+    }
+
+    #[inline(always)]
+    fn lanes<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, lanes: Lanes) {
+        let Backward { call, lse, d_o, delta } = self.back;
+        let width = NV * S::F32_LANES;
+        let size = call.shape.head_size;
+        with_scratch((3 * size + 2 * KEY_BLOCK) * width, |scratch| {
+            // SAFETY: the scratch holds q, do and dq as [size, width], s and dp as [KEY_BLOCK, width]; rows come from a
+            // checked plan, and the lanes' outputs are this task's.
+            unsafe {
+                let part = |i: usize| scratch.add(i * size * width);
+                let (q, d_out, dq, s) = (part(0), part(1), part(2), part(3));
+                let dp = s.add(KEY_BLOCK * width);
+                let row = |x: &[f32], lane| (lane < lanes.count).then(|| x[lanes.offset(&call, lane)..].as_ptr());
+                fill_panel(q, width, size, call.shape.scale, |lane| row(call.q, lane));
+                fill_panel(d_out, width, size, 1.0, |lane| row(d_o, lane));
+                std::slice::from_raw_parts_mut(dq, size * width).fill(0.0);
+                let of_pairs = |x: &[f32]| {
+                    let mut values = [0f32; 64];
+                    for (lane, value) in values.iter_mut().enumerate().take(lanes.count) {
+                        let (row, head) = lanes.pair(&call, lane);
+                        *value = x[row * call.shape.n_heads + head];
+                    }
+                    std::array::from_fn(|v| load(simd, values.as_ptr().add(v * S::F32_LANES)))
+                };
+                let (lse, delta): ([S::f32s; NV], [S::f32s; NV]) = (of_pairs(lse), of_pairs(delta));
+                let seen = Seen::<S, NV>::new(simd, &lanes, &call);
+                let path = lanes.path(&call);
+                let (head, stride) = (self.task.kv_head * size, call.k_stride());
+                let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
+                while block < seen.end {
+                    let n = (seen.end - block).min(KEY_BLOCK);
+                    let index = &path[block..block + n];
+                    let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
+                    let values = Listed { start: call.v.as_ptr().add(head), stride, index };
+                    rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
+                    rows_times_panel::<S, MR, NV>(simd, values, size, d_out, dp);
+                    let masked = seen.masks(block, n);
+                    for j in 0..n {
+                        for v in 0..NV {
+                            let at = (j * NV + v) * S::F32_LANES;
+                            let mut p = math::exp(simd, simd.sub_f32s(load(simd, s.add(at)), lse[v]));
+                            if masked {
+                                p = simd.select_f32s(seen.mask(simd, v, block + j), p, simd.splat_f32s(0.0));
+                            }
+                            let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, dp.add(at)), delta[v]));
+                            store(simd, s.add(at), ds);
+                        }
+                    }
+                    add_rows_transposed_times_panel::<S, MR, NV>(simd, keys, size, s, dq, None);
+                    block += KEY_BLOCK;
+                }
+                for lane in 0..lanes.count {
+                    let to = self.dq.ptr().add(lanes.offset(&call, lane));
+                    for e in 0..size {
+                        to.add(e).write(*dq.add(e * width + lane) * call.shape.scale + 0.0);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// dk and dv of some key rows and one key head: lanes are keys.
+pub(super) struct Keys<'a> {
+    pub back: Backward<'a>,
+    pub rows: Range<usize>,
+    pub kv_head: usize,
+    pub dk: Shared<f32>,
+    pub dv: Shared<f32>,
+}
+
+impl WithSimd for Keys<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+    }
+}
+
+/// What a lane's key needs to know about the queries that see it.
+struct KeyLanes<S: Simd, const NV: usize> {
+    row: [S::i32s; NV],
+    end: [S::i32s; NV],
+    /// Queries at this position and beyond do not see the key.
+    last_position: [S::i32s; NV],
+}
+
+impl Keys<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
+        let width = NV * S::F32_LANES;
+        for first in self.rows.clone().step_by(width) {
+            self.lanes::<S, MR, NV>(simd, first..(first + width).min(self.rows.end));
+        }
+    }
+
+    #[inline(always)]
+    fn lanes<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, rows: Range<usize>) {
+        let call = self.back.call;
+        let (width, size) = (NV * S::F32_LANES, call.shape.head_size);
+        let (head, stride) = (self.kv_head * size, call.k_stride());
+        with_scratch((4 * size + 2 * KEY_BLOCK) * width, |scratch| {
+            // SAFETY: the scratch holds k, v, dk and dv as [size, width], s and dp as [KEY_BLOCK, width]; the rows lie
+            // in the checked operands, and those of dk and dv are this task's.
+            unsafe {
+                let part = |i: usize| scratch.add(i * size * width);
+                let (k, v, dk, dv, s) = (part(0), part(1), part(2), part(3), part(4));
+                let row =
+                    |x: &[f32], lane| (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr());
+                fill_panel(k, width, size, call.shape.scale, |lane| row(call.k, lane));
+                fill_panel(v, width, size, 1.0, |lane| row(call.v, lane));
+                std::slice::from_raw_parts_mut(dk, 2 * size * width).fill(0.0);
+                let ends = &call.plan.ends[rows.clone()];
+                let end = (ends.iter().max().map_or(0, |&e| e as usize)).min(call.plan.n_queries());
+                let keys = key_lanes::<S, NV>(simd, &call, rows.clone());
+                for q_head in self.kv_head * call.group()..(self.kv_head + 1) * call.group() {
+                    for first in (rows.start..end).step_by(KEY_BLOCK) {
+                        let queries = first..(first + KEY_BLOCK).min(end);
+                        self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, [k, v, dk, dv, s]);
+                    }
+                }
+                for (lane, row) in rows.clone().enumerate() {
+                    let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
+                    for e in 0..size {
+                        let (from, to) = (e * width + lane, row * stride + head + e);
+                        to_dk.add(to).write(*dk.add(from) * call.shape.scale + 0.0);
+                        to_dv.add(to).write(*dv.add(from) + 0.0);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Adds what a block of query rows of one head contributes.
+    ///
+    /// # Safety
+    /// The panels are as `lanes` lays them out, the rows lie in the operands.
+    #[inline(always)]
+    unsafe fn block<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        simd: S,
+        keys: &KeyLanes<S, NV>,
+        rows: Range<usize>,
+        queries: Range<usize>,
+        q_head: usize,
+        [k, v, dk, dv, s]: [*mut f32; 5],
+    ) {
+        let Backward { call, lse, d_o, delta } = self.back;
+        let plan = call.plan;
+        let (size, n_heads) = (call.shape.head_size, call.shape.n_heads);
+        let positions = &plan.positions[queries.clone()];
+        // Rows that see all keys of the tile need no mask: behind the last key, in every subtree, inside the window.
+        let every_end = plan.ends[rows.clone()].iter().min().map_or(0, |&e| e as usize);
+        let first_key = plan.positions[rows.clone()].iter().min().copied().unwrap_or(0) as usize;
+        let furthest = positions.iter().max().copied().unwrap_or(0) as usize;
+        let windowed = furthest.saturating_sub(first_key) >= call.shape.window;
+        let last_key = plan.positions[rows.clone()].iter().max().copied().unwrap_or(0) as usize;
+        let nearest = positions.iter().min().copied().unwrap_or(0) as usize;
+        if nearest.saturating_sub(last_key) >= call.shape.window {
+            return;
+        }
+        let masked = queries.start + 1 < rows.end || queries.end > every_end || windowed;
+        let mut list = [0u32; KEY_BLOCK];
+        for (at, row) in list.iter_mut().zip(queries.clone()) {
+            *at = row as u32;
+        }
+        let index = &list[..queries.len()];
+        // SAFETY: promised by the caller.
+        unsafe {
+            let dp = s.add(KEY_BLOCK * NV * S::F32_LANES);
+            let (head, stride) = (q_head * size, call.q_stride());
+            let q = Listed { start: call.q.as_ptr().add(head), stride, index };
+            let d_out = Listed { start: d_o.as_ptr().add(head), stride, index };
+            rows_times_panel::<S, MR, NV>(simd, q, size, k, s);
+            rows_times_panel::<S, MR, NV>(simd, d_out, size, v, dp);
+            for (i, row) in queries.enumerate() {
+                let lse = simd.splat_f32s(lse[row * n_heads + q_head]);
+                let delta = simd.splat_f32s(delta[row * n_heads + q_head]);
+                for v in 0..NV {
+                    let at = (i * NV + v) * S::F32_LANES;
+                    let mut p = math::exp(simd, simd.sub_f32s(load(simd, s.add(at)), lse));
+                    if masked {
+                        p = simd.select_f32s(keys.mask(simd, v, row, positions[i]), p, simd.splat_f32s(0.0));
+                    }
+                    let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, dp.add(at)), delta));
+                    store(simd, s.add(at), p);
+                    store(simd, dp.add(at), ds);
+                }
+            }
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, d_out, size, s, dv, None);
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, q, size, dp, dk, None);
+        }
+    }
+}
+
+#[inline(always)]
+fn key_lanes<S: Simd, const NV: usize>(simd: S, call: &Call, rows: Range<usize>) -> KeyLanes<S, NV> {
+    let (mut row, mut end, mut last) = ([0i32; 64], [0i32; 64], [0i32; 64]);
+    for (lane, r) in rows.enumerate() {
+        row[lane] = r as i32;
+        end[lane] = call.plan.ends[r] as i32;
+        last[lane] = (call.plan.positions[r] as usize).saturating_add(call.shape.window).min(i32::MAX as usize) as i32;
+    }
+    let vector = |x: &[i32; 64], v: usize| simd.partial_load_i32s(&x[v * S::F32_LANES..][..S::F32_LANES]);
+    KeyLanes {
+        row: std::array::from_fn(|v| vector(&row, v)),
+        end: std::array::from_fn(|v| vector(&end, v)),
+        last_position: std::array::from_fn(|v| vector(&last, v)),
+    }
+}
+
+impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
+    /// Which keys of vector v the query row sees: j ≤ i, i < end[j], position[i] < position[j] + window.
+    #[inline(always)]
+    fn mask(&self, simd: S, v: usize, row: usize, position: u32) -> S::m32s {
+        let (i, position) = (simd.splat_i32s(row as i32), simd.splat_i32s(position as i32));
+        let below = simd.and_m32s(simd.less_than_or_equal_i32s(self.row[v], i), simd.less_than_i32s(i, self.end[v]));
+        simd.and_m32s(below, simd.less_than_i32s(position, self.last_position[v]))
+    }
+}

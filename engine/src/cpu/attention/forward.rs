@@ -1,0 +1,258 @@
+//! The forward: blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
+use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel};
+use super::{Call, KEY_BLOCK, QueryTask};
+use crate::cpu::math;
+use crate::cpu::scratch::with_scratch;
+use crate::cpu::threads::Shared;
+use crate::cpu::tile::{load, store};
+use pulp::{Simd, WithSimd};
+
+/// One task; writes its pairs' o and lse.
+pub(super) struct Forward<'a> {
+    pub call: Call<'a>,
+    pub task: QueryTask,
+    pub o: Shared<f32>,
+    pub lse: Shared<f32>,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+    }
+}
+
+impl Forward<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
+        let QueryTask { first, count, .. } = self.task;
+        let mut at = 0;
+        while at < count {
+            let lanes = Lanes::new(&self.call, self.task, first + at, count - at);
+            // Few lanes, as in decoding: one vector is enough.
+            at += if count - at <= S::F32_LANES {
+                self.lanes::<S, MR, 1>(simd, lanes)
+            } else {
+                self.lanes::<S, MR, NV>(simd, lanes)
+            };
+        }
+    }
+
+    /// As many lanes as the tile has; returns how many.
+    #[inline(always)]
+    fn lanes<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, mut lanes: Lanes) -> usize {
+        let width = NV * S::F32_LANES;
+        lanes.count = lanes.count.min(width);
+        let size = self.call.shape.head_size;
+        with_scratch((2 * size + KEY_BLOCK) * width, |scratch| {
+            // SAFETY: the scratch holds q and o as [size, width] and s as [KEY_BLOCK, width]; rows come from a checked
+            // plan, and the lanes' outputs are this task's.
+            unsafe {
+                let (q, o, s) = (scratch, scratch.add(size * width), scratch.add(2 * size * width));
+                let call = &self.call;
+                fill_panel(q, width, size, call.shape.scale, |lane| lanes.query(call, lane));
+                std::slice::from_raw_parts_mut(o, size * width).fill(0.0);
+                let (seen, mut max, mut sum) = (
+                    Seen::<S, NV>::new(simd, &lanes, call),
+                    [simd.splat_f32s(f32::NEG_INFINITY); NV],
+                    [simd.splat_f32s(0.0); NV],
+                );
+                let path = lanes.path(call);
+                let head = self.task.kv_head * size;
+                let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
+                while block < seen.end {
+                    let n = (seen.end - block).min(KEY_BLOCK);
+                    let index = &path[block..block + n];
+                    let stride = call.k_stride();
+                    let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
+                    rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
+                    let shrink = softmax_block(simd, s, n, &seen, block, &mut max, &mut sum);
+                    let values = Listed { start: call.v.as_ptr().add(head), stride, index };
+                    add_rows_transposed_times_panel::<S, MR, NV>(simd, values, size, s, o, Some(shrink));
+                    block += KEY_BLOCK;
+                }
+                self.finish(simd, &lanes, o, max, sum);
+            }
+        });
+        lanes.count
+    }
+
+    /// o ← o / sum; lse = max + ln sum
+    ///
+    /// # Safety
+    /// `o` is [size, NV vectors]; the lanes' outputs are this task's.
+    #[inline(always)]
+    unsafe fn finish<S: Simd, const NV: usize>(
+        &self,
+        simd: S,
+        lanes: &Lanes,
+        o: *mut f32,
+        max: [S::f32s; NV],
+        sum: [S::f32s; NV],
+    ) {
+        let (width, size) = (NV * S::F32_LANES, self.call.shape.head_size);
+        let n_heads = self.call.shape.n_heads;
+        let mut lse = [0f32; 64];
+        // SAFETY: promised by the caller; a tile is at most 48 lanes wide.
+        unsafe {
+            for v in 0..NV {
+                let log = simd.add_f32s(max[v], math::ln(simd, sum[v]));
+                store(simd, lse.as_mut_ptr().add(v * S::F32_LANES), log);
+                let inverse = simd.div_f32s(simd.splat_f32s(1.0), sum[v]);
+                for e in 0..size {
+                    let at = o.add(e * width + v * S::F32_LANES);
+                    // + 0, so that a sum that underflowed to −0 is the same as one that met another masked key.
+                    let value = simd.add_f32s(simd.mul_f32s(load(simd, at), inverse), simd.splat_f32s(0.0));
+                    store(simd, at, value);
+                }
+            }
+            for (lane, &lse) in lse.iter().enumerate().take(lanes.count) {
+                let (row, head) = lanes.pair(&self.call, lane);
+                self.lse.ptr().add(row * n_heads + head).write(lse);
+                let to = self.o.ptr().add((row * n_heads + head) * size);
+                for e in 0..size {
+                    to.add(e).write(*o.add(e * width + lane));
+                }
+            }
+        }
+    }
+}
+
+/// s ← e^(s − max) with the masked ones 0; updates max and sum, returns the factor on what was summed before.
+///
+/// # Safety
+/// `s` is [n, NV vectors].
+#[inline(always)]
+unsafe fn softmax_block<S: Simd, const NV: usize>(
+    simd: S,
+    s: *mut f32,
+    n: usize,
+    seen: &Seen<S, NV>,
+    block: usize,
+    max: &mut [S::f32s; NV],
+    sum: &mut [S::f32s; NV],
+) -> [S::f32s; NV] {
+    let lowest = simd.splat_f32s(f32::NEG_INFINITY);
+    let masked = seen.masks(block, n);
+    let mut shrink = [lowest; NV];
+    // SAFETY: j < n, v < NV.
+    unsafe {
+        for v in 0..NV {
+            let column = s.add(v * S::F32_LANES);
+            let at = |j: usize| column.add(j * NV * S::F32_LANES);
+            let mut largest = max[v];
+            for j in 0..n {
+                let mut x = load(simd, at(j));
+                if masked {
+                    x = simd.select_f32s(seen.mask(simd, v, block + j), x, lowest);
+                    store(simd, at(j), x);
+                }
+                largest = math::max(simd, x, largest);
+            }
+            // A lane that has seen no key yet keeps −∞; 0 in its place makes e^(−∞ − 0) = 0.
+            let base = simd.select_f32s(simd.equal_f32s(largest, lowest), simd.splat_f32s(0.0), largest);
+            shrink[v] = math::exp(simd, simd.sub_f32s(max[v], base));
+            let mut total = simd.mul_f32s(sum[v], shrink[v]);
+            for j in 0..n {
+                let p = math::exp(simd, simd.sub_f32s(load(simd, at(j)), base));
+                total = simd.add_f32s(total, p);
+                store(simd, at(j), p);
+            }
+            (max[v], sum[v]) = (largest, total);
+        }
+    }
+    shrink
+}
+
+/// Some lanes of a task: pairs `first .. first + count`.
+#[derive(Clone, Copy)]
+pub(super) struct Lanes {
+    pub task: QueryTask,
+    pub first: usize,
+    pub count: usize,
+}
+
+impl Lanes {
+    pub fn new(_: &Call, task: QueryTask, first: usize, count: usize) -> Self {
+        Lanes { task, first, count }
+    }
+
+    /// (query row, query head) of a lane below `count`.
+    #[inline(always)]
+    pub fn pair(&self, call: &Call, lane: usize) -> (usize, usize) {
+        let (pair, group) = (self.first + lane, call.group());
+        (call.plan.runs[self.task.run].start + pair / group, self.task.kv_head * group + pair % group)
+    }
+
+    /// Offset of a lane's row and head in q, o and their gradients.
+    #[inline(always)]
+    pub fn offset(&self, call: &Call, lane: usize) -> usize {
+        let (row, head) = self.pair(call, lane);
+        row * call.q_stride() + head * call.shape.head_size
+    }
+
+    #[inline(always)]
+    fn query(&self, call: &Call, lane: usize) -> Option<*const f32> {
+        (lane < self.count).then(|| call.q[self.offset(call, lane)..].as_ptr())
+    }
+
+    /// Positions `lo .. hi` that a lane sees; lanes without a query see what the last one sees.
+    pub fn range(&self, call: &Call, lane: usize) -> (usize, usize) {
+        let pair = self.first + lane.min(self.count - 1);
+        let position = call.plan.runs[self.task.run].first_position + pair / call.group();
+        ((position + 1).saturating_sub(call.shape.window), position + 1)
+    }
+
+    /// Key rows by position.
+    pub fn path<'a>(&self, call: &Call<'a>) -> &'a [u32] {
+        let run = &call.plan.runs[self.task.run];
+        &call.plan.path_rows[run.path_offset..run.path_offset + run.first_position + run.len]
+    }
+}
+
+/// Which positions the lanes of a tile see.
+pub(super) struct Seen<S: Simd, const NV: usize> {
+    lo: [S::i32s; NV],
+    hi: [S::i32s; NV],
+    /// All lanes together see positions `first .. end`, and every lane sees `all_first .. all_end`.
+    pub first: usize,
+    pub end: usize,
+    all_first: usize,
+    all_end: usize,
+}
+
+impl<S: Simd, const NV: usize> Seen<S, NV> {
+    #[inline(always)]
+    pub fn new(simd: S, lanes: &Lanes, call: &Call) -> Self {
+        let (mut lo, mut hi) = ([0i32; 64], [0i32; 64]);
+        for lane in 0..NV * S::F32_LANES {
+            let range = lanes.range(call, lane);
+            (lo[lane], hi[lane]) = (range.0 as i32, range.1 as i32);
+        }
+        let vector = |x: &[i32; 64], v: usize| simd.partial_load_i32s(&x[v * S::F32_LANES..][..S::F32_LANES]);
+        let (head, tail) = (lanes.range(call, 0), lanes.range(call, lanes.count - 1));
+        Seen {
+            lo: std::array::from_fn(|v| vector(&lo, v)),
+            hi: std::array::from_fn(|v| vector(&hi, v)),
+            first: head.0,
+            end: tail.1,
+            all_first: tail.0,
+            all_end: head.1,
+        }
+    }
+
+    /// Whether some lane misses some of the positions `block .. block + n`.
+    #[inline(always)]
+    pub fn masks(&self, block: usize, n: usize) -> bool {
+        block < self.all_first || block + n > self.all_end
+    }
+
+    /// Which lanes of vector v see a position.
+    #[inline(always)]
+    pub fn mask(&self, simd: S, v: usize, position: usize) -> S::m32s {
+        let p = simd.splat_i32s(position as i32);
+        simd.and_m32s(simd.less_than_or_equal_i32s(self.lo[v], p), simd.less_than_i32s(p, self.hi[v]))
+    }
+}

@@ -1,0 +1,162 @@
+//! The two products of attention on panels whose columns are lanes: [rows, lanes] = rows · panel, and panel += rowsᵀ · panel.
+use crate::cpu::tile::{Left, Tile, accumulate, load, store, zero};
+use pulp::Simd;
+
+/// Rows of a matrix by list: row r starts at `start + index[r] · stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Listed<'a> {
+    pub start: *const f32,
+    pub stride: usize,
+    pub index: &'a [u32],
+}
+
+impl Listed<'_> {
+    /// # Safety
+    /// The list has an entry r, and the row lies in the matrix.
+    #[inline(always)]
+    unsafe fn row(&self, r: usize) -> *const f32 {
+        // SAFETY: promised by the caller.
+        unsafe { self.start.add(*self.index.get_unchecked(r) as usize * self.stride) }
+    }
+}
+
+/// HEIGHT listed rows as the rows of a tile.
+#[derive(Clone, Copy)]
+struct ListedRows<const HEIGHT: usize>([*const f32; HEIGHT]);
+
+impl<const HEIGHT: usize> Left for ListedRows<HEIGHT> {
+    #[inline(always)]
+    unsafe fn at(&self, r: usize, p: usize) -> f32 {
+        // SAFETY: promised by the caller.
+        unsafe { *self.0[r].add(p) }
+    }
+}
+
+/// Neighbouring columns of listed rows as the rows of a tile; the list runs along k.
+#[derive(Clone, Copy)]
+struct ListedColumns<'a>(Listed<'a>);
+
+impl Left for ListedColumns<'_> {
+    #[inline(always)]
+    unsafe fn at(&self, r: usize, p: usize) -> f32 {
+        // SAFETY: promised by the caller.
+        unsafe { *self.0.row(p).add(r) }
+    }
+}
+
+/// out[j, lane] = Σ_e rows[j, e] panel[e, lane]; one row of `out` for each entry of the list.
+///
+/// # Safety
+/// Rows have `size` elements; `panel` is [size, NV vectors], `out` [rows, NV vectors].
+#[inline(always)]
+pub(super) unsafe fn rows_times_panel<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    rows: Listed,
+    size: usize,
+    panel: *const f32,
+    out: *mut f32,
+) {
+    let width = NV * S::F32_LANES;
+    let n = rows.index.len();
+    let mut j = 0;
+    // SAFETY: j + height ≤ n.
+    unsafe {
+        while j < n {
+            macro_rules! tile {
+                ($height:expr) => {{
+                    let left = ListedRows::<$height>(std::array::from_fn(|r| rows.row(j + r)));
+                    let sum: Tile<S, $height, NV> = accumulate(simd, size, left, panel, width, zero(simd));
+                    store_tile(simd, sum, out.add(j * width));
+                    j += $height;
+                }};
+            }
+            match n - j {
+                rest if rest >= MR => tile!(MR),
+                4.. => tile!(4),
+                2.. => tile!(2),
+                _ => tile!(1),
+            }
+        }
+    }
+}
+
+/// out[e, lane] ← factor[lane] out[e, lane] + Σ_j rows[j, e] panel[j, lane]
+///
+/// # Safety
+/// Rows have `size` elements; `panel` is [rows, NV vectors], `out` [size, NV vectors].
+#[inline(always)]
+pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, const NV: usize>(
+    simd: S,
+    rows: Listed,
+    size: usize,
+    panel: *const f32,
+    out: *mut f32,
+    factor: Option<[S::f32s; NV]>,
+) {
+    let width = NV * S::F32_LANES;
+    let mut e = 0;
+    // SAFETY: e + height ≤ size.
+    unsafe {
+        while e < size {
+            macro_rules! tile {
+                ($height:expr) => {{
+                    let left = ListedColumns(Listed { start: rows.start.add(e), ..rows });
+                    let mut sum: Tile<S, $height, NV> = load_tile(simd, out.add(e * width));
+                    if let Some(factor) = factor {
+                        for sum in &mut sum {
+                            for v in 0..NV {
+                                sum[v] = simd.mul_f32s(sum[v], factor[v]);
+                            }
+                        }
+                    }
+                    let sum = accumulate(simd, rows.index.len(), left, panel, width, sum);
+                    store_tile(simd, sum, out.add(e * width));
+                    e += $height;
+                }};
+            }
+            match size - e {
+                rest if rest >= MR => tile!(MR),
+                4.. => tile!(4),
+                2.. => tile!(2),
+                _ => tile!(1),
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(simd: S, from: *const f32) -> Tile<S, MR, NV> {
+    // SAFETY: the caller's tile is [MR, NV vectors].
+    std::array::from_fn(|r| std::array::from_fn(|v| unsafe { load(simd, from.add((r * NV + v) * S::F32_LANES)) }))
+}
+
+#[inline(always)]
+unsafe fn store_tile<S: Simd, const MR: usize, const NV: usize>(simd: S, tile: Tile<S, MR, NV>, to: *mut f32) {
+    for (r, row) in tile.into_iter().enumerate() {
+        for (v, x) in row.into_iter().enumerate() {
+            // SAFETY: the caller's tile is [MR, NV vectors].
+            unsafe { store(simd, to.add((r * NV + v) * S::F32_LANES), x) };
+        }
+    }
+}
+
+/// panel[e, lane] = factor · row(lane)[e]: rows become the columns of a panel. Lanes without a row become 0.
+///
+/// # Safety
+/// Every row has `size` elements; `panel` is [size, width].
+#[inline(always)]
+pub(super) unsafe fn fill_panel(
+    panel: *mut f32,
+    width: usize,
+    size: usize,
+    factor: f32,
+    row: impl Fn(usize) -> Option<*const f32>,
+) {
+    for lane in 0..width {
+        let row = row(lane);
+        for e in 0..size {
+            // SAFETY: e < size, lane < width.
+            unsafe { *panel.add(e * width + lane) = row.map_or(0.0, |row| factor * *row.add(e)) };
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! y = f(x) element by element over any number of arrays: the one loop that all elementwise kernels share.
+use super::level::Level;
+use super::threads::{Shared, Threads};
+use crate::error::Result;
+use pulp::{Simd, WithSimd};
+use std::mem::MaybeUninit;
+
+/// Elements of a task: 64 KiB of f32 for each array.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// A function of I numbers that gives O numbers, written for vectors of any width.
+pub(crate) trait Map<const I: usize, const O: usize>: Copy + Send + Sync {
+    fn map<S: Simd>(self, simd: S, x: [S::f32s; I]) -> [S::f32s; O];
+}
+
+/// New arrays y = f(x); every input has at least n elements.
+pub(crate) fn apply<const I: usize, const O: usize>(
+    threads: &Threads,
+    level: Level,
+    n: usize,
+    inputs: [&[f32]; I],
+    f: impl Map<I, O>,
+) -> Result<[Vec<f32>; O]> {
+    let inputs = inputs.map(|x| x[..n].as_ptr().cast_mut()).map(Input);
+    let mut outputs: [Vec<f32>; O] = std::array::from_fn(|_| Vec::new());
+    for y in &mut outputs {
+        super::threads::reserve(y, n)?;
+    }
+    let to: [Shared<f32>; O] = std::array::from_fn(|o| Shared::of_raw(outputs[o].as_mut_ptr()));
+    threads.chunks(n, CHUNK, |start, end| {
+        let inputs = inputs;
+        // SAFETY: start < end ≤ n; inputs hold n values, outputs have room for n, and chunks are disjoint.
+        let loop_ =
+            unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
+        level.run(loop_);
+    });
+    for y in &mut outputs {
+        // SAFETY: the chunks cover 0 .. n, so all n elements were written.
+        unsafe { y.set_len(n) };
+    }
+    Ok(outputs)
+}
+
+/// y ← f(y, x) in place: the first O of the I inputs of `f` are the arrays that change, n elements each.
+pub(crate) fn update<const I: usize, const O: usize, const X: usize>(
+    threads: &Threads,
+    level: Level,
+    changing: [&mut [f32]; O],
+    fixed: [&[f32]; X],
+    f: impl Map<I, O>,
+) {
+    const { assert!(I == O + X) };
+    let n = changing.iter().map(|y| y.len()).chain(fixed.iter().map(|x| x.len())).min().unwrap_or(0);
+    let to = changing.map(Shared::of);
+    let fixed = fixed.map(|x| Input(x.as_ptr().cast_mut()));
+    threads.chunks(n, CHUNK, |start, end| {
+        let (to, fixed) = (to, fixed);
+        // SAFETY: start < end ≤ n, the length of the shortest array; chunks are disjoint.
+        let loop_ = unsafe {
+            let inputs = std::array::from_fn(|i| if i < O { to[i].ptr() } else { fixed[i - O].0 }.add(start));
+            Loop::new(end - start, inputs, to.map(|p| p.ptr().add(start)), f)
+        };
+        level.run(loop_);
+    });
+}
+
+/// y = f(x) for one part, on this thread. All slices have one length.
+#[inline]
+pub(crate) fn map_part<const I: usize, const O: usize>(
+    level: Level,
+    inputs: [&[f32]; I],
+    outputs: [&mut [MaybeUninit<f32>]; O],
+    f: impl Map<I, O>,
+) {
+    let n = inputs.iter().map(|x| x.len()).chain(outputs.iter().map(|y| y.len())).min().unwrap_or(0);
+    let inputs = inputs.map(|x| x.as_ptr().cast_mut());
+    // SAFETY: no slice is shorter than n; outputs are exclusive, so they overlap no input.
+    level.run(unsafe { Loop::new(n, inputs, outputs.map(|y| y.as_mut_ptr().cast()), f) });
+}
+
+/// y ← f(y) for one part, on this thread.
+#[inline]
+pub(crate) fn map_self(level: Level, y: &mut [f32], f: impl Map<1, 1>) {
+    let p = y.as_mut_ptr();
+    // SAFETY: the only array is y.
+    level.run(unsafe { Loop::new(y.len(), [p], [p], f) });
+}
+
+/// y ← f(x₀, x₁, y) for one part, on this thread.
+#[inline]
+pub(crate) fn map_in_place(level: Level, y: &mut [f32], x: [&[f32]; 2], f: impl Map<3, 1>) {
+    let n = y.len().min(x[0].len()).min(x[1].len());
+    let p = y.as_mut_ptr();
+    // SAFETY: no slice is shorter than n; y is exclusive, so it overlaps neither input.
+    level.run(unsafe { Loop::new(n, [x[0].as_ptr().cast_mut(), x[1].as_ptr().cast_mut(), p], [p], f) });
+}
+
+/// Where an input starts; only read.
+#[derive(Clone, Copy)]
+struct Input(*mut f32);
+// SAFETY: tasks only read through it, and the slice it was made from outlives them.
+unsafe impl Send for Input {}
+unsafe impl Sync for Input {}
+
+struct Loop<const I: usize, const O: usize, F> {
+    n: usize,
+    inputs: [*mut f32; I],
+    outputs: [*mut f32; O],
+    f: F,
+}
+
+impl<const I: usize, const O: usize, F> Loop<I, O, F> {
+    /// # Safety
+    /// Inputs and outputs point to n elements; an output is one of the inputs or overlaps none.
+    unsafe fn new(n: usize, inputs: [*mut f32; I], outputs: [*mut f32; O], f: F) -> Self {
+        Loop { n, inputs, outputs, f }
+    }
+}
+
+impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for Loop<I, O, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let lanes = S::F32_LANES;
+        let mut i = 0;
+        // SAFETY: `new` promised n elements behind every pointer; all vectors of a step are read before any is written.
+        unsafe {
+            while i + lanes <= self.n {
+                let y = self.f.map(simd, self.inputs.map(|p| p.add(i).cast::<S::f32s>().read_unaligned()));
+                for (o, y) in y.into_iter().enumerate() {
+                    self.outputs[o].add(i).cast::<S::f32s>().write_unaligned(y);
+                }
+                i += lanes;
+            }
+            if i < self.n {
+                let rest = self.n - i;
+                let x = self.inputs.map(|p| simd.partial_load_f32s(std::slice::from_raw_parts(p.add(i), rest)));
+                for (o, y) in self.f.map(simd, x).into_iter().enumerate() {
+                    let tail: [f32; 64] = spread(simd, y);
+                    std::ptr::copy_nonoverlapping(tail.as_ptr(), self.outputs[o].add(i), rest);
+                }
+            }
+        }
+    }
+}
+
+/// The lanes of a vector in an array, zeros behind.
+#[inline(always)]
+pub(crate) fn spread<S: Simd>(_: S, v: S::f32s) -> [f32; 64] {
+    let mut array = [0.0; 64];
+    // SAFETY: no vector has more than 64 lanes of f32 (const assertion), and the array has room for 64.
+    unsafe {
+        const { assert!(S::F32_LANES <= 64) };
+        array.as_mut_ptr().cast::<S::f32s>().write_unaligned(v);
+    }
+    array
+}

@@ -1,0 +1,93 @@
+//! Matrix products: C ← α·op(A)·op(B) (+ C), split into rectangles of C that tasks own.
+//!
+//! Every element of C is computed in one order, whatever tile, task or instruction set it falls to:
+//!
+//! ```text
+//! for each block K of 256 along k:   s = 0;   for p in K ascending: s = fma(a[p], b[p], s);   c = fma(α, s, c)
+//! ```
+//!
+//! where the first block gives c = α s if there is no C to add to. So a row alone equals the row among a thousand.
+mod kernel;
+mod pack;
+
+use super::check::{self, Weights};
+use super::threads::{Shared, build};
+use super::{Cpu, level::Level, threads::Threads};
+use crate::backend::{Layout, Product};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use kernel::Rectangle;
+
+/// Length of a block of sums along k: part of the definition of the result, the same for every machine.
+pub(crate) const K_BLOCK: usize = 256;
+
+/// One product with checked operands.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    pub p: Product,
+    pub a: &'a [f32],
+    pub b: Weights<'a>,
+    /// [m, n]; not yet written unless `accumulate`.
+    pub c: Shared<f32>,
+    pub accumulate: bool,
+}
+
+/// α·op(A)·op(B), added to `c` if given.
+pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
+    let Product { layout, m, n, k, .. } = p;
+    let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
+    let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
+    let b = check::weights("matmul", "B", b, b_rows, b_width)?;
+    if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
+        return Err(Error::Unsupported("matmul: B must be float32 in layout TN".into()));
+    }
+    let size = check::size("matmul", &[m, n])?;
+    match c {
+        Some(mut c) => {
+            let to = Shared::of(check::f32s_mut("matmul", "C", &mut c, size)?);
+            if k > 0 {
+                run(&cpu.threads, cpu.level, Job { p, a, b, c: to, accumulate: true });
+            }
+            Ok(c)
+        }
+        None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
+        None => {
+            // SAFETY: without `accumulate` the first block of k writes all of C.
+            let c = unsafe { build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))? };
+            Ok(Buffer::from_f32(c))
+        }
+    }
+}
+
+/// Cuts C into rectangles, one for each task.
+fn run(threads: &Threads, level: Level, job: Job) {
+    let Product { layout, m, n, k, .. } = job.p;
+    let (rows, columns) = grid(layout, m, n, k, threads.count());
+    // Multiples of the largest tiles, so that no rectangle but the last has rims.
+    let height = m.div_ceil(rows).next_multiple_of(24);
+    let width = n.div_ceil(columns).next_multiple_of(96);
+    let (rows, columns) = (m.div_ceil(height), n.div_ceil(width));
+    threads.each(rows * columns, |task| {
+        let (i, j) = (task / columns * height, task % columns * width);
+        level.run(Rectangle { job, rows: i..(i + height).min(m), columns: j..(j + width).min(n) });
+    });
+}
+
+/// Into how many rectangles C is cut, down and across. Across costs another reading of A, down another packing of B.
+fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> (usize, usize) {
+    /// Multiply-adds that are worth waking a thread for.
+    const WORTH: usize = 1 << 17;
+    if threads == 1 || m.saturating_mul(n).saturating_mul(k) < 2 * WORTH {
+        return (1, 1);
+    }
+    let most = (m * n * k / WORTH).min(4 * threads);
+    match layout {
+        Layout::NN | Layout::NT => {
+            let columns = (n / 96).clamp(1, most);
+            let rows = if columns < 2 * threads { (2 * threads).div_ceil(columns).min(m / 48).max(1) } else { 1 };
+            (rows, columns)
+        }
+        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(2 * threads)), 1),
+        Layout::TN => (1, (n / 96).clamp(1, most.min(2 * threads))),
+    }
+}

@@ -1,0 +1,151 @@
+//! Root mean square layer normalisation (B. Zhang and R. Sennrich, NeurIPS 2019, equation 4, with ε under the root).
+use super::elementwise::{Map, map_part};
+use super::reduce::{Dot, Dot3, fold};
+use super::threads::{Shared, build};
+use super::{Cpu, check};
+use crate::buffer::Buffer;
+use crate::error::Result;
+use pulp::{Simd, WithSimd};
+
+/// Rows of a task; also the rows whose part of dw is summed before it is added to the total.
+const ROWS: usize = 64;
+
+struct SumSquares<'a>(&'a [f32]);
+
+impl WithSimd for SumSquares<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        fold(simd, [self.0, self.0], Dot)[0]
+    }
+}
+
+/// y = x r ∘ w
+#[derive(Clone, Copy)]
+struct Normalise {
+    r: f32,
+}
+
+impl Map<2, 1> for Normalise {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [x, w]: [S::f32s; 2]) -> [S::f32s; 1] {
+        [simd.mul_f32s(simd.mul_f32s(x, simd.splat_f32s(self.r)), w)]
+    }
+}
+
+/// For each row: y = x r ∘ w, r = 1/√(mean(x²) + ε). x [m, d], w [d] → (y [m, d], r [m])
+pub(crate) fn rms_norm(
+    cpu: &Cpu,
+    x: &Buffer,
+    w: &Buffer,
+    m: usize,
+    d: usize,
+    epsilon: f32,
+) -> Result<(Buffer, Buffer)> {
+    let n = check::size("rms_norm", &[m, d])?;
+    let (x, w) = (check::f32s("rms_norm", "x", x, n)?, check::f32s("rms_norm", "w", w, d)?);
+    let mut rstd = vec![0f32; m];
+    let r_to = Shared::of(&mut rstd);
+    // SAFETY: tasks own disjoint rows of y and elements of rstd, and write all of them.
+    let y = unsafe {
+        build(n, |to| {
+            cpu.threads.chunks(m, ROWS, |start, end| {
+                for i in start..end {
+                    let x = &x[i * d..][..d];
+                    let mean_square = cpu.level.run(SumSquares(x)) / d as f32;
+                    let r = 1.0 / (mean_square + epsilon).sqrt();
+                    r_to.ptr().add(i).write(r);
+                    map_part(cpu.level, [x, w], [to.part(i * d, d)], Normalise { r });
+                }
+            });
+        })?
+    };
+    Ok((Buffer::from_f32(y), Buffer::from_f32(rstd)))
+}
+
+struct Dots<'a>([&'a [f32]; 3]);
+
+impl WithSimd for Dots<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        fold(simd, self.0, Dot3)[0]
+    }
+}
+
+/// dx = r (w ∘ dy) − c x
+#[derive(Clone, Copy)]
+struct NormaliseBackward {
+    r: f32,
+    c: f32,
+}
+
+impl Map<3, 1> for NormaliseBackward {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [dy, x, w]: [S::f32s; 3]) -> [S::f32s; 1] {
+        let scaled = simd.mul_f32s(simd.splat_f32s(self.r), simd.mul_f32s(w, dy));
+        [simd.mul_add_f32s(simd.splat_f32s(-self.c), x, scaled)]
+    }
+}
+
+/// dw ← dw + r (dy ∘ x)
+#[derive(Clone, Copy)]
+struct WeightGradient {
+    r: f32,
+}
+
+impl Map<3, 1> for WeightGradient {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [dy, x, dw]: [S::f32s; 3]) -> [S::f32s; 1] {
+        [simd.mul_add_f32s(dy, simd.mul_f32s(x, simd.splat_f32s(self.r)), dw)]
+    }
+}
+
+/// The forward was y = x r ∘ w with r = (Σx²/d + ε)^−½, so ∂r/∂x = −r³ x / d and for each row
+///
+/// ```text
+/// dx = r (w ∘ dy) − (r³/d) x Σ (w ∘ dy ∘ x)        dw = Σ over rows of dy ∘ x r
+/// ```
+///
+/// dw is summed over blocks of 64 rows, and the blocks in order.
+pub(crate) fn rms_norm_backward(
+    cpu: &Cpu,
+    [dy, x, w, rstd]: [&Buffer; 4],
+    m: usize,
+    d: usize,
+    need_dw: bool,
+) -> Result<(Buffer, Option<Buffer>)> {
+    let op = "rms_norm_backward";
+    let n = check::size(op, &[m, d])?;
+    let (dy, x) = (check::f32s(op, "dy", dy, n)?, check::f32s(op, "x", x, n)?);
+    let (w, rstd) = (check::f32s(op, "w", w, d)?, check::f32s(op, "rstd", rstd, m)?);
+    let mut blocks = vec![0f32; if need_dw { m.div_ceil(ROWS) * d } else { 0 }];
+    let blocks_to = Shared::of(&mut blocks);
+    // SAFETY: tasks own disjoint rows of dx and of `blocks`, and write all of dx's.
+    let dx = unsafe {
+        build(n, |to| {
+            cpu.threads.chunks(m, ROWS, |start, end| {
+                for (i, &r) in rstd.iter().enumerate().take(end).skip(start) {
+                    let (dy, x) = (&dy[i * d..][..d], &x[i * d..][..d]);
+                    let c = r * r * r / d as f32 * cpu.level.run(Dots([w, dy, x]));
+                    map_part(cpu.level, [dy, x, w], [to.part(i * d, d)], NormaliseBackward { r, c });
+                    if need_dw {
+                        accumulate(cpu, [dy, x], blocks_to.written(start / ROWS * d, d), r);
+                    }
+                }
+            });
+        })?
+    };
+    let dw = need_dw.then(|| {
+        let mut dw = vec![0f32; d];
+        for block in blocks.chunks_exact(d.max(1)) {
+            dw.iter_mut().zip(block).for_each(|(dw, &b)| *dw += b);
+        }
+        Buffer::from_f32(dw)
+    });
+    Ok((Buffer::from_f32(dx), dw))
+}
+
+fn accumulate(cpu: &Cpu, [dy, x]: [&[f32]; 2], dw: &mut [f32], r: f32) {
+    super::elementwise::map_in_place(cpu.level, dw, [dy, x], WeightGradient { r });
+}

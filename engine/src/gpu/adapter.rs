@@ -1,0 +1,139 @@
+//! Which graphics device: what there is, and how one is chosen.
+use crate::error::{Error, Result};
+
+/// Which adapter to open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdapterSelect {
+    /// A real GPU: a discrete one before an integrated one. Never a software adapter.
+    #[default]
+    Auto,
+    /// The real GPU of this index in [`Gpu::list`](super::Gpu::list), software adapters not counted.
+    Index(usize),
+    /// A software adapter (Mesa's llvmpipe): slow, for tests.
+    Software,
+}
+
+/// An adapter, for people.
+#[derive(Clone, Debug)]
+pub struct AdapterDescription {
+    pub name: String,
+    /// "Vulkan", "Metal", "Dx12" …
+    pub api: String,
+    /// Driver's name and version, as it states them.
+    pub driver: String,
+    pub kind: AdapterKind,
+    /// Bytes of one buffer, at most.
+    pub max_buffer_bytes: u64,
+    /// Bytes of a buffer that one kernel sees at once, at most.
+    pub max_binding_bytes: u64,
+    /// Features of use to the engine that the adapter has.
+    pub features: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterKind {
+    Discrete,
+    Integrated,
+    /// A GPU in a virtual machine, or one that does not say what it is.
+    Other,
+    Software,
+}
+
+impl std::fmt::Display for AdapterDescription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            AdapterKind::Discrete => "discrete GPU",
+            AdapterKind::Integrated => "integrated GPU",
+            AdapterKind::Other => "GPU",
+            AdapterKind::Software => "software",
+        };
+        write!(f, "{} ({kind}, {}, {})", self.name, self.api, self.driver)
+    }
+}
+
+/// All adapters: real GPUs first (discrete, integrated, other), then software. One entry a device and API; a device that
+/// several APIs reach is listed by its first.
+pub(super) fn adapters() -> Vec<(wgpu::Adapter, AdapterDescription)> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let instance = wgpu::Instance::new(descriptor);
+    let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let mut adapters: Vec<_> = found
+        .into_iter()
+        .filter(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
+        .map(|a| {
+            let description = describe(&a);
+            (a, description)
+        })
+        .collect();
+    adapters.sort_by_key(|(_, d)| match d.kind {
+        AdapterKind::Discrete => 0,
+        AdapterKind::Integrated => 1,
+        AdapterKind::Other => 2,
+        AdapterKind::Software => 3,
+    });
+    let mut seen = Vec::new();
+    adapters.retain(|(a, d)| {
+        let info = a.get_info();
+        let bus = info.device_pci_bus_id;
+        if bus.is_empty() || d.kind == AdapterKind::Software {
+            return true;
+        }
+        let is_new = !seen.contains(&bus);
+        seen.push(bus);
+        is_new
+    });
+    adapters
+}
+
+fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    let has = adapter.features();
+    let named = [
+        (wgpu::Features::IMMEDIATES, "immediates"),
+        (wgpu::Features::SHADER_F16, "f16"),
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+    ];
+    AdapterDescription {
+        name: info.name,
+        api: format!("{:?}", info.backend),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => AdapterKind::Other,
+        },
+        max_buffer_bytes: limits.max_buffer_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        features: named.iter().filter(|(f, _)| has.contains(*f)).map(|(_, name)| *name).collect(),
+    }
+}
+
+/// The adapter that `select` asks for, or what was found instead and what to do.
+pub(super) fn choose(select: AdapterSelect) -> Result<(wgpu::Adapter, AdapterDescription)> {
+    let all = adapters();
+    let found: Vec<String> = all.iter().map(|(_, d)| d.to_string()).collect();
+    let found = if found.is_empty() { "nothing".to_string() } else { found.join("; ") };
+    let is_software = |d: &AdapterDescription| d.kind == AdapterKind::Software;
+    let n_real = all.iter().filter(|(_, d)| !is_software(d)).count();
+    let mut fitting = all.into_iter().filter(|(_, d)| is_software(d) == (select == AdapterSelect::Software));
+    let index = if let AdapterSelect::Index(i) = select { i } else { 0 };
+    fitting.nth(index).ok_or_else(|| {
+        Error::Input(match select {
+            AdapterSelect::Software => format!(
+                "no software graphics adapter (found: {found}); on Debian: apt-get install mesa-vulkan-drivers libvulkan1"
+            ),
+            AdapterSelect::Index(i) if n_real > 0 => {
+                format!("no GPU with index {i}: there are {n_real}, counted from 0 (found: {found})")
+            }
+            _ => format!(
+                "no GPU (found: {found}); use --device cpu, install a Vulkan driver for the GPU, or, for tests, use --device gpu:software"
+            ),
+        })
+    })
+}

@@ -1,0 +1,228 @@
+//! Attention over forests: what the kernels need to know about a plan, kept beside it, and their calls.
+use super::memory::Pool;
+use super::recorder::Call;
+use super::{Gpu, GpuBuffer, lock, shared, word};
+use crate::backend::AttentionShape;
+use crate::buffer::{Buffer, Host};
+use crate::error::{Error, Result};
+use crate::forest::AttentionPlan;
+use std::sync::{Arc, Mutex};
+
+/// Rows of a block, in which the forest's ends and positions are summed up; the kernels' KEYS and QUERIES.
+const BLOCK: usize = 64;
+/// Words that describe a tile to attention.wgsl.
+const TILE_WORDS: usize = 5;
+
+/// Lists on a device that follow from a plan; made at first use and kept in `plan.derived`.
+#[derive(Default)]
+struct Derived {
+    lists: Mutex<Vec<(Arc<Pool>, List, Arc<GpuBuffer>)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// Tiles of this many (query, head) pairs, with this many heads to a key head.
+    Tiles { share: usize, rows: usize },
+    /// `plan.path_rows`.
+    Path,
+    /// Positions, ends, and per block of rows the largest end, the lowest and the highest position.
+    Forest,
+}
+
+/// Sizes of one call, and the constants of its kernel.
+struct Sizes {
+    share: usize,
+    rows: usize,
+    constants: [(&'static str, u32); 2],
+}
+
+impl Gpu {
+    /// `tiles_per_row`: 64-wide vec4 arrays of a kernel in workgroup memory per quad of rows, `extra` further such.
+    fn attention_sizes(&self, shape: AttentionShape, arrays: usize, extra: usize) -> Result<Sizes> {
+        let AttentionShape { n_heads, n_kv_heads, head_size, .. } = shape;
+        if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
+            return Err(Error::shape(
+                "attention",
+                format!("{n_heads} query heads do not share {n_kv_heads} key heads"),
+            ));
+        }
+        if head_size == 0 || head_size > 256 {
+            return Err(Error::Unsupported(format!(
+                "attention on a GPU: head size {head_size}; 1 to 256 are supported"
+            )));
+        }
+        let columns = head_size.div_ceil(64);
+        let quad_bytes = 16 * 64 * (arrays * columns + extra);
+        let room = (self.max_workgroup_bytes as usize).min(32 << 10).saturating_sub(1 << 10);
+        let quads = [4, 2, 1].into_iter().find(|q| q * quad_bytes <= room).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "attention on {}: too little workgroup memory for head size {head_size}",
+                self.label
+            ))
+        })?;
+        Ok(Sizes {
+            share: n_heads / n_kv_heads,
+            rows: 4 * quads,
+            constants: [("QUADS", quads as u32), ("COLUMNS", columns as u32)],
+        })
+    }
+
+    fn plan_list(&self, plan: &AttentionPlan, list: List) -> Result<Arc<GpuBuffer>> {
+        let any = plan.derived.get_or_init(|| Box::new(Derived::default()));
+        // Another backend's notes may be there already; then the lists are made anew each time.
+        let Some(derived) = any.downcast_ref::<Derived>() else {
+            return Ok(Arc::new(self.make_list(plan, list)?));
+        };
+        let mut lists = lock(&derived.lists);
+        if let Some((_, _, found)) = lists.iter().find(|(pool, l, _)| Arc::ptr_eq(pool, &self.pool) && *l == list) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(self.make_list(plan, list)?);
+        lists.push((self.pool.clone(), list, made.clone()));
+        Ok(made)
+    }
+
+    fn make_list(&self, plan: &AttentionPlan, list: List) -> Result<GpuBuffer> {
+        let words = match list {
+            List::Path => plan.path_rows.clone(),
+            List::Tiles { share, rows } => tiles(plan, share, rows)?,
+            List::Forest => forest_words(plan),
+        };
+        self.upload_host(&Host::U32(words))
+    }
+
+    pub(super) fn run_attention(
+        &self,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+    ) -> Result<(Buffer, Buffer)> {
+        let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
+        let sizes = self.attention_sizes(shape, 1, 1)?;
+        let (t, n_kv) = (plan.n_queries(), plan.n_keys * n_kv_heads * head_size);
+        let (n_q, size) = (t * n_heads * head_size, |n: usize| word("attention", n));
+        let q = self.f32("attention", q, n_q)?;
+        let (k, v) = (self.f32("attention", k, n_kv)?, self.f32("attention", v, n_kv)?);
+        let (o, lse) = (self.new_f32(n_q)?, self.new_f32(t * n_heads)?);
+        let tiles = self.plan_list(plan, List::Tiles { share: sizes.share, rows: sizes.rows })?;
+        let path = self.plan_list(plan, List::Path)?;
+        let n_tiles = tiles.len() / TILE_WORDS;
+        let [x, y, _] = self.groups(n_tiles);
+        self.dispatch(Call {
+            shader: shaders::ATTENTION,
+            constants: &sizes.constants,
+            params: &[
+                size(n_heads)?,
+                size(n_kv_heads)?,
+                size(head_size)?,
+                scale.to_bits(),
+                clamp_window(window),
+                size(n_tiles)?,
+            ],
+            binds: &[q.whole(), k.whole(), v.whole(), tiles.whole(), path.whole(), o.whole(), lse.whole()],
+            groups: [x, y, if n_tiles == 0 { 0 } else { size(n_kv_heads)? }],
+        })?;
+        Ok((shared(o), shared(lse)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn run_attention_backward(
+        &self,
+        shape: AttentionShape,
+        plan: &AttentionPlan,
+        q: &Buffer,
+        k: &Buffer,
+        v: &Buffer,
+        o: &Buffer,
+        lse: &Buffer,
+        d_o: &Buffer,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let op = "attention_backward";
+        let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
+        let t = plan.n_queries();
+        if plan.positions.len() != t || plan.ends.len() != t || plan.n_keys != t {
+            return Err(Error::shape(
+                op,
+                format!(
+                    "{t} queries, {} keys, {} positions, {} ends; all must be equal",
+                    plan.n_keys,
+                    plan.positions.len(),
+                    plan.ends.len()
+                ),
+            ));
+        }
+        let (n_q, n_kv, n_rows) = (t * n_heads * head_size, t * n_kv_heads * head_size, t * n_heads);
+        let (q, k, v) = (self.f32(op, q, n_q)?, self.f32(op, k, n_kv)?, self.f32(op, v, n_kv)?);
+        let (o, d_o, lse) = (self.f32(op, o, n_q)?, self.f32(op, d_o, n_q)?, self.f32(op, lse, n_rows)?);
+        let (dq, dk, dv) = (self.new_f32(n_q)?, self.new_f32(n_kv)?, self.new_f32(n_kv)?);
+        let lse_delta = self.new_f32(2 * n_rows)?;
+        let forest = self.plan_list(plan, List::Forest)?;
+        let size = |n: usize| word(op, n);
+        self.dispatch(Call {
+            shader: shaders::ATTENTION_DELTA,
+            constants: &[],
+            params: &[size(n_rows)?, size(head_size)?],
+            binds: &[d_o.whole(), o.whole(), lse.whole(), lse_delta.whole()],
+            groups: self.groups(n_rows.div_ceil(64)),
+        })?;
+        let params =
+            [size(n_heads)?, size(n_kv_heads)?, size(head_size)?, scale.to_bits(), clamp_window(window), size(t)?];
+        let inputs = [q.whole(), k.whole(), v.whole(), d_o.whole(), lse_delta.whole(), forest.whole()];
+
+        let sizes = self.attention_sizes(shape, 2, 1)?;
+        let [x, y, _] = self.groups((t * sizes.share).div_ceil(sizes.rows));
+        self.dispatch(Call {
+            shader: shaders::ATTENTION_BACKWARD_QUERY,
+            constants: &sizes.constants,
+            params: &params,
+            binds: &[&inputs[..], &[dq.whole()]].concat(),
+            groups: [x, y, if t == 0 { 0 } else { params[1] }],
+        })?;
+
+        let sizes = self.attention_sizes(shape, 2, 2)?;
+        let [x, y, _] = self.groups(t.div_ceil(sizes.rows));
+        self.dispatch(Call {
+            shader: shaders::ATTENTION_BACKWARD_KEY,
+            constants: &sizes.constants,
+            params: &params,
+            binds: &[&inputs[..], &[dk.whole(), dv.whole()]].concat(),
+            groups: [x, y, if t == 0 { 0 } else { params[1] }],
+        })?;
+        Ok((shared(dq), shared(dk), shared(dv)))
+    }
+}
+
+fn clamp_window(window: usize) -> u32 {
+    u32::try_from(window).unwrap_or(u32::MAX)
+}
+
+/// Cuts every run into tiles of `rows` pairs (query row, head of the group); five words a tile, see attention.wgsl.
+fn tiles(plan: &AttentionPlan, share: usize, rows: usize) -> Result<Vec<u32>> {
+    let mut words = Vec::new();
+    for run in &plan.runs {
+        let n_pairs = run.len * share;
+        for pair0 in (0..n_pairs).step_by(rows) {
+            for n in [run.start, pair0, n_pairs, run.first_position, run.path_offset] {
+                words.push(word("attention", n)?);
+            }
+        }
+    }
+    Ok(words)
+}
+
+/// Positions [T], ends [T], and of each block of 64 rows the largest end, the lowest and the highest position.
+fn forest_words(plan: &AttentionPlan) -> Vec<u32> {
+    let extremes = |values: &[u32], pick: fn(std::slice::Iter<'_, u32>) -> Option<&u32>| -> Vec<u32> {
+        values.chunks(BLOCK).map(|block| pick(block.iter()).copied().unwrap_or(0)).collect()
+    };
+    [
+        plan.positions.clone(),
+        plan.ends.clone(),
+        extremes(&plan.ends, |block| block.max()),
+        extremes(&plan.positions, |block| block.min()),
+        extremes(&plan.positions, |block| block.max()),
+    ]
+    .concat()
+}

@@ -1,0 +1,263 @@
+//! Kernels that treat every element alike, reductions, and AdamW.
+use super::recorder::{Bind, Call, Constants};
+use super::{Gpu, GpuBuffer, shared, word};
+use crate::backend::{AdamWStep, Binary, Unary};
+use crate::buffer::Buffer;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::random::Stream;
+use shaders::Shader;
+
+/// Rows that one partial sum covers.
+const ROW_BLOCK: usize = 128;
+/// Elements that one partial sum of squares covers; sum_squares.wgsl says the same.
+const SQUARE_BLOCK: usize = 4096;
+
+impl Gpu {
+    /// Runs a kernel over n elements of tensors of four-byte elements that move in step, window by window. `params` gives
+    /// the kernel's scalars for a window of (first element, number of elements).
+    pub(super) fn elementwise(
+        &self,
+        shader: Shader,
+        constants: &Constants,
+        n: usize,
+        tensors: &[&GpuBuffer],
+        params: impl Fn(u32, u32) -> Vec<u32>,
+    ) -> Result<()> {
+        word(shader.name, n)?;
+        for (first, len) in Gpu::ranges(n, self.elements_per_window()) {
+            let binds: Vec<Bind<'_>> = tensors.iter().map(|t| self.window(t, first, len, 4).bind).collect();
+            self.dispatch(Call {
+                shader,
+                constants,
+                params: &params(first as u32, len as u32),
+                binds: &binds,
+                groups: self.groups(len.div_ceil(64)),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn run_unary(&self, op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
+        let x = self.f32("unary", x, n)?;
+        let y = self.new_f32(n)?;
+        let (code, a, b) = unary_code(op);
+        self.elementwise(shaders::UNARY, &[("OP", code)], n, &[x, &y], |_, len| vec![len, a.to_bits(), b.to_bits()])?;
+        Ok(shared(y))
+    }
+
+    pub(super) fn run_unary_backward(
+        &self,
+        op: Unary,
+        x: &Buffer,
+        y: &Buffer,
+        dy: &Buffer,
+        n: usize,
+    ) -> Result<Buffer> {
+        let name = "unary_backward";
+        let (x, y, dy) = (self.f32(name, x, n)?, self.f32(name, y, n)?, self.f32(name, dy, n)?);
+        let dx = self.new_f32(n)?;
+        let (code, a, b) = unary_code(op);
+        self.elementwise(shaders::UNARY_BACKWARD, &[("OP", code)], n, &[x, y, dy, &dx], |_, len| {
+            vec![len, a.to_bits(), b.to_bits()]
+        })?;
+        Ok(shared(dx))
+    }
+
+    pub(super) fn run_binary(&self, op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Result<Buffer> {
+        let (a, b) = (self.f32("binary", a, n)?, self.f32("binary", b, n_b)?);
+        let y = self.new_f32(n)?;
+        if n > 0 && n_b == 0 {
+            return Err(Error::shape("binary", format!("{n} elements with none")));
+        }
+        word("binary", n)?;
+        let code = match op {
+            Binary::Add => 0,
+            Binary::Sub => 1,
+            Binary::Mul => 2,
+            Binary::Div => 3,
+            Binary::Min => 4,
+            Binary::Max => 5,
+        };
+        for (first, len) in Gpu::ranges(n, self.elements_per_window()) {
+            // b moves in step with a where it is as long, and is seen whole where it repeats.
+            let (b_bind, b_len, b_first) =
+                if n_b == n { (self.window(b, first, len, 4).bind, len, 0) } else { (b.whole(), n_b, first % n_b) };
+            self.dispatch(Call {
+                shader: shaders::BINARY,
+                constants: &[("OP", code)],
+                params: &[len as u32, b_len as u32, b_first as u32],
+                binds: &[self.window(a, first, len, 4).bind, b_bind, self.window(&y, first, len, 4).bind],
+                groups: self.groups(len.div_ceil(64)),
+            })?;
+        }
+        Ok(shared(y))
+    }
+
+    pub(super) fn run_add_scaled(&self, y: &mut Buffer, alpha: f32, x: &Buffer, n: usize) -> Result<()> {
+        self.f32("add_scaled", y, n)?;
+        let x = self.f32("add_scaled", x, n)?;
+        let y = self.own("add_scaled", y)?;
+        self.elementwise(shaders::ADD_SCALED, &[], n, &[x, y], |_, len| vec![len, alpha.to_bits()])
+    }
+
+    pub(super) fn run_dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
+        let x = self.f32("dropout", x, n)?;
+        let y = self.new_f32(n)?;
+        let keep_scale = 1.0 / (1.0 - p);
+        self.elementwise(shaders::DROPOUT, &[], n, &[x, &y], |first, len| {
+            vec![len, first, stream.key[0], stream.key[1], p.to_bits(), keep_scale.to_bits()]
+        })?;
+        Ok(shared(y))
+    }
+
+    pub(super) fn run_cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
+        let x = self.gpu_buffer("cast", x)?;
+        if x.len() < n {
+            return Err(Error::shape("cast", format!("{n} elements needed, {} found", x.len())));
+        }
+        let (from_code, to_code) = (float_code("cast", x.dtype())?, float_code("cast", to)?);
+        let y = self.new_buffer(to, n)?;
+        word("cast", n)?;
+        for (first, len) in Gpu::ranges(n, self.elements_per_window()) {
+            let threads = if to == DType::F32 { len } else { len.div_ceil(2) };
+            self.dispatch(Call {
+                shader: shaders::CAST,
+                constants: &[("FROM", from_code), ("TO", to_code)],
+                params: &[len as u32],
+                binds: &[
+                    self.window(x, first, len, x.dtype().bytes(1)).bind,
+                    self.window(&y, first, len, to.bytes(1)).bind,
+                ],
+                groups: self.groups(threads.div_ceil(64)),
+            })?;
+        }
+        Ok(shared(y))
+    }
+
+    pub(super) fn run_sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let x = self.f32("sum_rows", x, m * n)?;
+        Ok(shared(self.sum_rows_of(x, m, n)?))
+    }
+
+    /// Σ over rows of x [m, n]: blocks of 128 rows first, then the blocks' sums likewise until one row is left.
+    pub(super) fn sum_rows_of(&self, x: &GpuBuffer, m: usize, n: usize) -> Result<GpuBuffer> {
+        let blocks = m.div_ceil(ROW_BLOCK);
+        let y = self.new_f32(blocks.max(1) * n)?;
+        if m == 0 {
+            self.clear(&y)?;
+            return Ok(y);
+        }
+        let step = (self.rows_per_window("sum_rows", 4 * n)? / ROW_BLOCK * ROW_BLOCK).max(1);
+        if step < ROW_BLOCK && m > step {
+            return Err(Error::Unsupported(format!("sum_rows: rows of {n} elements are too long for {}", self.label)));
+        }
+        for (first, rows) in Gpu::ranges(m, step) {
+            // Window starts are rounded down to the alignment; a block of 128 rows starts at a multiple of 512 bytes.
+            let out = self.window(&y, first / ROW_BLOCK * n, rows.div_ceil(ROW_BLOCK) * n, 4);
+            self.dispatch(Call {
+                shader: shaders::SUM_ROWS,
+                constants: &[],
+                params: &[rows as u32, word("sum_rows", n)?, ROW_BLOCK as u32, out.offset],
+                binds: &[self.window(x, first * n, rows * n, 4).bind, out.bind],
+                groups: [n.div_ceil(64) as u32, rows.div_ceil(ROW_BLOCK) as u32, 1],
+            })?;
+        }
+        if blocks == 1 { Ok(y) } else { self.sum_rows_of(&y, blocks, n) }
+    }
+
+    pub(super) fn run_sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
+        let blocks: Vec<usize> = xs.iter().map(|(_, n)| n.div_ceil(SQUARE_BLOCK)).collect();
+        let partials = self.new_f32(blocks.iter().sum())?;
+        let mut first_block = 0;
+        for (&(x, n), &n_blocks) in xs.iter().zip(&blocks) {
+            let x = self.f32("sum_squares", x, n)?;
+            let step = (self.elements_per_window() / SQUARE_BLOCK * SQUARE_BLOCK).max(SQUARE_BLOCK);
+            for (first, len) in Gpu::ranges(n, step) {
+                let at = first_block + first / SQUARE_BLOCK;
+                let window_blocks = len.div_ceil(SQUARE_BLOCK);
+                self.dispatch(Call {
+                    shader: shaders::SUM_SQUARES,
+                    constants: &[],
+                    params: &[len as u32, word("sum_squares", at)?, window_blocks as u32],
+                    binds: &[self.window(x, first, len, 4).bind, partials.whole()],
+                    groups: self.groups(window_blocks),
+                })?;
+            }
+            first_block += n_blocks;
+        }
+        let bytes = self.read(&[&partials])?.pop().unwrap_or_default();
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let mut rest = &values[..];
+        Ok(blocks
+            .iter()
+            .map(|&n| {
+                let (own, others) = rest.split_at(n.min(rest.len()));
+                rest = others;
+                own.iter().map(|&v| f64::from(v)).sum()
+            })
+            .collect())
+    }
+
+    pub(super) fn run_adamw(
+        &self,
+        p: &mut Buffer,
+        m: &mut Buffer,
+        v: &mut Buffer,
+        grad: &Buffer,
+        n: usize,
+        step: AdamWStep,
+    ) -> Result<()> {
+        for x in [&*p, &*m, &*v, grad] {
+            self.f32("adamw", x, n)?;
+        }
+        let grad = self.f32("adamw", grad, n)?;
+        let (p, m, v) = (self.own("adamw", p)?, self.own("adamw", m)?, self.own("adamw", v)?);
+        let t = step.step as f64;
+        let scalars = [
+            f64::from(step.grad_scale),
+            1.0 - step.learning_rate * step.weight_decay,
+            step.beta1,
+            1.0 - step.beta1,
+            step.beta2,
+            1.0 - step.beta2,
+            step.learning_rate / (1.0 - step.beta1.powf(t)),
+            1.0 / (1.0 - step.beta2.powf(t)).sqrt(),
+            step.epsilon,
+        ];
+        self.elementwise(shaders::ADAMW, &[], n, &[p, m, v, grad], |_, len| {
+            std::iter::once(len).chain(scalars.iter().map(|&s| (s as f32).to_bits())).collect()
+        })
+    }
+}
+
+/// The OP constant of unary.wgsl, and its two numbers.
+fn unary_code(op: Unary) -> (u32, f32, f32) {
+    match op {
+        Unary::Affine(a, b) => (0, a, b),
+        Unary::Exp => (1, 0.0, 0.0),
+        Unary::Ln => (2, 0.0, 0.0),
+        Unary::Sqrt => (3, 0.0, 0.0),
+        Unary::Square => (4, 0.0, 0.0),
+        Unary::Abs => (5, 0.0, 0.0),
+        Unary::Relu => (6, 0.0, 0.0),
+        Unary::Tanh => (7, 0.0, 0.0),
+        Unary::Sigmoid => (8, 0.0, 0.0),
+        Unary::LogSigmoid => (9, 0.0, 0.0),
+        Unary::Silu => (10, 0.0, 0.0),
+        Unary::Clamp(lo, hi) => (11, lo, hi),
+    }
+}
+
+/// How kernels number the element types that they decode.
+pub(super) fn float_code(op: &'static str, dtype: DType) -> Result<u32> {
+    match dtype {
+        DType::F32 => Ok(0),
+        DType::F16 => Ok(1),
+        DType::BF16 => Ok(2),
+        other => Err(Error::Unsupported(format!(
+            "{op} of {} on a GPU; there are float32, float16 and bfloat16 (decode the weight when loading)",
+            other.name()
+        ))),
+    }
+}

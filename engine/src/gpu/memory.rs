@@ -1,0 +1,385 @@
+//! GPU memory: buffers, the pool they come from and go back to, the way in and the way out.
+//!
+//! All work is recorded in order into one queue, so a buffer that is dropped may be given out again at once: whatever was
+//! recorded with it before is executed before. The exception is `queue.write_buffer`, which runs before everything that
+//! is not submitted yet. An upload therefore only takes a buffer that has been free since before the last submit.
+use super::{Gpu, lock};
+use crate::buffer::{Buffer, Host};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+
+/// Bytes of one copy between host and device; bounds the staging memory.
+const CHUNK: u64 = 32 << 20;
+/// Free memory that the pool keeps beyond a half of what is in use.
+const SPARE: u64 = 256 << 20;
+
+/// One tensor's memory on a GPU. Goes back to the pool when dropped.
+#[derive(Debug)]
+pub struct GpuBuffer {
+    dtype: DType,
+    /// Bytes of the values; the memory behind may be larger.
+    bytes: u64,
+    memory: Option<Memory>,
+    home: Arc<Pool>,
+}
+
+#[derive(Debug, Clone)]
+struct Memory {
+    buffer: wgpu::Buffer,
+    id: u64,
+    capacity: u64,
+}
+
+impl GpuBuffer {
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Bytes that the values take.
+    pub fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+    /// Number of elements; for quantised blocks, of weights.
+    pub fn len(&self) -> usize {
+        match self.dtype {
+            DType::Quant(q) => self.bytes() / q.block_bytes() * q.block_len(),
+            plain => self.bytes() / plain.bytes(1),
+        }
+    }
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+    pub(super) fn belongs_to(&self, pool: &Arc<Pool>) -> bool {
+        Arc::ptr_eq(&self.home, pool)
+    }
+    pub(super) fn raw(&self) -> Result<(&wgpu::Buffer, u64)> {
+        let memory = self.memory.as_ref().ok_or_else(|| Error::shape("gpu", "a buffer without memory"))?;
+        Ok((&memory.buffer, memory.id))
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.home.release(memory);
+        }
+    }
+}
+
+/// Free buffers by capacity, and counts.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    state: Mutex<PoolState>,
+    /// Number of submits so far.
+    pub(super) epoch: AtomicU64,
+    /// Buffers were given up: bind groups that still hold them should go too.
+    pub(super) evicted: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct PoolState {
+    /// By capacity; each with the epoch it became free in.
+    free: BTreeMap<u64, Vec<(Memory, u64)>>,
+    free_bytes: u64,
+    live_bytes: u64,
+    peak_bytes: u64,
+    next_id: u64,
+}
+
+impl Pool {
+    /// Capacities grow in steps of an eighth of a power of two: at most 12.5 % of a buffer is unused.
+    fn capacity(bytes: u64) -> u64 {
+        let bytes = bytes.max(256);
+        let step = (bytes.next_power_of_two() / 16).max(256);
+        bytes.div_ceil(step) * step
+    }
+
+    fn release(&self, memory: Memory) {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let mut state = lock(&self.state);
+        state.live_bytes -= memory.capacity;
+        state.free_bytes += memory.capacity;
+        state.free.entry(memory.capacity).or_default().push((memory, epoch));
+        while state.free_bytes > state.live_bytes / 2 + SPARE {
+            let oldest = state.free.iter().min_by_key(|(_, list)| list.first().map_or(u64::MAX, |(_, epoch)| *epoch));
+            let Some(capacity) = oldest.map(|(capacity, _)| *capacity) else { break };
+            if let Some(list) = state.free.get_mut(&capacity) {
+                list.remove(0);
+                if list.is_empty() {
+                    state.free.remove(&capacity);
+                }
+            }
+            state.free_bytes -= capacity;
+            self.evicted.store(true, Ordering::Release);
+        }
+    }
+
+    /// A free buffer of this capacity, not used by work recorded since epoch `before` if given.
+    fn take(&self, capacity: u64, before: Option<u64>) -> Option<Memory> {
+        let mut state = lock(&self.state);
+        let list = state.free.get_mut(&capacity)?;
+        let index = match before {
+            None => list.len().checked_sub(1)?,
+            Some(epoch) => list.iter().position(|(_, freed)| *freed < epoch)?,
+        };
+        let (memory, _) = list.remove(index);
+        if list.is_empty() {
+            state.free.remove(&capacity);
+        }
+        state.free_bytes -= capacity;
+        state.count_live(capacity);
+        Some(memory)
+    }
+
+    /// Gives all free buffers back to the driver.
+    fn clear(&self) {
+        let mut state = lock(&self.state);
+        state.free.clear();
+        state.free_bytes = 0;
+        self.evicted.store(true, Ordering::Release);
+    }
+}
+
+impl PoolState {
+    fn count_live(&mut self, capacity: u64) {
+        self.live_bytes += capacity;
+        self.peak_bytes = self.peak_bytes.max(self.live_bytes + self.free_bytes);
+    }
+}
+
+/// Bytes of GPU memory that the engine holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// In tensors.
+    pub live_bytes: u64,
+    /// In the pool, to be used again.
+    pub free_bytes: u64,
+    /// The most that tensors and pool held together.
+    pub peak_bytes: u64,
+}
+
+impl Gpu {
+    pub fn memory_use(&self) -> MemoryUse {
+        let state = lock(&self.pool.state);
+        MemoryUse { live_bytes: state.live_bytes, free_bytes: state.free_bytes, peak_bytes: state.peak_bytes }
+    }
+
+    /// Memory for `n` elements, with whatever was in it before.
+    pub(super) fn new_buffer(&self, dtype: DType, n: usize) -> Result<GpuBuffer> {
+        let bytes = dtype.bytes(n) as u64;
+        let capacity = self.capacity(bytes)?;
+        let memory = match self.pool.take(capacity, None) {
+            Some(memory) => memory,
+            None => self.create(capacity)?,
+        };
+        Ok(GpuBuffer { dtype, bytes, memory: Some(memory), home: self.pool.clone() })
+    }
+
+    pub(super) fn new_f32(&self, n: usize) -> Result<GpuBuffer> {
+        self.new_buffer(DType::F32, n)
+    }
+
+    fn capacity(&self, bytes: u64) -> Result<u64> {
+        let capacity = Pool::capacity(bytes);
+        if capacity <= self.max_buffer_bytes {
+            return Ok(capacity);
+        }
+        if bytes.next_multiple_of(256) <= self.max_buffer_bytes {
+            return Ok(bytes.next_multiple_of(256));
+        }
+        Err(Error::Unsupported(format!(
+            "{}: a tensor of {} MiB is more than this device's {} MiB for one buffer; keep the weight in 16 bits (or quantised), or use --device cpu",
+            self.label,
+            bytes >> 20,
+            self.max_buffer_bytes >> 20
+        )))
+    }
+
+    fn create(&self, capacity: u64) -> Result<Memory> {
+        let descriptor = wgpu::BufferDescriptor {
+            label: None,
+            size: capacity,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        let buffer = match self.try_create(&descriptor) {
+            Ok(buffer) => buffer,
+            Err(_) => {
+                // Give back what is free, wait until the device has let go of it, and try once more.
+                self.pool.clear();
+                self.wait()?;
+                self.try_create(&descriptor)?
+            }
+        };
+        let mut state = lock(&self.pool.state);
+        state.next_id += 1;
+        state.count_live(capacity);
+        Ok(Memory { buffer, id: state.next_id, capacity })
+    }
+
+    /// Creates a buffer; running out of memory is an error value.
+    fn try_create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
+        self.faults.check(&self.label)?;
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = self.device.create_buffer(descriptor);
+        let invalid = pollster::block_on(validation.pop());
+        let exhausted = pollster::block_on(memory.pop());
+        if let Some(error) = exhausted {
+            let state = lock(&self.pool.state);
+            return Err(Error::OutOfMemory {
+                device: self.label.clone(),
+                detail: format!(
+                    "{} MiB asked for, {} MiB in use ({error}); shorten the batch, use gradient_checkpointing, LoRA or 16-bit weights",
+                    descriptor.size >> 20,
+                    state.live_bytes >> 20
+                ),
+            });
+        }
+        match invalid {
+            Some(error) => Err(Error::Device { device: self.label.clone(), detail: error.to_string() }),
+            None => Ok(buffer),
+        }
+    }
+
+    pub(super) fn upload_host(&self, values: &Host) -> Result<GpuBuffer> {
+        match values {
+            Host::F32(v) => self.upload_bytes(DType::F32, bytemuck::cast_slice(v)),
+            Host::U32(v) => self.upload_bytes(DType::U32, bytemuck::cast_slice(v)),
+            Host::Half(dtype, v) => self.upload_bytes(*dtype, bytemuck::cast_slice(v)),
+            Host::Blocks(dtype, v) => self.upload_bytes(*dtype, v),
+        }
+    }
+
+    fn upload_bytes(&self, dtype: DType, values: &[u8]) -> Result<GpuBuffer> {
+        let bytes = values.len() as u64;
+        let capacity = self.capacity(bytes)?;
+        let epoch = self.pool.epoch.load(Ordering::Acquire);
+        let memory = match self.pool.take(capacity, Some(epoch)) {
+            Some(memory) => memory,
+            None => self.create(capacity)?,
+        };
+        let target = GpuBuffer { dtype, bytes, memory: Some(memory), home: self.pool.clone() };
+        let (raw, _) = target.raw()?;
+        for (i, chunk) in values.chunks(CHUNK as usize).enumerate() {
+            let whole = chunk.len() / 4 * 4;
+            let offset = i as u64 * CHUNK;
+            if whole > 0 {
+                self.queue.write_buffer(raw, offset, &chunk[..whole]);
+            }
+            if whole < chunk.len() {
+                let mut last = [0u8; 4];
+                last[..chunk.len() - whole].copy_from_slice(&chunk[whole..]);
+                self.queue.write_buffer(raw, offset + whole as u64, &last);
+            }
+            if chunk.len() as u64 == CHUNK {
+                self.wait()?;
+            }
+        }
+        self.count_upload()?;
+        Ok(target)
+    }
+
+    /// The bytes of several buffers. Everything recorded is submitted, and waited for once per 32 MiB.
+    pub(super) fn read(&self, buffers: &[&GpuBuffer]) -> Result<Vec<Vec<u8>>> {
+        let mut out: Vec<Vec<u8>> = buffers.iter().map(|b| Vec::with_capacity(b.bytes())).collect();
+        // Pieces of at most CHUNK bytes, gathered into staging buffers of at most CHUNK bytes.
+        let mut pieces: Vec<(usize, u64, u64)> = Vec::new();
+        for (i, buffer) in buffers.iter().enumerate() {
+            let mut offset = 0;
+            while offset < buffer.bytes {
+                let size = (buffer.bytes - offset).min(CHUNK);
+                pieces.push((i, offset, size));
+                offset += size;
+            }
+        }
+        let mut rest = &pieces[..];
+        while !rest.is_empty() {
+            let mut total = 0;
+            let mut n = 0;
+            while n < rest.len() && (n == 0 || total + rest[n].2 <= CHUNK) {
+                total += rest[n].2.next_multiple_of(4);
+                n += 1;
+            }
+            self.read_pieces(buffers, &rest[..n], total, &mut out)?;
+            rest = &rest[n..];
+        }
+        if pieces.is_empty() {
+            self.faults.check(&self.label)?;
+        }
+        Ok(out)
+    }
+
+    fn read_pieces(
+        &self,
+        buffers: &[&GpuBuffer],
+        pieces: &[(usize, u64, u64)],
+        total: u64,
+        out: &mut [Vec<u8>],
+    ) -> Result<()> {
+        let staging = self.try_create(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: total,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })?;
+        let mut at = 0;
+        for &(i, offset, size) in pieces {
+            let size = size.next_multiple_of(4);
+            self.copy(buffers[i].raw()?.0, offset, &staging, at, size);
+            at += size;
+        }
+        self.submit()?;
+        let (done, result) = mpsc::channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |r| {
+            // The receiver may be gone after an error; nobody waits then.
+            let _ = done.send(r);
+        });
+        self.wait()?;
+        let failed = |detail: String| Error::Device { device: self.label.clone(), detail };
+        match result.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(format!("reading back failed: {error}"))),
+            Err(_) => return Err(failed("reading back did not finish".into())),
+        }
+        {
+            let view = staging.slice(..).get_mapped_range().map_err(|e| failed(format!("reading back failed: {e}")))?;
+            let mut at = 0;
+            for &(i, _, size) in pieces {
+                out[i].extend_from_slice(&view[at..at + size as usize]);
+                at += size.next_multiple_of(4) as usize;
+            }
+        }
+        staging.unmap();
+        Ok(())
+    }
+
+    pub(super) fn download_host(&self, x: &GpuBuffer) -> Result<Host> {
+        let bytes = self.read(&[x])?.pop().unwrap_or_default();
+        Ok(match x.dtype {
+            DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(&bytes)),
+            DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(&bytes)),
+            half @ (DType::F16 | DType::BF16) => Host::Half(half, bytemuck::pod_collect_to_vec(&bytes)),
+            quant @ DType::Quant(_) => Host::Blocks(quant, bytes),
+        })
+    }
+
+    /// The buffer behind `x` with no other owner: as it is, or a copy made on the device.
+    pub(super) fn own<'a>(&self, op: &'static str, x: &'a mut Buffer) -> Result<&'a GpuBuffer> {
+        self.gpu_buffer(op, x)?;
+        if let Buffer::Gpu(shared) = x
+            && Arc::get_mut(shared).is_none()
+        {
+            *shared = Arc::new(self.copy_of(shared)?);
+        }
+        self.gpu_buffer(op, x)
+    }
+
+    fn copy_of(&self, x: &GpuBuffer) -> Result<GpuBuffer> {
+        let copy = self.new_buffer(x.dtype, x.len())?;
+        self.copy(x.raw()?.0, 0, copy.raw()?.0, 0, x.bytes.next_multiple_of(4));
+        Ok(copy)
+    }
+}

@@ -1,0 +1,77 @@
+//! The first examples token by token, with what is trained on marked: masks are where people lose days.
+use std::io::{IsTerminal, Write};
+
+use super::tokenize::Example;
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+
+const GREEN: &str = "\x1b[30;42m";
+const GREEN_TOO: &str = "\x1b[30;102m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// The examples as text: each token by itself, trained ones on green (two greens in turn, so that one sees where a token ends),
+/// the others dim; without colour, trained ones in brackets `⟦ ⟧`. Under each, how many tokens are trained.
+pub fn preview(examples: &[Example], tokenizer: &Tokenizer, colour: bool) -> Result<String> {
+    let mut out = String::new();
+    for (index, example) in examples.iter().enumerate() {
+        out.push_str(&format!(
+            "example {}: {} of {} tokens are trained on\n",
+            index + 1,
+            example.n_trained(),
+            example.ids.len()
+        ));
+        for (i, (text, trained)) in pieces(example, tokenizer)?.into_iter().enumerate() {
+            match (colour, trained) {
+                (true, true) => out.push_str(&format!("{}{text}{RESET}", if i % 2 == 0 { GREEN } else { GREEN_TOO })),
+                (true, false) => out.push_str(&format!("{DIM}{text}{RESET}")),
+                (false, true) => out.push_str(&format!("⟦{text}⟧")),
+                (false, false) => out.push_str(&text),
+            }
+            if text.ends_with('⏎') {
+                out.push('\n');
+            }
+        }
+        if !out.ends_with('\n') {
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Prints a preview; colour where standard output is a terminal and NO_COLOR is not set.
+pub fn print_preview(examples: &[Example], tokenizer: &Tokenizer) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let text = preview(examples, tokenizer, colour)?;
+    stdout.write_all(text.as_bytes()).map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+}
+
+/// Text of each token. Tokens that are parts of one character are shown together at the last of them; line ends as ⏎, and
+/// control characters (which could drive the terminal) by their pictures.
+fn pieces(example: &Example, tokenizer: &Tokenizer) -> Result<Vec<(String, bool)>> {
+    let mut pieces: Vec<(String, bool)> = Vec::new();
+    let mut start = 0;
+    for i in 0..example.ids.len() {
+        let text = tokenizer.decode(&example.ids[start..=i])?;
+        let last = i + 1 == example.ids.len() || example.trained[i + 1] != example.trained[i];
+        // At most four bytes, so four tokens, make a character.
+        if text.ends_with('\u{FFFD}') && !last && i - start < 3 {
+            continue;
+        }
+        pieces.push((text.chars().map(visible).collect(), example.trained[i]));
+        start = i + 1;
+    }
+    Ok(pieces)
+}
+
+fn visible(c: char) -> char {
+    match c {
+        '\n' => '⏎',
+        '\x7f' => '\u{2421}',
+        c if (c as u32) < 0x20 => char::from_u32(0x2400 + c as u32).unwrap_or(c),
+        c if c.is_control() => '\u{FFFD}',
+        c => c,
+    }
+}

@@ -1,0 +1,292 @@
+//! Rows to tokens: ids of each example and which of them are trained on, with the semantics of TRL's SFTTrainer.
+//!
+//! - plain text: EOS is appended unless the text ends in it
+//! - messages: through the chat template; every token, or with `assistant_only_loss` those the assistant wrote
+//! - prompt and completion: the tokens of prompt + completion; the completion begins where they part from the tokens of the
+//!   prompt alone (of a conversational prompt: rendered with the generation prompt)
+//!
+//! The first token of a sequence is never trained on: nothing predicts it.
+use serde_json::Value as Json;
+
+use super::format::{Content, Format, SftRow, recognise, sft_row};
+use super::read::Row;
+use crate::error::{Error, Result};
+use crate::text::generation::{assistant_mask, render_with_generation};
+use crate::text::{ChatTemplates, RenderInput, Tokenizer};
+
+/// One training sequence. `trained[i]`: the loss has a term for predicting `ids[i]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Example {
+    pub ids: Vec<u32>,
+    pub trained: Vec<bool>,
+}
+
+impl Example {
+    pub fn n_trained(&self) -> usize {
+        self.trained.iter().filter(|t| **t).count()
+    }
+}
+
+/// Which end of a row that is too long is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TruncationMode {
+    #[default]
+    KeepStart,
+    KeepEnd,
+}
+
+/// TRL's options that concern tokenising, under TRL's names, with its defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SftOptions {
+    /// Field of plain text.
+    pub dataset_text_field: String,
+    /// Longest sequence in tokens; none: no limit.
+    pub max_length: Option<usize>,
+    pub truncation_mode: TruncationMode,
+    /// Train on completions only; none: on exactly for prompt-completion sets.
+    pub completion_only_loss: Option<bool>,
+    /// Train only on what the assistant wrote; needs messages.
+    pub assistant_only_loss: bool,
+    /// What `strftime_now` of a chat template tells, in seconds since 1970 (UTC).
+    pub now: i64,
+}
+
+impl Default for SftOptions {
+    fn default() -> Self {
+        SftOptions {
+            dataset_text_field: "text".into(),
+            max_length: Some(1024),
+            truncation_mode: TruncationMode::KeepStart,
+            completion_only_loss: None,
+            assistant_only_loss: false,
+            now: 0,
+        }
+    }
+}
+
+/// What became of a data set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub n_rows: usize,
+    pub n_examples: usize,
+    /// Rows cut at `max_length`.
+    pub n_truncated: usize,
+    /// Rows with nothing left to learn.
+    pub n_dropped: usize,
+    /// Rows whose prompt's tokens are no prefix of the tokens of prompt + completion.
+    pub n_prefix_mismatch: usize,
+    pub n_tokens: usize,
+    pub n_trained: usize,
+    /// Tokens of the shortest and of the longest row, before cutting.
+    pub shortest: usize,
+    pub longest: usize,
+}
+
+impl Stats {
+    /// What a person should know, a line each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.n_truncated > 0 {
+            let longest = self.longest;
+            lines.push(format!(
+                "{} of {} rows were cut at max_length (the longest has {longest} tokens)",
+                self.n_truncated, self.n_rows
+            ));
+        }
+        if self.n_dropped > 0 {
+            lines.push(format!(
+                "{} of {} rows were dropped: nothing in them is trained on",
+                self.n_dropped, self.n_rows
+            ));
+        }
+        if self.n_prefix_mismatch > 0 {
+            lines.push(format!(
+                "in {} of {} rows the tokens of the prompt are not a prefix of the tokens of prompt + completion (tokens merge across the \
+                 boundary, or the template renders the prompt alone differently); the completion is taken to start where they part",
+                self.n_prefix_mismatch, self.n_rows
+            ));
+        }
+        lines
+    }
+}
+
+/// Tokenises a data set for SFT. The first row decides the format.
+///
+/// Errors: rows that do not follow the format (file, line, field), a missing EOS or chat template, options that contradict the
+/// format, and a data set of which nothing is left.
+pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &SftOptions) -> Result<(Vec<Example>, Stats)> {
+    let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
+    let format = recognise(first, &options.dataset_text_field)?;
+    let completion_only = completion_only(format, options)?;
+    let templates = if format.is_conversational() { Some(tokenizer.chat_templates(options.now)?) } else { None };
+    let max_length = options.max_length.unwrap_or(usize::MAX);
+    if max_length < 2 {
+        return Err(Error::input(format!(
+            "max_length is {max_length}; a sequence needs at least 2 tokens to learn from"
+        )));
+    }
+    let mut stats = Stats { n_rows: rows.len(), shortest: usize::MAX, ..Default::default() };
+    let mut examples = Vec::with_capacity(rows.len());
+    for row in rows {
+        let parsed = sft_row(row, format, &options.dataset_text_field)?;
+        let sequence = tokenize_row(&parsed, tokenizer, templates.as_ref(), options.assistant_only_loss)
+            .map_err(|e| in_row(row, e))?;
+        stats.n_prefix_mismatch += usize::from(sequence.prefix_mismatch);
+        stats.shortest = stats.shortest.min(sequence.ids.len());
+        stats.longest = stats.longest.max(sequence.ids.len());
+        stats.n_truncated += usize::from(sequence.ids.len() > max_length);
+        let example = example(sequence, completion_only, max_length, options.truncation_mode);
+        if example.n_trained() == 0 {
+            stats.n_dropped += 1;
+            continue;
+        }
+        stats.n_tokens += example.ids.len();
+        stats.n_trained += example.n_trained();
+        examples.push(example);
+    }
+    stats.n_examples = examples.len();
+    if examples.is_empty() {
+        return Err(nothing_left(&stats, options, completion_only));
+    }
+    Ok((examples, stats))
+}
+
+fn completion_only(format: Format, options: &SftOptions) -> Result<bool> {
+    if options.assistant_only_loss && !format.is_conversational() {
+        let need = "assistant_only_loss needs conversations (messages, or prompt and completion as lists of messages)";
+        return Err(Error::input(format!(
+            "{need}; this data set is plain text. Leave it off, or use completion_only_loss with prompt and completion"
+        )));
+    }
+    match options.completion_only_loss {
+        Some(true) if !format.has_completion() => Err(Error::input(
+            "completion_only_loss needs rows with prompt and completion; this data set has none. Leave it off",
+        )),
+        Some(on) => Ok(on),
+        None => Ok(format.has_completion()),
+    }
+}
+
+/// A row's place on an error that does not name one.
+fn in_row(row: &Row, error: Error) -> Error {
+    match error {
+        Error::Input(detail) => row.error(detail),
+        other => other,
+    }
+}
+
+fn nothing_left(stats: &Stats, options: &SftOptions, completion_only: bool) -> Error {
+    let mut why = vec![format!("nothing is left to train on: all {} rows were dropped", stats.n_rows)];
+    why.push(format!("they have {} to {} tokens", stats.shortest, stats.longest));
+    if let Some(max) = options.max_length.filter(|max| stats.longest > *max) {
+        why.push(format!("and are cut at max_length {max}; raise --max_length so that what is trained on fits in"));
+    } else if options.assistant_only_loss {
+        why.push("and none has a token that the assistant wrote; check the messages' roles and the template's {% generation %} marks".into());
+    } else if completion_only {
+        why.push("and their completions are empty".into());
+    } else {
+        why.push("and a sequence needs at least 2".into());
+    }
+    Error::input(why.join(", "))
+}
+
+/// Tokens of a row before cutting.
+struct Sequence {
+    ids: Vec<u32>,
+    /// Where the completion begins; 0 for language modelling.
+    completion_start: usize,
+    assistant: Option<Vec<bool>>,
+    prefix_mismatch: bool,
+}
+
+fn tokenize_row(
+    row: &SftRow,
+    tokenizer: &Tokenizer,
+    templates: Option<&ChatTemplates>,
+    assistant_only: bool,
+) -> Result<Sequence> {
+    let whole = |ids, assistant| Sequence { ids, completion_start: 0, assistant, prefix_mismatch: false };
+    match &row.content {
+        Content::Text(text) => Ok(whole(tokenizer.encode(&with_eos(text, tokenizer)?)?, None)),
+        Content::PromptCompletion { prompt, completion } => {
+            let completion = with_eos(completion, tokenizer)?;
+            let prompt_ids = tokenizer.encode(prompt)?;
+            let ids = tokenizer.encode(&format!("{prompt}{completion}"))?;
+            Ok(after_prompt(&prompt_ids, ids, None))
+        }
+        Content::Messages(messages) => {
+            let (ids, assistant) = chat(row, messages, tokenizer, templates, assistant_only)?;
+            Ok(whole(ids, assistant))
+        }
+        Content::PromptCompletionMessages { prompt, completion } => {
+            let input = RenderInput { add_generation_prompt: true, ..render_input(row, prompt) };
+            let prompt_ids = tokenizer.encode_rendered(&needed(templates)?.render(&input)?.text)?;
+            let all: Vec<Json> = prompt.iter().chain(completion).cloned().collect();
+            let (ids, assistant) = chat(row, &all, tokenizer, templates, assistant_only)?;
+            Ok(after_prompt(&prompt_ids, ids, assistant))
+        }
+    }
+}
+
+fn render_input<'a>(row: &'a SftRow, messages: &'a [Json]) -> RenderInput<'a> {
+    RenderInput { messages, tools: row.tools.as_ref(), extra: row.template_kwargs.as_ref(), ..Default::default() }
+}
+
+fn needed(templates: Option<&ChatTemplates>) -> Result<&ChatTemplates> {
+    templates.ok_or_else(|| Error::internal("a conversational row without chat templates"))
+}
+
+fn chat(
+    row: &SftRow,
+    messages: &[Json],
+    tokenizer: &Tokenizer,
+    templates: Option<&ChatTemplates>,
+    assistant_only: bool,
+) -> Result<(Vec<u32>, Option<Vec<bool>>)> {
+    let input = render_input(row, messages);
+    if assistant_only {
+        let (ids, mask) = assistant_mask(tokenizer, &render_with_generation(needed(templates)?, &input)?)?;
+        return Ok((ids, Some(mask)));
+    }
+    Ok((tokenizer.encode_rendered(&needed(templates)?.render(&input)?.text)?, None))
+}
+
+/// The text with the EOS token's text behind it, unless it ends in it.
+fn with_eos(text: &str, tokenizer: &Tokenizer) -> Result<String> {
+    let eos = tokenizer.special_token("eos_token").ok_or_else(|| {
+        Error::input(
+            "the tokenizer names no eos_token, with which plain text must end; add it to tokenizer_config.json",
+        )
+    })?;
+    Ok(if text.ends_with(eos) { text.to_string() } else { format!("{text}{eos}") })
+}
+
+fn after_prompt(prompt: &[u32], ids: Vec<u32>, assistant: Option<Vec<bool>>) -> Sequence {
+    let completion_start = prompt.iter().zip(&ids).take_while(|(a, b)| a == b).count();
+    Sequence { prefix_mismatch: completion_start < prompt.len(), completion_start, ids, assistant }
+}
+
+/// Masks applied, then cut.
+fn example(sequence: Sequence, completion_only: bool, max_length: usize, mode: TruncationMode) -> Example {
+    let Sequence { mut ids, completion_start, assistant, .. } = sequence;
+    let start = if completion_only { completion_start } else { 0 };
+    let mut trained: Vec<bool> =
+        (0..ids.len()).map(|i| i >= start && assistant.as_ref().is_none_or(|mask| mask[i])).collect();
+    if ids.len() > max_length {
+        match mode {
+            TruncationMode::KeepStart => {
+                ids.truncate(max_length);
+                trained.truncate(max_length);
+            }
+            TruncationMode::KeepEnd => {
+                let cut = ids.len() - max_length;
+                ids.drain(..cut);
+                trained.drain(..cut);
+            }
+        }
+    }
+    if let Some(first) = trained.first_mut() {
+        *first = false;
+    }
+    Example { ids, trained }
+}

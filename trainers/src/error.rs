@@ -1,0 +1,36 @@
+//! What can go wrong in training, said so that a person knows what, where and what to do.
+use std::path::PathBuf;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A wrong option, file or value from the user; the text says what to do.
+    #[error("{0}")]
+    Input(String),
+    /// A row of a data set that cannot be used. `line` counts from 1; in a JSON array it is the row's number.
+    #[error("{}:{line}: {detail}", path.display())]
+    Data { path: PathBuf, line: usize, detail: String },
+    /// The engine refused: a model file, a device, shapes, memory.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A fault of this program, not of its input.
+    #[error("internal error: {0} (please report this)")]
+    Internal(String),
+}
+
+impl Error {
+    pub fn input(text: impl Into<String>) -> Self {
+        Error::Input(text.into())
+    }
+    pub fn data(path: impl Into<PathBuf>, line: usize, detail: impl Into<String>) -> Self {
+        Error::Data { path: path.into(), line, detail: detail.into() }
+    }
+    /// A file that is missing, unreadable or not what its name says.
+    pub fn file(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
+        Error::Engine(engine::Error::file(path, detail))
+    }
+    pub fn internal(text: impl std::fmt::Display) -> Self {
+        Error::Internal(text.to_string())
+    }
+}
