@@ -1,6 +1,6 @@
 //! Data sets, losses, training loops and the program.
 //!
-//! Modules in reading order; each uses only those before it.
+//! Reading order: error, device, options, schedule, run, cli. Each uses only those before it.
 pub mod cli;
 pub mod device;
 pub mod error;

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 /// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    Sft(Parsed<SftOptions>),
+    Sft(Box<Parsed<SftOptions>>),
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
@@ -75,7 +75,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         }
     };
     match matches.subcommand() {
-        Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Request::Sft),
+        Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
@@ -87,7 +87,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 /// Carries a request out. Notes go to standard error before anything else happens.
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
-        Request::Sft(parsed) => sft(announced(parsed)),
+        Request::Sft(parsed) => sft(announced(*parsed)),
         Request::Generate(parsed) => generate(announced(parsed)),
         Request::Merge(parsed) => merge(announced(parsed)),
         Request::Preview(parsed) => preview(announced(parsed)),
@@ -96,7 +96,10 @@ pub fn carry_out(request: Request) -> Result<()> {
             print!("{text}");
             Ok(())
         }
-        Request::Usage(text) => Err(Error::Input(text)),
+        Request::Usage(help) => {
+            eprintln!("{help}");
+            Err(Error::Input("a command is missing".into()))
+        }
     }
 }
 
