@@ -7,8 +7,8 @@ use crate::data::{Example, order};
 use crate::error::Result;
 use crate::learner::{Learner, loss_device};
 use crate::losses::sft::{dft, nll};
-use crate::options::{self, SamplingStrategy, SftLoss, SftOptions, Strategy};
-use crate::run::{Accumulator, Begin, DataPosition, Progress, TrainerState};
+use crate::options::{self, SamplingStrategy, SftLoss, SftOptions};
+use crate::run::{Accumulator, Begin, Cadence, DataPosition, Progress, TrainerState};
 use crate::schedule::{Schedule, run_length};
 use crate::setup::{self, Policy};
 use crate::sft_data::{SftData, read_sft_data};
@@ -120,9 +120,7 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
 
     let loss_of = loss_function(options.loss.loss_type);
     let mut window = Window(std::mem::take(&mut state.accumulators));
-    let logging = record.logging_steps.of(length.total_steps);
-    let saving = record.save_steps.of(length.total_steps);
-    let evaluating = record.eval_steps.unwrap_or(record.logging_steps).of(length.total_steps);
+    let cadence = Cadence::new(record, length);
     while state.global_step < length.total_steps {
         let step = state.global_step;
         let (epoch, batches) = length.batches_of(step);
@@ -155,13 +153,8 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
         state.position = DataPosition { epoch, batch: batches.end };
         progress.step(state.global_step, n_tokens, loss_sum);
 
-        let (now, last) = (state.global_step, state.global_step == length.total_steps);
-        let due = |strategy: Strategy, every: u64| match strategy {
-            Strategy::No => false,
-            Strategy::Steps => now.is_multiple_of(every),
-            Strategy::Epoch => length.ends_epoch(now) || last,
-        };
-        if due(record.logging_strategy, logging) || (record.logging_first_step && now == 1) {
+        let (now, due) = (state.global_step, cadence.after(state.global_step));
+        if due.log {
             let loss = window.mean("loss");
             metrics.write(
                 now,
@@ -178,12 +171,12 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
             progress.logged(now, loss);
             window = Window::default();
         }
-        if !data.eval.is_empty() && due(record.eval_strategy, evaluating) {
+        if due.evaluate && !data.eval.is_empty() {
             let values = evaluate(&learner.model, &data.eval, training.per_device_eval_batch_size, loss_of)?;
             metrics.write(now, state.epoch, &values)?;
             progress.say(&format!("step {now}: eval_loss {:.4}", values[0].1));
         }
-        if due(record.save_strategy, saving) || (last && record.save_strategy != Strategy::No) {
+        if due.save {
             state.accumulators = window.0.clone();
             save_checkpoint(directory.path(), &policy, &mut learner, &source.tokenizer, &state)?;
             directory.rotate(record.save_total_limit)?;

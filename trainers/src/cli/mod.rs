@@ -18,7 +18,7 @@ use std::process::ExitCode;
 /// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
-    Sft(Parsed<SftOptions>),
+    Sft(Box<Parsed<SftOptions>>),
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
@@ -81,7 +81,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         }
     };
     match matches.subcommand() {
-        Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Request::Sft),
+        Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
@@ -93,7 +93,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 /// Carries a request out. Notes go to standard error before anything else happens.
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
-        Request::Sft(parsed) => sft::train(&announced(parsed)).map(|_| ()),
+        Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
         Request::Generate(parsed) => generate::run(&announced(parsed)),
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),
@@ -102,7 +102,10 @@ pub fn carry_out(request: Request) -> Result<()> {
             print!("{text}");
             Ok(())
         }
-        Request::Usage(text) => Err(Error::Input(text)),
+        Request::Usage(help) => {
+            eprintln!("{help}");
+            Err(Error::Input("a command is missing".into()))
+        }
     }
 }
 

@@ -125,6 +125,7 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("lora_target_parameters", &[]),
     ("lora_modules_to_save", &["[]"]),
     ("load_in_8bit", &["false"]),
+    ("dataloader_drop_last", &["false"]),
     ("save_only_model", &["false"]),
     ("load_best_model_at_end", &["false"]),
     ("eval_on_start", &["false"]),
@@ -142,18 +143,18 @@ pub enum Foreign {
 /// What is known about an option of TRL that is not declared here.
 pub fn foreign(name: &str) -> Option<Foreign> {
     let is_called = |known: &str| known.strip_suffix('*').map_or(known == name, |prefix| name.starts_with(prefix));
-    let reason = WITHOUT_EFFECT.iter().find(|(_, names)| names.iter().any(|known| is_called(known)));
-    if let Some((reason, _)) = reason {
-        return Some(Foreign::WithoutEffect(reason));
+    if let Some((_, neutral)) = NOT_SUPPORTED.iter().find(|(known, _)| *known == name) {
+        return Some(Foreign::NotSupported(neutral));
     }
-    NOT_SUPPORTED.iter().find(|(known, _)| *known == name).map(|(_, neutral)| Foreign::NotSupported(neutral))
+    let reason = WITHOUT_EFFECT.iter().find(|(_, names)| names.iter().any(|known| is_called(known)));
+    reason.map(|(reason, _)| Foreign::WithoutEffect(reason))
 }
 
 impl Foreign {
-    /// A note about the option, nothing to say, or what is wrong with it.
-    pub fn judge(self, name: &str, raw: &Raw) -> Result<Option<String>, String> {
+    /// Why the option has no effect, nothing to say, or what is wrong with it.
+    pub fn judge(self, raw: &Raw) -> Result<Option<&'static str>, String> {
         match self {
-            Foreign::WithoutEffect(reason) => Ok(Some(format!("{name} has no effect: {reason}"))),
+            Foreign::WithoutEffect(reason) => Ok(Some(reason).filter(|_| !is_off(raw))),
             Foreign::NotSupported(neutral) => {
                 let is_neutral = match raw {
                     Raw::Null => true,
@@ -167,6 +168,36 @@ impl Foreign {
                 if is_neutral { Ok(None) } else { Err(format!("{} is not supported yet; leave it out", raw.show())) }
             }
         }
+    }
+}
+
+/// Switched off: without effect wherever it is written.
+fn is_off(raw: &Raw) -> bool {
+    match raw {
+        Raw::Null => true,
+        Raw::Text(text) => matches!(text.to_ascii_lowercase().as_str(), "" | "none" | "false" | "no"),
+        Raw::List(items) => items.is_empty(),
+        Raw::Other(_) => false,
+    }
+}
+
+/// Options without effect, gathered by the reason: one note for each.
+#[derive(Debug, Default)]
+pub struct WithoutEffect(Vec<(&'static str, Vec<String>)>);
+
+impl WithoutEffect {
+    pub fn add(&mut self, name: &str, reason: &'static str) {
+        match self.0.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) if names.iter().any(|known| known == name) => {}
+            Some((_, names)) => names.push(name.into()),
+            None => self.0.push((reason, vec![name.into()])),
+        }
+    }
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(reason, names)| {
+            let verb = if names.len() == 1 { "has" } else { "have" };
+            format!("{} {verb} no effect: {reason}", names.join(", "))
+        })
     }
 }
 
@@ -197,7 +228,7 @@ mod tests {
             ("model_init_kwargs", Raw::Other("{}".into()), true),
         ] {
             let known = foreign(name).expect("known");
-            assert_eq!(known.judge(name, &raw).is_ok(), fine, "{name} {raw:?}");
+            assert_eq!(known.judge(&raw).is_ok(), fine, "{name} {raw:?}");
         }
     }
 }

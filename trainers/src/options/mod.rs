@@ -1,6 +1,6 @@
 //! What a run can be told: each option is declared once, which gives its parser, YAML key, help and docs.
 //!
-//! Modules in reading order; each uses only those before it (`spec` and `given` read together).
+//! Reading order: value, spec and given (together), choices, groups, sft, tools, accepted, file, flags, parse, reference.
 pub mod accepted;
 pub mod choices;
 pub mod file;

@@ -12,11 +12,14 @@ fn request(line: &str) -> crate::Result<Request> {
 }
 const BASE: &str = "sft --model_name_or_path m --dataset_name d.jsonl --output_dir run";
 
-fn sft(flags: &str) -> Parsed<SftOptions> {
-    match request(&format!("{BASE} {flags}")) {
-        Ok(Request::Sft(parsed)) => parsed,
-        other => panic!("{flags}: {other:?}"),
+fn parsed(line: &str) -> Parsed<SftOptions> {
+    match request(line) {
+        Ok(Request::Sft(parsed)) => *parsed,
+        other => panic!("{line}: {other:?}"),
     }
+}
+fn sft(flags: &str) -> Parsed<SftOptions> {
+    parsed(&format!("{BASE} {flags}"))
 }
 fn error(line: &str) -> String {
     let text = match request(line) {
@@ -137,15 +140,22 @@ fn the_command_line_wins_over_the_file() {
          max_length: null\neval_strategy: no\nlora_target_modules: [q_proj, k_proj]\nuse_peft: true\nbf16: true\n",
     );
     let line = format!("sft {} --model_name_or_path from-line --max_length 99", flag(&file));
-    let Ok(Request::Sft(Parsed { options, notes })) = request(&line) else { panic!("{:?}", request(&line)) };
+    let Parsed { options, notes } = parsed(&line);
     assert_eq!(options.model.model_name_or_path, "from-line");
     assert_eq!(options.text.max_length, Some(99));
     assert_eq!((options.training.learning_rate, options.text.packing), (1e-4, true));
     assert_eq!(options.lora.lora_target_modules, Some(TargetModules::Named(vec!["q_proj".into(), "k_proj".into()])));
     assert!(notes.iter().any(|note| note.starts_with("bf16 has no effect")), "{notes:?}");
     let line = format!("sft {} --no_packing", flag(&file));
-    let Ok(Request::Sft(Parsed { options, .. })) = request(&line) else { panic!("{:?}", request(&line)) };
+    let options = parsed(&line).options;
     assert_eq!((options.text.packing, options.text.max_length), (false, None));
+}
+
+#[test]
+fn unused_names_at_null() {
+    let file = config("activation_checkpointing: null\ngradient_checkpointing: false\nmax_seq_length: null\n");
+    let options = sft(&flag(&file)).options;
+    assert_eq!((options.training.gradient_checkpointing, options.text.max_length), (false, Some(1024)));
 }
 
 #[test]
@@ -167,7 +177,7 @@ fn resolved_options_read_back_as_themselves() {
 fn reads_back(first: &Parsed<SftOptions>) {
     let yaml = serde_saphyr::to_string(&resolved(&first.options)).expect("writes");
     let file = config(&yaml);
-    let Ok(Request::Sft(again)) = request(&format!("sft {}", flag(&file))) else { panic!("{yaml}") };
+    let again = parsed(&format!("sft {}", flag(&file)));
     assert_eq!((&again.options, again.notes.len()), (&first.options, 0), "{yaml}\n{:?}", again.notes);
 }
 
@@ -204,6 +214,7 @@ fn mistakes_on_the_command_line() {
         ("stray", "unexpected \"stray\": options begin with --"),
         ("-x", "unexpected -x; options begin with --"),
         ("--neftune_noise_alpha 5", "--neftune_noise_alpha: \"5\" is not supported yet; leave it out"),
+        ("--dataloader_drop_last", "--dataloader_drop_last: \"true\" is not supported yet"),
         ("--config no/such.yaml", "--config no/such.yaml: cannot be read"),
     ] {
         let got = sft_error(flags);
@@ -287,6 +298,10 @@ fn notes() {
         assert!(got.iter().any(|note| note.starts_with(start)), "{flags}: {got:?}");
     }
     assert_eq!(sft("").notes, Vec::<String>::new());
+    let together =
+        sft("--bf16 --tf32 true --report_to wandb --bf16 --fp16 false --push_to_hub no --deepspeed none").notes;
+    assert_eq!(together[0], "bf16, tf32 have no effect: arithmetic is float32 (the type of frozen weights is dtype)");
+    assert_eq!(together.len(), 2);
     assert_eq!(sft("--load_in_8bit false --use_peft --dtype bfloat16").notes, Vec::<String>::new());
 }
 

@@ -16,7 +16,7 @@ impl Raw {
     /// As messages quote it.
     pub fn show(&self) -> String {
         match self {
-            Raw::Text(text) => format!("\"{text}\""),
+            Raw::Text(text) => format!("{text:?}"),
             Raw::List(items) => format!("[{}]", items.join(", ")),
             Raw::Null => "null".into(),
             Raw::Other(text) => text.clone(),

@@ -85,7 +85,7 @@ impl RunDirectory {
             }
         };
         let plan = |resume, clear| Ok(RunPlan { path: output_dir.into(), resume, clear });
-        if resume.is_some() {
+        if resume.as_ref().is_some_and(|checkpoint| lies_in(&checkpoint.path, output_dir)) {
             return plan(resume, false);
         }
         let weights = weight_files(output_dir)?;
@@ -93,13 +93,17 @@ impl RunDirectory {
         let holds = match (weights.first(), &last) {
             (Some(file), _) => file.display().to_string(),
             (None, Some(checkpoint)) => checkpoint.path.display().to_string(),
-            (None, None) => return plan(None, false),
+            (None, None) => return plan(resume, false),
         };
-        if !overwrite {
-            let resume = if last.is_some() { "--resume_from_checkpoint last to go on with it, " } else { "" };
-            return Err(Error::Input(format!(
-                "output_dir: {shown} holds an earlier run ({holds}); give {resume}another output_dir, or --overwrite_output_dir"
-            )));
+        if !overwrite || resume.is_some() {
+            let advice = match (&resume, &last) {
+                (Some(_), _) => "give another output_dir, or resume a checkpoint of this one",
+                (None, Some(_)) => {
+                    "give --resume_from_checkpoint last to go on with it, another output_dir, or --overwrite_output_dir"
+                }
+                (None, None) => "give another output_dir, or --overwrite_output_dir",
+            };
+            return Err(Error::Input(format!("output_dir: {shown} holds an earlier run ({holds}); {advice}")));
         }
         if !output_dir.join(MANIFEST).is_file() {
             let detail = "and no manifest.json, so it is not a run's output and is not written over; give another one";

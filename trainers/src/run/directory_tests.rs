@@ -123,6 +123,9 @@ fn resuming() {
     let elsewhere = tempfile::tempdir().expect("directory");
     let from = ResumeFrom::Path(path.join("checkpoint-20"));
     assert_eq!(plan(elsewhere.path(), from, false).expect("possible").resumes_from().map(|c| c.step), Some(20));
+    save(elsewhere.path(), 1);
+    let from = ResumeFrom::Path(path.join("checkpoint-20"));
+    assert!(told(plan(elsewhere.path(), from, false)).contains("resume a checkpoint of this one"));
     fs::remove_file(path.join("checkpoint-20/optimizer.safetensors")).expect("removed");
     let from = ResumeFrom::Path(path.join("checkpoint-20"));
     assert!(told(plan(path, from, false)).contains("optimizer.safetensors is missing"));

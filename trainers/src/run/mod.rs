@@ -1,6 +1,8 @@
 //! The directory of a run: its options, manifest, metrics and checkpoints; and what a person sees while it runs.
 //!
-//! Modules in reading order; each uses only those before it.
+//! Reading order: durable, memory, metrics, progress, cadence, state, optimizer_file, checkpoint, directory. Each uses
+//! only those before it.
+pub mod cadence;
 pub mod checkpoint;
 pub mod directory;
 pub mod durable;
@@ -10,6 +12,7 @@ pub mod optimizer_file;
 pub mod progress;
 pub mod state;
 
+pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use directory::{Begin, RunDirectory, RunPlan};
 pub use durable::FileHash;
