@@ -165,7 +165,7 @@ fn model_files_that_are_wrong() {
         .refused(&["model.safetensors"]);
     Run::new().model(|m| edit(&m.join("config.json"), "\"llama\"", "\"mamba\"")).refused(&["mamba", "llama", "qwen3"]);
     Run::new()
-        .model(|m| edit(&m.join("config.json"), "\"hidden_size\": 64", "\"hidden_size\": 32"))
+        .model(|m| edit(&m.join("config.json"), "\"hidden_size\": 48", "\"hidden_size\": 32"))
         .refused(&["shape"]);
     let gguf = |bytes: &[u8]| {
         let mut run = Run::new();

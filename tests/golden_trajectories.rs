@@ -67,7 +67,7 @@ macro_rules! trajectories {
             let listed = [$(stringify!($name)),*];
             for entry in std::fs::read_dir(golden("trajectories")).unwrap() {
                 let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-                let supported = name.starts_with("sft_") && !["sft_gpt2", "sft_dora"].contains(&name.as_str());
+                let supported = name.starts_with("sft_") && !["sft_gpt2", "sft_dora"].contains(&name.as_str()); // not built yet
                 assert!(!supported || listed.contains(&name.as_str()), "{name} is not compared");
             }
         }

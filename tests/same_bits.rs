@@ -10,11 +10,7 @@ fn arguments(model: &str, data: &str, out: &Path, more: &str) -> Vec<String> {
     let mut all = vec!["--model_name_or_path".to_string(), golden(model).display().to_string()];
     all.extend(["--dataset_name".into(), golden(data).display().to_string()]);
     all.extend(["--output_dir".into(), out.display().to_string()]);
-    all.extend(
-        "--device cpu --learning_rate 1e-3 --max_length 128 --logging_steps 1"
-            .split(' ')
-            .map(String::from),
-    );
+    all.extend("--device cpu --learning_rate 1e-3 --max_length 128 --logging_steps 1".split(' ').map(String::from));
     all.extend(more.split_whitespace().map(String::from));
     all
 }
@@ -50,15 +46,8 @@ fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
     for kind in [LORA, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
         let dir = tempfile::tempdir().unwrap();
         let (whole, halves) = (dir.path().join("whole"), dir.path().join("halves"));
-        let straight = sft(
-            &arguments(
-                "models/llama",
-                "data/messages.jsonl",
-                &whole,
-                &format!("{kind} --save_steps 2"),
-            ),
-            &whole,
-        );
+        let straight =
+            sft(&arguments("models/llama", "data/messages.jsonl", &whole, &format!("{kind} --save_steps 2")), &whole);
         // The state after two steps, as if the run had been interrupted there.
         copy_dir(&whole, &halves);
         for file in ["model.safetensors", "adapter_model.safetensors", "checkpoint-4"] {
