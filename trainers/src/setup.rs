@@ -201,42 +201,76 @@ pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize)
 }
 
 /// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
-pub fn check_memory(device: &Device, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Result<()> {
-    if !device.is_host() {
-        return Ok(());
-    }
+/// `available` is what the device has free, None where it does not say.
+pub fn check_memory(available: Option<u64>, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Result<()> {
     let needed = step_memory(config, shape).total();
-    let Some(available) = memory::available_bytes().filter(|&a| needed > a) else { return Ok(()) };
-    let fits = |s: StepShape| step_memory(config, s).total() <= available;
-    let with_batch = |n: usize, s: StepShape| StepShape {
-        n_tokens: s.n_tokens * n / batch_size,
-        n_items: s.n_items * n / batch_size,
-        ..s
-    };
-    let mut ways = Vec::new();
-    let lighter = StepShape { checkpointing: true, ..shape };
-    if !shape.checkpointing && fits(lighter) {
-        ways.push("--gradient_checkpointing true".to_string());
-    }
-    if let Some(n) = (1..batch_size).rev().find(|&n| fits(with_batch(n, shape))) {
-        ways.push(format!(
-            "--per_device_train_batch_size {n} (with more --gradient_accumulation_steps the result is the same)"
-        ));
-    } else if let Some(n) = (1..batch_size).rev().find(|&n| fits(with_batch(n, lighter))) {
-        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
-    }
-    let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
-    if shape.adapter.is_none() && fits(adapted) {
-        ways.push("--use_peft (an adapter instead of all weights)".to_string());
-    }
-    let halved = StepShape { dtype: DType::BF16, ..adapted };
-    if shape.dtype == DType::F32 && !fits(adapted) && fits(halved) {
-        ways.push("--use_peft with --dtype bfloat16".to_string());
-    }
+    let Some(available) = available.filter(|&a| needed > a) else { return Ok(()) };
+    let ways = what_fits(available, config, shape, batch_size);
     let advice = if ways.is_empty() {
         "a smaller model, or a shorter --max_length, is needed".to_string()
     } else {
         format!("what would fit: {}", ways.join(", or "))
     };
     memory::check(needed, Some(available), &advice)
+}
+
+/// Options under which the run would fit, the least change first.
+fn what_fits(available: u64, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Vec<String> {
+    let fits = |s: StepShape| step_memory(config, s).total() <= available;
+    let with_batch = |n: usize, s: StepShape| StepShape {
+        n_tokens: (s.n_tokens * n).div_ceil(batch_size),
+        n_items: (s.n_items * n).div_ceil(batch_size),
+        ..s
+    };
+    let largest = |s: StepShape| (1..batch_size).rev().find(|&n| fits(with_batch(n, s)));
+    let lighter = StepShape { checkpointing: true, ..shape };
+    let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
+    let mut ways = Vec::new();
+    if !shape.checkpointing && fits(lighter) {
+        ways.push("--gradient_checkpointing true".to_string());
+    }
+    if let Some(n) = largest(shape) {
+        ways.push(format!("--per_device_train_batch_size {n} (more --gradient_accumulation_steps keep the result)"));
+    } else if let Some(n) = largest(lighter) {
+        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
+    }
+    if shape.adapter.is_none() && fits(adapted) {
+        ways.push("--use_peft (an adapter instead of all weights)".to_string());
+    } else if shape.dtype == DType::F32 && fits(StepShape { dtype: DType::BF16, ..adapted }) {
+        ways.push("--use_peft with --dtype bfloat16".to_string());
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/llama");
+        ModelFiles::open(dir).expect("the tiny llama").config
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_what_would_fit() {
+        let (config, dtype) = (config(), DType::F32);
+        let shape = StepShape { dtype, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing: false, moments: 2 };
+        let needed = step_memory(&config, shape).total();
+        let told = |available| check_memory(Some(available), &config, shape, 8).map_err(|e| e.to_string());
+        assert_eq!(told(needed), Ok(()));
+        assert_eq!(check_memory(None, &config, shape, 8).map_err(|e| e.to_string()), Ok(()));
+        let text = told(needed - 1).expect_err("a byte is missing");
+        assert!(
+            text.contains("--gradient_checkpointing true") && text.contains("--per_device_train_batch_size 7"),
+            "{text}"
+        );
+        let text = told(1000).expect_err("hopeless");
+        assert!(text.contains("a smaller model"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_batch_is_made_of_the_longest_rows() {
+        let row = |n: usize| vec![Example { ids: vec![0; n], trained: vec![true; n] }];
+        assert_eq!(largest_batch(&[row(3), row(9), row(5)], 2), (14, 14));
+    }
 }

@@ -89,7 +89,8 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
     let schedule = Schedule::new(training, length.total_steps);
     let policy = Policy::new(&source, &options.model, &options.lora, training.seed)?;
     let largest = setup::largest_batch(&data.train, batch_size);
-    setup::check_memory(&device, &source.files.config, policy.step_shape(training, largest)?, batch_size)?;
+    let free = if device.is_host() { run::memory::available_bytes() } else { None };
+    setup::check_memory(free, &source.files.config, policy.step_shape(training, largest)?, batch_size)?;
     let read = data.paths(options);
     let paths: Vec<&Path> = read.iter().map(|(_, path)| *path).collect();
     let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);

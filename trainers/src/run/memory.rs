@@ -8,7 +8,20 @@ pub fn available_bytes() -> Option<u64> {
     // A container may be allowed less than the machine has.
     let read = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
     let allowed = from_cgroup(read("memory.max"), read("memory.current"));
-    Some(allowed.map_or(free, |allowed| free.min(allowed)))
+    let limit = fs::read_to_string("/proc/self/limits").ok();
+    let left = from_limits(limit, fs::read_to_string("/proc/self/status").ok());
+    Some([allowed, left].into_iter().flatten().fold(free, u64::min))
+}
+
+/// What `ulimit -v` leaves this process: the limit on its address space less what it has.
+fn from_limits(limits: Option<String>, status: Option<String>) -> Option<u64> {
+    let limits = limits?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let status = status?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let kib: u64 = used.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(limit.saturating_sub(kib.saturating_mul(1024)))
 }
 
 /// `MemAvailable` of /proc/meminfo, in bytes.
@@ -55,6 +68,18 @@ pub fn show_bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_limits() {
+        let status = || Some("VmPeak:\t  300 kB\nVmSize:\t     200 kB\n".to_string());
+        let limits = |soft: &str| {
+            Some(format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax address space         {soft}    unlimited   bytes\n"
+            ))
+        };
+        assert_eq!(from_limits(limits("1000000"), status()), Some(1_000_000 - 200 * 1024));
+        assert_eq!(from_limits(limits("unlimited"), status()), None);
+    }
 
     #[test]
     fn reads_meminfo() {
