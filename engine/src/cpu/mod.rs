@@ -1,7 +1,7 @@
 //! The CPU backend: vectorised kernels on threads of its own, with the same bits for any number of threads, any
 //! instruction set and any neighbours in the batch.
 //!
-//! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `math` (exp, ln, …),
+//! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `weights` (any dtype), `math` (exp, ln, …),
 //! `elementwise` and `reduce` (the two loops), `tile` (the register tile); then one file for each op.
 mod adamw;
 mod attention;
@@ -26,6 +26,7 @@ mod tests;
 mod threads;
 mod tile;
 mod unary;
+mod weights;
 
 use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Unary};
 use crate::buffer::{Buffer, Host};
