@@ -28,7 +28,6 @@ pub(crate) fn apply<const I: usize, const O: usize>(
     }
     let to: [Shared<f32>; O] = std::array::from_fn(|o| Shared::of_raw(outputs[o].as_mut_ptr()));
     threads.chunks(n, CHUNK, |start, end| {
-        let inputs = inputs;
         // SAFETY: start < end ≤ n; inputs hold n values, outputs have room for n, and chunks are disjoint.
         let loop_ =
             unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };

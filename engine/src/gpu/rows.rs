@@ -45,7 +45,7 @@ impl Gpu {
         let rows = self.u32("gather_rows", &index.device[0], index.len())?;
         let constants = [("TYPE", type_code("gather_rows", table.dtype())?)];
         if let DType::Quant(q) = table.dtype()
-            && d % q.block_len() != 0
+            && !d.is_multiple_of(q.block_len())
         {
             return Err(Error::shape("gather_rows", format!("rows of {d} are not blocks of {}", q.block_len())));
         }

@@ -104,8 +104,7 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
             macro_rules! tile {
                 ($height:expr) => {{
                     let left = ListedColumns(Listed { start: rows.start.add(e), ..rows });
-                    let tile: PanelTile<_, $height, NV> =
-                        PanelTile { k, left, right, out: out.add(e * width), start };
+                    let tile: PanelTile<_, $height, NV> = PanelTile { k, left, right, out: out.add(e * width), start };
                     simd.vectorize(tile);
                     e += $height;
                 }};

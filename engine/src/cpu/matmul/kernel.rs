@@ -124,7 +124,8 @@ impl Rectangle<'_> {
                 None => block.panels = Panels { start: scratch, step: block.kc * full, stride: full, rest },
             }
             let (columns, transposed) = (block.column + packed..block.column + block.width, p.layout == Layout::NT);
-            let (stride, panels) = (if transposed { p.k } else { p.n }, Widths { n_full: n_full - packed / full, full, lanes });
+            let (stride, panels) =
+                (if transposed { p.k } else { p.n }, Widths { n_full: n_full - packed / full, full, lanes });
             let along_k = block.from..block.from + block.kc;
             let to = scratch;
             if transposed {
