@@ -75,7 +75,6 @@ pub struct Summary {
 /// Runs `lapidary sft`: everything is read and checked first, then trained, then saved.
 pub fn train(options: &SftOptions) -> Result<Summary> {
     let (training, record) = (&options.training, &options.record);
-    let device = device::open(options.device.device, options.device.threads)?;
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
     let data = read_sft_data(options, &mut source.tokenizer)?;
     let batch_size = training.per_device_train_batch_size;
@@ -89,6 +88,7 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
     let schedule = Schedule::new(training, length.total_steps);
     let policy = Policy::new(&source, &options.model, &options.lora, training.seed)?;
     let largest = setup::largest_batch(&data.train, batch_size);
+    let device = device::open(options.device.device, options.device.threads)?;
     let free = if device.is_host() { run::memory::available_bytes() } else { None };
     setup::check_memory(free, &source.files.config, policy.step_shape(training, largest)?, batch_size)?;
     let read = data.paths(options);

@@ -129,8 +129,17 @@ pub fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// Mesa's Vulkan drivers complain on standard error where XDG_RUNTIME_DIR is not set, though nothing here draws.
+fn quiet_drivers() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the program has one thread yet, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+}
+
 /// The program.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     match read(std::env::args_os()).and_then(carry_out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
