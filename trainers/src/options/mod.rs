@@ -1,20 +1,20 @@
 //! What a run can be told: each option is declared once, which gives its parser, YAML key, help and docs.
 //!
-//! Reading order: value, spec and given (together), choices, groups, sft, tools, accepted, file, flags, parse, reference.
-pub mod accepted;
+//! Modules in reading order; each uses only those before it (`spec` and `given` read together).
+pub mod value;
+pub mod spec;
+pub mod given;
 pub mod choices;
+pub mod groups;
+pub mod sft;
+pub mod tools;
+pub mod accepted;
 pub mod file;
 pub mod flags;
-pub mod given;
-pub mod groups;
 pub mod parse;
 pub mod reference;
-pub mod sft;
-pub mod spec;
 #[cfg(test)]
 mod tests;
-pub mod tools;
-pub mod value;
 
 pub use choices::*;
 pub use groups::*;

@@ -1,16 +1,15 @@
 //! The directory of a run: its options, manifest, metrics and checkpoints; and what a person sees while it runs.
 //!
-//! Reading order: durable, memory, metrics, progress, cadence, state, optimizer_file, checkpoint, directory. Each uses
-//! only those before it.
-pub mod cadence;
-pub mod checkpoint;
-pub mod directory;
+//! Modules in reading order; each uses only those before it.
 pub mod durable;
 pub mod memory;
 pub mod metrics;
-pub mod optimizer_file;
 pub mod progress;
+pub mod cadence;
 pub mod state;
+pub mod optimizer_file;
+pub mod checkpoint;
+pub mod directory;
 
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
