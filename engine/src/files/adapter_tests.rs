@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
 fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(path)
 }
 fn parse(value: Value) -> crate::Result<AdapterConfig> {
     let Value::Object(map) = value else { panic!("an object") };

@@ -5,7 +5,7 @@ use crate::model::config::{Family, RopeScaling};
 use half::{bf16, f16};
 
 fn golden(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(family)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/models").join(family)
 }
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)

@@ -56,7 +56,7 @@ fn matmul_speed() {
         (Layout::NN, 128, 576, 1536),
         (Layout::TN, 576, 1536, 128),
     ] {
-        for rung in [None, Some(Rung::Naive), Some(Rung::Tiled), Some(Rung::RegisterTiled), Some(Rung::Direct)] {
+        for rung in [Rung::Direct, Rung::RegisterTiled, Rung::Tiled].map(Some) {
             let gpu = software(GpuOptions { rung, ..Default::default() }).unwrap();
             let (a, b) = (up(&gpu, &values(m * k, 1)), up(&gpu, &values(n * k, 2)));
             let p = Product { layout, m, n, k, alpha: 1.0 };
@@ -93,13 +93,8 @@ fn every_kernel_with_bounds_checks() {
 }
 
 #[test]
-fn every_kernel_without_bounds_checks() {
-    verify(GpuOptions::default());
-}
-
-#[test]
-fn every_kernel_with_scalars_in_uniform_buffers() {
-    verify(GpuOptions { no_immediates: true, ..checked() });
+fn every_kernel_without_bounds_checks_or_immediates() {
+    verify(GpuOptions { no_immediates: true, ..Default::default() });
 }
 
 /// Tensors above 16 KiB do not fit a binding.
@@ -109,7 +104,8 @@ fn every_kernel_on_windows_of_its_tensors() {
     let device: crate::backend::Device = gpu;
     let reports = crate::verify::verify_backend(&device, crate::verify::Tolerance { absolute: 1e-5, relative: 1e-4 });
     // What cannot be cut says so; nothing is wrong silently.
-    let (cut, refused): (Vec<_>, Vec<_>) = reports.iter().partition(|r| !r.detail.contains("sees at once"));
+    let (cut, refused): (Vec<_>, Vec<_>) =
+        reports.iter().partition(|r| !(r.detail.contains("sees at once") || r.detail.contains("too long for")));
     let failed: Vec<String> = cut.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
     assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), reports.len(), failed.join("\n"));
     println!("{} of {} cases refused", refused.len(), reports.len());
@@ -117,8 +113,28 @@ fn every_kernel_on_windows_of_its_tensors() {
 
 #[test]
 fn every_rung_of_the_product() {
+    use crate::reference::Reference;
     for rung in [Rung::Naive, Rung::Tiled, Rung::RegisterTiled, Rung::FewRows, Rung::Direct] {
-        verify(GpuOptions { rung: Some(rung), ..checked() });
+        let Some(gpu) = software(GpuOptions { rung: Some(rung), ..checked() }) else { return };
+        for layout in [Layout::NN, Layout::NT, Layout::TN] {
+            for ([m, n, k], b_type) in [
+                ([5, 7, 33], DType::BF16),
+                ([68, 132, 36], DType::F32),
+                ([7, 68, 40], DType::F32),
+                ([65, 66, 67], DType::F16),
+            ] {
+                let b_type = if layout == Layout::TN { DType::F32 } else { b_type };
+                let [a, b, c] = [values(m * k, 1), values(n * k, 2), values(m * n, 3)].map(Buffer::from_f32);
+                let b = Reference.cast(&b, n * k, b_type).unwrap();
+                let p = Product { layout, m, n, k, alpha: 0.5 };
+                let want = Reference.matmul(p, &a, &b, Some(c.clone())).unwrap();
+                let to_gpu = |x: &Buffer| gpu.upload(x.as_host().unwrap().clone()).unwrap();
+                let found = down(&gpu, &gpu.matmul(p, &to_gpu(&a), &to_gpu(&b), Some(to_gpu(&c))).unwrap());
+                for (f, w) in found.iter().zip(want.f32().unwrap()) {
+                    assert!((f - w).abs() < 2e-5 * (k as f32).sqrt(), "{rung:?} {p:?} {b_type:?}: {f} {w}");
+                }
+            }
+        }
     }
 }
 
@@ -204,7 +220,9 @@ fn memory_is_used_again() {
         let y = gpu.unary(Unary::Exp, &x, 5000).unwrap();
         down(&gpu, &gpu.binary(Binary::Add, &x, &y, 5000, 5000).unwrap())
     };
+    // What the first step had in flight comes back with the second.
     let first = step();
+    assert_eq!(step(), first);
     let used = gpu.memory_use();
     assert_eq!(used.live_bytes, 0);
     for _ in 0..5 {
