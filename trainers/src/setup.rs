@@ -260,10 +260,7 @@ mod tests {
         assert_eq!(told(needed), Ok(()));
         assert_eq!(check_memory(None, &config, shape, 8).map_err(|e| e.to_string()), Ok(()));
         let text = told(needed - 1).expect_err("a byte is missing");
-        assert!(
-            text.contains("--gradient_checkpointing true") && text.contains("--per_device_train_batch_size"),
-            "{text}"
-        );
+        assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
         let text = told(1000).expect_err("hopeless");
         assert!(text.contains("a smaller model"), "{text}");
     }
