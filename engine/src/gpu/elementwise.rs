@@ -24,6 +24,29 @@ impl Gpu {
         tensors: &[&GpuBuffer],
         params: impl Fn(u32, u32) -> Vec<u32>,
     ) -> Result<()> {
+        self.elementwise_by(1, shader, constants, n, tensors, params)
+    }
+
+    /// The same for a kernel whose threads take four elements each.
+    fn elementwise_in_fours(
+        &self,
+        shader: Shader,
+        n: usize,
+        tensors: &[&GpuBuffer],
+        params: impl Fn(u32, u32) -> Vec<u32>,
+    ) -> Result<()> {
+        self.elementwise_by(4, shader, &[], n, tensors, params)
+    }
+
+    fn elementwise_by(
+        &self,
+        per_thread: usize,
+        shader: Shader,
+        constants: &Constants,
+        n: usize,
+        tensors: &[&GpuBuffer],
+        params: impl Fn(u32, u32) -> Vec<u32>,
+    ) -> Result<()> {
         word(shader.name, n)?;
         for (first, len) in Gpu::ranges(n, self.elements_per_window()) {
             let binds: Vec<Bind<'_>> = tensors.iter().map(|t| self.window(t, first, len, 4).bind).collect();
@@ -32,7 +55,7 @@ impl Gpu {
                 constants,
                 params: &params(first as u32, len as u32),
                 binds: &binds,
-                groups: self.groups(len.div_ceil(64)),
+                groups: self.groups(len.div_ceil(64 * per_thread)),
             })?;
         }
         Ok(())
@@ -98,7 +121,7 @@ impl Gpu {
         self.f32("add_scaled", y, n)?;
         let x = self.f32("add_scaled", x, n)?;
         let y = self.own("add_scaled", y)?;
-        self.elementwise(shaders::ADD_SCALED, &[], n, &[x, y], |_, len| vec![len, alpha.to_bits()])
+        self.elementwise_in_fours(shaders::ADD_SCALED, n, &[x, y], |_, len| vec![len, alpha.to_bits()])
     }
 
     pub(super) fn run_dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
@@ -156,9 +179,10 @@ impl Gpu {
             self.clear(&y)?;
             return Ok(y);
         }
-        let step = (self.rows_per_window("sum_rows", 4 * n)? / ROW_BLOCK * ROW_BLOCK).max(1);
-        if step < ROW_BLOCK && m > step {
-            return Err(Error::Unsupported(format!("sum_rows: rows of {n} elements are too long for {}", self.label)));
+        let fitting = self.rows_per_window("sum_rows", 4 * n)?;
+        let step = if m <= fitting { m } else { fitting / ROW_BLOCK * ROW_BLOCK };
+        if step == 0 {
+            return Err(self.too_long("sum_rows", n));
         }
         for (first, rows) in Gpu::ranges(m, step) {
             // Window starts are rounded down to the alignment; a block of 128 rows starts at a multiple of 512 bytes.
@@ -233,7 +257,7 @@ impl Gpu {
             1.0 / (1.0 - step.beta2.powf(t)).sqrt(),
             step.epsilon,
         ];
-        self.elementwise(shaders::ADAMW, &[], n, &[p, m, v, grad], |_, len| {
+        self.elementwise_in_fours(shaders::ADAMW, n, &[p, m, v, grad], |_, len| {
             std::iter::once(len).chain(scalars.iter().map(|&s| (s as f32).to_bits())).collect()
         })
     }

@@ -146,7 +146,7 @@ impl Gpu {
             Rung::Tiled => (shaders::MATMUL_TILED, [n.div_ceil(16), m.div_ceil(16), 1]),
             Rung::RegisterTiled => (shaders::MATMUL_REGISTER, [n.div_ceil(64), m.div_ceil(64), 1]),
             Rung::Direct => {
-                constants.truncate(1);
+                constants[1] = ("ROWS", m.next_power_of_two().min(8) as u32);
                 (shaders::MATMUL_DIRECT, [n.div_ceil(64), m.div_ceil(64), 1])
             }
             Rung::FewRows => {
@@ -163,9 +163,9 @@ impl Gpu {
 
     fn rung(&self, m: usize, n: usize, in_fours: bool) -> Rung {
         match self.options.rung {
-            Some(Rung::FewRows) | None if m <= 8 => Rung::FewRows,
             Some(Rung::Direct) if in_fours => Rung::Direct,
             None if self.is_software && in_fours => Rung::Direct,
+            Some(Rung::FewRows) | None if m <= 8 => Rung::FewRows,
             Some(Rung::FewRows | Rung::Direct) => Rung::Tiled,
             Some(rung) => rung,
             None if m < 32 || n < 32 => Rung::Tiled,

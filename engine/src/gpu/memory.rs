@@ -2,7 +2,8 @@
 //!
 //! All work is recorded in order into one queue, so a buffer that is dropped may be given out again at once: whatever was
 //! recorded with it before is executed before. The exception is `queue.write_buffer`, which runs before everything that
-//! is not submitted yet. An upload therefore only takes a buffer that has been free since before the last submit.
+//! is not submitted yet. An upload therefore takes a buffer only if no work is waiting, or if the buffer has been free since
+//! before the last submit.
 use super::{Gpu, lock};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
@@ -256,8 +257,7 @@ impl Gpu {
     fn upload_bytes(&self, dtype: DType, values: &[u8]) -> Result<GpuBuffer> {
         let bytes = values.len() as u64;
         let capacity = self.capacity(bytes)?;
-        let epoch = self.pool.epoch.load(Ordering::Acquire);
-        let memory = match self.pool.take(capacity, Some(epoch)) {
+        let memory = match self.with_waiting_epoch(|epoch| self.pool.take(capacity, epoch)) {
             Some(memory) => memory,
             None => self.create(capacity)?,
         };

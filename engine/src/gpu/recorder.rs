@@ -153,7 +153,8 @@ impl Gpu {
         let mut entries = Vec::with_capacity(binds.len());
         for (binding, bind) in binds.iter().enumerate() {
             let (buffer, _) = bind.buffer.raw()?;
-            let size = std::num::NonZeroU64::new(bind.bytes.next_multiple_of(4).max(4));
+            // Memory comes in multiples of 256 bytes, so that a kernel may look at whole fours of words.
+            let size = std::num::NonZeroU64::new(bind.bytes.next_multiple_of(16).max(16));
             entries.push(wgpu::BindGroupEntry {
                 binding: binding as u32,
                 resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: bind.first_byte, size }),
@@ -265,6 +266,12 @@ impl Gpu {
         recorder.uploads = 0;
         self.pool.epoch.fetch_add(1, Ordering::AcqRel);
         self.faults.check(&self.label)
+    }
+
+    /// Runs `f` with the epoch of the work that waits to be submitted, if any does; none is recorded meanwhile.
+    pub(super) fn with_waiting_epoch<T>(&self, f: impl FnOnce(Option<u64>) -> T) -> T {
+        let recorder = lock(&self.recorder);
+        f(recorder.encoder.as_ref().map(|_| self.pool.epoch.load(Ordering::Acquire)))
     }
 
     /// An upload was queued; some drivers lose them when too many wait.

@@ -43,9 +43,17 @@ impl Gpu {
         word(op, m)?;
         let step = self.max_binding_bytes as usize / (4 * d).max(1);
         if step < 64 && step < m {
-            return Err(Error::Unsupported(format!("{op}: rows of {d} elements are too long for {}", self.label)));
+            return Err(self.too_long(op, d));
         }
         Ok(Gpu::ranges(m, if step < 64 { step } else { step / 64 * 64 }))
+    }
+
+    /// The error of rows so long that too few of them fit a binding.
+    pub(super) fn too_long(&self, op: &'static str, d: usize) -> Error {
+        Error::Unsupported(format!(
+            "{op}: rows of {d} elements are too long for the {} bytes that a kernel sees at once on {}",
+            self.max_binding_bytes, self.label
+        ))
     }
 
     /// Elements `first .. first + n` of `x`, whose element takes `element_bytes`.
