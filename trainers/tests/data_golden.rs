@@ -13,7 +13,15 @@ fn golden(name: &str) -> PathBuf {
 #[test]
 fn token_counts_of_trajectories() {
     let tokenizer = Tokenizer::from_directory(&golden("tokenizer")).unwrap();
-    for name in ["sft_text", "sft_prompt_completion", "sft_messages", "sft_assistant_only", "sft_accumulate", "sft_qwen3", "sft_lora"] {
+    for name in [
+        "sft_text",
+        "sft_prompt_completion",
+        "sft_messages",
+        "sft_assistant_only",
+        "sft_accumulate",
+        "sft_qwen3",
+        "sft_lora",
+    ] {
         let file = golden("trajectories").join(format!("{name}.json"));
         let run: Json = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let config = &run["config"];
