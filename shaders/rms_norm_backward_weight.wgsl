@@ -1,6 +1,6 @@
 // dw[b, j] = Σ dy[i, j] · x[i, j] · rstd[i] over the rows i of block b, ascending; sum_rows.wgsl adds the blocks.
-// dy, x: [m, d], rstd: [m], dw: [⌈m / block⌉, d]
-struct Params { m: u32, d: u32, block: u32 }
+// dy, x: [m, d], rstd: [m], dw: [⌈m / block⌉, d] from `offset`
+struct Params { m: u32, d: u32, block: u32, offset: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -19,5 +19,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = first; i < last; i++) {
         sum = fma(dy[i * p.d + j], x[i * p.d + j] * rstd[i], sum);
     }
-    dw[group.y * p.d + j] = sum;
+    dw[p.offset + group.y * p.d + j] = sum;
 }

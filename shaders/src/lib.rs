@@ -36,6 +36,7 @@ shaders! {
     GATHER_ROWS "gather_rows",
     LOG_PROBS "log_probs",
     LOG_PROBS_BACKWARD "log_probs_backward",
+    MATMUL_DIRECT "matmul_direct",
     MATMUL_FEW_ROWS "matmul_few_rows",
     MATMUL_NAIVE "matmul_naive",
     MATMUL_REGISTER "matmul_register",

@@ -2,11 +2,12 @@
 #![allow(dead_code)]
 use engine::backend::Device;
 use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// A file or directory of tests/golden.
 pub fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
+    golden_root().join(path)
 }
 
 /// Every device that a test runs on, with the relative error allowed there: the CPU, and software Vulkan.
@@ -66,5 +67,100 @@ impl Expected {
         let file = self.parse();
         let t = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
         (t.shape().to_vec(), t.data().chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}
+
+/// The directory of golden data: tests/golden, or the one LAPIDARY_GOLDEN names (data of another seed).
+pub fn golden_root() -> PathBuf {
+    std::env::var_os("LAPIDARY_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+}
+
+/// Whether the software adapter opens; see [`software_gpu`].
+pub fn software_gpu_is_there() -> bool {
+    software_gpu().is_some()
+}
+
+/// Runs `lapidary sft` in this process and returns the lines of its metrics.jsonl.
+pub fn sft(arguments: &[String], out: &Path) -> Vec<Value> {
+    let all = ["lapidary", "sft"].into_iter().map(String::from).chain(arguments.iter().cloned()).map(Into::into);
+    let request = trainers::cli::read(all).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+    trainers::cli::carry_out(request).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics.jsonl");
+    text.lines().map(|l| serde_json::from_str(l).expect("a line of metrics.jsonl")).collect()
+}
+
+/// Steps that another library took: its options and metrics.
+pub struct Trajectory {
+    pub value: Value,
+    pub final_l2: Vec<(String, f64)>,
+}
+
+impl Trajectory {
+    pub fn read(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let value: Value = serde_json::from_str(&text).expect("a trajectory");
+        let norms = value.get("final_l2").and_then(Value::as_object);
+        let final_l2 = norms.into_iter().flatten().map(|(n, v)| (n.clone(), v.as_f64().expect("a norm"))).collect();
+        Trajectory { value, final_l2 }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.value.get(key).and_then(Value::as_str)
+    }
+
+    /// The options as flags; paths below `root`. The model is the trajectory's, if it names one.
+    pub fn arguments(&self, root: &Path) -> Vec<String> {
+        let mut flags: Vec<String> = ["--logging_steps", "1", "--save_strategy", "no"].map(String::from).to_vec();
+        let mut flag = |name: &str, value: String| flags.extend([format!("--{name}"), value]);
+        let below = |path: &str| root.join(path).display().to_string();
+        if let Some(model) = self.text("model") {
+            flag("model_name_or_path", below(model));
+        }
+        flag("dataset_name", below(self.text("dataset").expect("a data set")));
+        if let Some(eval) = self.text("eval_dataset") {
+            flag("eval_dataset", below(eval));
+        }
+        if let Some(adapter) = self.text("initial_adapter") {
+            flag("adapter_name_or_path", below(adapter));
+        }
+        for (name, value) in self.value["config"].as_object().expect("config") {
+            flag(name, value.as_str().map_or_else(|| value.to_string(), String::from));
+        }
+        flags
+    }
+
+    fn series(&self, name: &str) -> Vec<f64> {
+        self.value["steps"][name]
+            .as_array()
+            .map_or_else(Vec::new, |a| a.iter().map(|v| v.as_f64().expect("a number")).collect())
+    }
+
+    /// Loss and gradient norm within 1e-3 for three steps, 5e-3 after; the other metrics as close as they can be.
+    pub fn check_steps(&self, metrics: &[Value], about: &str) {
+        let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
+        assert_eq!(lines.len(), self.series("loss").len(), "{about}: logged steps");
+        for (name, tolerance) in
+            [("loss", None), ("grad_norm", None), ("entropy", Some(5e-3)), ("learning_rate", Some(1e-9))]
+        {
+            for (step, (expected, line)) in self.series(name).iter().zip(&lines).enumerate() {
+                let found = line[name].as_f64().unwrap_or(f64::NAN);
+                let tolerance = tolerance.unwrap_or(if step < 3 { 1e-3 } else { 5e-3 });
+                let error = (found - expected).abs() / expected.abs().max(1e-12);
+                assert!(
+                    error < tolerance || found == *expected,
+                    "{about}: step {}: {name} is {found}, {expected} in TRL",
+                    step + 1
+                );
+            }
+        }
+        for (step, (expected, line)) in self.series("num_tokens").iter().zip(&lines).enumerate() {
+            assert_eq!(line["num_tokens"].as_f64(), Some(*expected), "{about}: step {}: num_tokens", step + 1);
+        }
+        for (step, (expected, line)) in self.series("mean_token_accuracy").iter().zip(&lines).enumerate() {
+            // A near tie may fall either way: one token of a step.
+            let found = line["mean_token_accuracy"].as_f64().unwrap_or(f64::NAN);
+            assert!((found - expected).abs() < 0.04, "{about}: step {}: accuracy {found}, {expected} in TRL", step + 1);
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! What every trainer does between a loss and the next batch: collect gradients, clip, step the optimiser.
+use crate::run::{OptimizerState, Slot};
 use engine::backend::Device;
 use engine::model::decoder::Decoder;
 use engine::optim::{AdamW, clip_coefficient, global_norm, sgd};
@@ -6,6 +7,7 @@ use engine::reference::Reference;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
 use engine::{Error, Result};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The optimiser and its state.
@@ -47,6 +49,7 @@ impl Learner {
     pub fn accumulate(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<()> {
         let one = Tensor::scalar(loss.device(), 1.0)?;
         let mut gradients = tape.backward(&[(loss, one)])?;
+        let first = self.gradients.is_empty();
         for (i, (name, leaf)) in watched.trainable_mut().into_iter().enumerate() {
             let gradient = match gradients.take(leaf) {
                 Some(g) => g,
@@ -54,8 +57,10 @@ impl Learner {
             };
             match self.gradients.get_mut(i) {
                 Some(sum) => sum.add_in_place(1.0, &gradient)?,
-                None if i == self.gradients.len() => self.gradients.push(gradient),
-                None => return Err(Error::shape("accumulate", format!("gradient {i} ({name}) came out of order"))),
+                None if first => self.gradients.push(gradient),
+                None => {
+                    return Err(Error::shape("accumulate", format!("{name} was not trained on in the batch before")));
+                }
             }
         }
         Ok(())
@@ -72,12 +77,48 @@ impl Learner {
         }
         let scale = clip_coefficient(norm, self.max_grad_norm);
         let decay = self.weight_decay;
-        let parameters =
-            self.model.trainable_mut().into_iter().map(|(n, t)| { let d = if decays(&n) { decay } else { 0.0 }; (n, t, d) }).collect();
+        let parameters = self
+            .model
+            .trainable_mut()
+            .into_iter()
+            .map(|(n, t)| {
+                let d = if decays(&n) { decay } else { 0.0 };
+                (n, t, d)
+            })
+            .collect();
         match &mut self.optimizer {
             Optimizer::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate, scale)?,
             Optimizer::Sgd => sgd(parameters, gradients, learning_rate, scale)?,
         }
         Ok(norm)
+    }
+
+    /// The optimiser's state in host memory, ready to save.
+    pub fn optimizer_state(&self) -> Result<OptimizerState> {
+        match &self.optimizer {
+            Optimizer::Sgd => Ok(OptimizerState::default()),
+            Optimizer::AdamW(adamw) => {
+                let state = adamw.state(&self.model.device)?;
+                let slots = state.into_iter().map(|(name, (shape, values))| (name, Slot { shape, values })).collect();
+                Ok(OptimizerState { step: adamw.step, slots })
+            }
+        }
+    }
+
+    /// Takes up a saved state, which must have the moments of every trained tensor in its shape.
+    pub fn restore_optimizer(&mut self, mut saved: OptimizerState) -> crate::Result<()> {
+        let shapes: Vec<(String, Vec<usize>)> =
+            self.model.trainable_mut().into_iter().map(|(n, t)| (n, t.shape().to_vec())).collect();
+        let Optimizer::AdamW(adamw) = &mut self.optimizer else { return Ok(()) };
+        let mut state = BTreeMap::new();
+        for (name, shape) in shapes {
+            for moment in ["m", "v"] {
+                let key = format!("{name}.{moment}");
+                let values = saved.take(&key, &shape)?;
+                state.insert(key, (shape.clone(), values));
+            }
+        }
+        adamw.restore(&self.model.device, saved.step, state)?;
+        Ok(())
     }
 }

@@ -1,9 +1,19 @@
 //! Data sets, losses, training loops and the program.
 //!
 //! Modules in reading order; each uses only those before it.
-pub mod cli;
-pub mod data;
 pub mod error;
+pub mod device;
 pub mod text;
+pub mod data;
+pub mod options;
+pub mod schedule;
+pub mod run;
+pub mod losses;
+pub mod batch;
+pub mod learner;
+pub mod setup;
+pub mod sft_data;
+pub mod sft;
+pub mod cli;
 
 pub use error::{Error, Result};

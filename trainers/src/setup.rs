@@ -1,8 +1,9 @@
 //! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::options::{LoraOptions, Optimizer, TargetModules, TrainingOptions, WeightType};
-use crate::run::memory;
+use crate::learner::{self, Learner};
+use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
+use crate::run::{Checkpoint, FileHash, durable, memory};
 use crate::text::Tokenizer;
 use engine::backend::Device;
 use engine::dtype::DType;
@@ -12,6 +13,9 @@ use engine::files::adapter_config::{self, AdapterConfig};
 use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
+use engine::optim::AdamW;
+use engine::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A model on disk and its tokenizer, checked to fit each other.
@@ -49,21 +53,108 @@ pub fn frozen_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     })
 }
 
-/// PEFT's configuration of the adapter to train: an existing one's, or a new one's; None trains all weights.
-pub fn adapter_config(model: &str, lora: &LoraOptions) -> Result<Option<(AdapterConfig, Option<Adapter>)>> {
-    if let Some(path) = &lora.adapter_name_or_path {
-        let adapter = load_adapter(path)?;
-        return Ok(Some((adapter.config.clone(), Some(adapter))));
+/// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
+pub struct Policy {
+    config: ModelConfig,
+    dtype: DType,
+    adapter: Option<AdapterConfig>,
+    start: Option<Adapter>,
+    seed: u64,
+}
+
+impl Policy {
+    /// From the options; an adapter is read and compared with the model, nothing else is loaded yet.
+    pub fn new(source: &Source, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
+        let config = source.files.config.clone();
+        let (adapter, start) = match &lora.adapter_name_or_path {
+            Some(path) => {
+                let adapter = load_adapter(path)?;
+                adapter.check_fits(&config, path)?;
+                (Some(adapter.config.clone()), Some(adapter))
+            }
+            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, lora)), None),
+            None => (None, None),
+        };
+        if let Some(adapter) = &adapter {
+            adapter.targets(&config)?;
+        }
+        let dtype = if adapter.is_some() { frozen_dtype(model.dtype, &source.files) } else { DType::F32 };
+        Ok(Policy { config, dtype, adapter, start, seed })
     }
-    if !lora.use_peft {
-        return Ok(None);
+
+    /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
+    pub fn step_shape(&self, training: &TrainingOptions, (n_tokens, n_items): (usize, usize)) -> Result<StepShape> {
+        let adapter = match &self.adapter {
+            None => None,
+            Some(a) => Some((a.r, a.targets(&self.config)?.len().div_ceil(self.config.n_layers.max(1)))),
+        };
+        let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
+        let (dtype, checkpointing) = (self.dtype, training.gradient_checkpointing);
+        Ok(StepShape { dtype, adapter, n_tokens, n_items, checkpointing, moments })
     }
+
+    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
+    pub fn learner(
+        &self,
+        device: &Device,
+        source: &Source,
+        training: &TrainingOptions,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Learner> {
+        let resumed_files = match (resumed, &self.adapter) {
+            (Some(checkpoint), None) => Some(ModelFiles::open(&checkpoint.path)?),
+            _ => None,
+        };
+        let mut model = Decoder::load(resumed_files.as_ref().unwrap_or(&source.files), device, self.dtype)?;
+        match (resumed, &self.adapter, &self.start) {
+            (Some(checkpoint), Some(_), _) => model.load_adapter(&Adapter::load(&checkpoint.path)?)?,
+            (None, Some(_), Some(start)) => model.load_adapter(start)?,
+            (None, Some(config), None) => model.add_lora(config, self.seed)?,
+            (_, None, _) => {}
+        }
+        let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
+        let optimizer = match training.optim {
+            options::Optimizer::AdamW => learner::Optimizer::AdamW(adamw),
+            options::Optimizer::Sgd => learner::Optimizer::Sgd,
+        };
+        let mut learner = Learner::new(model, optimizer, training.weight_decay, training.max_grad_norm);
+        if let Some(checkpoint) = resumed {
+            learner.restore_optimizer(checkpoint.optimizer()?)?;
+        }
+        Ok(learner)
+    }
+
+    /// One line: what is trained, on how much, where.
+    pub fn describe(&self, model: &mut Decoder, rows: usize, tokens: usize, device: &str) -> String {
+        let count =
+            |tensors: Vec<(String, &mut Tensor)>| tensors.iter().map(|(_, t)| t.len()).sum::<usize>() as f64 / 1e6;
+        let all = count(model.tensors_mut());
+        let trained = count(model.trainable_mut());
+        let what = match &self.adapter {
+            None => format!("all {all:.1} M weights"),
+            Some(a) => format!("an adapter of rank {} ({trained:.2} M of {all:.1} M weights)", a.r),
+        };
+        format!("training {what} on {rows} rows, {tokens} tokens; {device}")
+    }
+
+    /// The directory that transformers (or PEFT) loads: weights or adapter, and the tokenizer.
+    pub fn save(&self, dir: &Path, model: &mut Decoder, tokenizer: &Tokenizer) -> Result<()> {
+        match &self.adapter {
+            None => model.save(dir, DType::F32)?,
+            Some(config) => model.adapter(config.clone())?.save(dir)?,
+        }
+        tokenizer.save(dir)
+    }
+}
+
+/// PEFT's configuration of the adapter that the options describe.
+fn new_adapter(model: &str, lora: &LoraOptions) -> AdapterConfig {
     let target_modules = match &lora.lora_target_modules {
         None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
         Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
         Some(TargetModules::Named(names)) => adapter_config::TargetModules::List(names.clone()),
     };
-    let config = AdapterConfig {
+    AdapterConfig {
         base_model_name_or_path: Some(model.to_string()),
         r: lora.lora_r,
         lora_alpha: lora.lora_alpha as f64,
@@ -71,8 +162,17 @@ pub fn adapter_config(model: &str, lora: &LoraOptions) -> Result<Option<(Adapter
         use_rslora: lora.use_rslora,
         target_modules,
         ..AdapterConfig::default()
-    };
-    Ok(Some((config, None)))
+    }
+}
+
+/// The files of each role with their hashes, for the manifest.
+pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(String, FileHash)>>> {
+    read.iter().map(|(role, path)| Ok((role.to_string(), durable::hash_files(path)?))).collect()
+}
+
+/// One hash a role: resuming compares them.
+pub fn combined(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<String, String> {
+    inputs.iter().map(|(role, files)| (role.clone(), durable::combined_hash(files))).collect()
 }
 
 /// An adapter directory, refused where it holds what the engine does not compute.
@@ -82,31 +182,12 @@ pub fn load_adapter(path: &Path) -> Result<Adapter> {
         return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
     }
     if let Some((name, _)) = adapter.whole().next() {
-        return Err(Error::Input(format!("{}: it replaces {name} as a whole (modules_to_save), which is not supported", path.display())));
+        return Err(Error::Input(format!(
+            "{}: it replaces {name} as a whole (modules_to_save), which is not supported",
+            path.display()
+        )));
     }
     Ok(adapter)
-}
-
-/// What a training step's memory depends on, from the options and the data.
-pub fn step_shape(
-    config: &ModelConfig,
-    dtype: DType,
-    adapter: Option<&AdapterConfig>,
-    training: &TrainingOptions,
-    largest: (usize, usize),
-) -> Result<StepShape> {
-    let adapter = match adapter {
-        None => None,
-        Some(a) => Some((a.r, a.targets(config)?.len().div_ceil(config.n_layers.max(1)))),
-    };
-    Ok(StepShape {
-        dtype,
-        adapter,
-        n_tokens: largest.0,
-        n_items: largest.1,
-        checkpointing: training.gradient_checkpointing,
-        moments: if training.optim == Optimizer::AdamW { 2 } else { 0 },
-    })
 }
 
 /// (tokens, predictions) of the largest micro-batch that `batch_size` of these rows can make.
@@ -120,36 +201,73 @@ pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize)
 }
 
 /// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
-pub fn check_memory(device: &Device, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Result<()> {
-    if !device.is_host() {
-        return Ok(());
-    }
+/// `available` is what the device has free, None where it does not say.
+pub fn check_memory(available: Option<u64>, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Result<()> {
     let needed = step_memory(config, shape).total();
-    let Some(available) = memory::available_bytes().filter(|&a| needed > a) else { return Ok(()) };
-    let fits = |s: StepShape| step_memory(config, s).total() <= available;
-    let with_batch = |n: usize, s: StepShape| StepShape { n_tokens: s.n_tokens * n / batch_size, n_items: s.n_items * n / batch_size, ..s };
-    let mut ways = Vec::new();
-    let lighter = StepShape { checkpointing: true, ..shape };
-    if !shape.checkpointing && fits(lighter) {
-        ways.push("--gradient_checkpointing true".to_string());
-    }
-    if let Some(n) = (1..batch_size).rev().find(|&n| fits(with_batch(n, shape))) {
-        ways.push(format!("--per_device_train_batch_size {n} (with more --gradient_accumulation_steps the result is the same)"));
-    } else if let Some(n) = (1..batch_size).rev().find(|&n| fits(with_batch(n, lighter))) {
-        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
-    }
-    let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
-    if shape.adapter.is_none() && fits(adapted) {
-        ways.push("--use_peft (an adapter instead of all weights)".to_string());
-    }
-    let halved = StepShape { dtype: DType::BF16, ..adapted };
-    if shape.dtype == DType::F32 && !fits(adapted) && fits(halved) {
-        ways.push("--use_peft with --dtype bfloat16".to_string());
-    }
+    let Some(available) = available.filter(|&a| needed > a) else { return Ok(()) };
+    let ways = what_fits(available, config, shape, batch_size);
     let advice = if ways.is_empty() {
         "a smaller model, or a shorter --max_length, is needed".to_string()
     } else {
         format!("what would fit: {}", ways.join(", or "))
     };
     memory::check(needed, Some(available), &advice)
+}
+
+/// Options under which the run would fit, the least change first.
+fn what_fits(available: u64, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Vec<String> {
+    let fits = |s: StepShape| step_memory(config, s).total() <= available;
+    let with_batch = |n: usize, s: StepShape| StepShape {
+        n_tokens: (s.n_tokens * n).div_ceil(batch_size),
+        n_items: (s.n_items * n).div_ceil(batch_size),
+        ..s
+    };
+    let largest = |s: StepShape| (1..batch_size).rev().find(|&n| fits(with_batch(n, s)));
+    let lighter = StepShape { checkpointing: true, ..shape };
+    let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
+    let mut ways = Vec::new();
+    if !shape.checkpointing && fits(lighter) {
+        ways.push("--gradient_checkpointing true".to_string());
+    }
+    if let Some(n) = largest(shape) {
+        ways.push(format!("--per_device_train_batch_size {n} (more --gradient_accumulation_steps keep the result)"));
+    } else if let Some(n) = largest(lighter) {
+        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
+    }
+    if shape.adapter.is_none() && fits(adapted) {
+        ways.push("--use_peft (an adapter instead of all weights)".to_string());
+    } else if shape.dtype == DType::F32 && fits(StepShape { dtype: DType::BF16, ..adapted }) {
+        ways.push("--use_peft with --dtype bfloat16".to_string());
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/llama");
+        ModelFiles::open(dir).expect("the tiny llama").config
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_what_would_fit() {
+        let (config, dtype) = (config(), DType::F32);
+        let shape = StepShape { dtype, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing: false, moments: 2 };
+        let needed = step_memory(&config, shape).total();
+        let told = |available| check_memory(Some(available), &config, shape, 8).map_err(|e| e.to_string());
+        assert_eq!(told(needed), Ok(()));
+        assert_eq!(check_memory(None, &config, shape, 8).map_err(|e| e.to_string()), Ok(()));
+        let text = told(needed - 1).expect_err("a byte is missing");
+        assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
+        let text = told(1000).expect_err("hopeless");
+        assert!(text.contains("a smaller model"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_batch_is_made_of_the_longest_rows() {
+        let row = |n: usize| vec![Example { ids: vec![0; n], trained: vec![true; n] }];
+        assert_eq!(largest_batch(&[row(3), row(9), row(5)], 2), (14, 14));
+    }
 }

@@ -42,8 +42,11 @@ impl<'a> Call<'a> {
         plan: &'a AttentionPlan,
         [q, k, v]: [&'a Buffer; 3],
     ) -> Result<Self> {
-        let AttentionShape { n_heads, n_kv_heads, head_size, .. } = shape;
-        if n_kv_heads == 0 || head_size == 0 || !n_heads.is_multiple_of(n_kv_heads) {
+        let AttentionShape { n_heads, n_kv_heads, head_size, window, .. } = shape;
+        if window == 0 {
+            return Err(Error::shape(op, "a window of 0 positions; a token sees at least itself"));
+        }
+        if n_kv_heads == 0 || n_heads == 0 || head_size == 0 || !n_heads.is_multiple_of(n_kv_heads) {
             let detail = format!("{n_heads} heads of {head_size} over {n_kv_heads} key heads; a multiple is needed");
             return Err(Error::shape(op, detail));
         }

@@ -28,9 +28,9 @@ pub(crate) fn apply<const I: usize, const O: usize>(
     }
     let to: [Shared<f32>; O] = std::array::from_fn(|o| Shared::of_raw(outputs[o].as_mut_ptr()));
     threads.chunks(n, CHUNK, |start, end| {
-        let inputs = inputs;
         // SAFETY: start < end ≤ n; inputs hold n values, outputs have room for n, and chunks are disjoint.
-        let loop_ = unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
+        let loop_ =
+            unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
         level.run(loop_);
     });
     for y in &mut outputs {
@@ -132,26 +132,32 @@ impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for Loop<I, O, F> {
                 }
                 i += lanes;
             }
-            if i < self.n {
-                let rest = self.n - i;
-                let x = self.inputs.map(|p| simd.partial_load_f32s(std::slice::from_raw_parts(p.add(i), rest)));
-                for (o, y) in self.f.map(simd, x).into_iter().enumerate() {
-                    let tail: [f32; 64] = spread(simd, y);
-                    std::ptr::copy_nonoverlapping(tail.as_ptr(), self.outputs[o].add(i), rest);
-                }
-            }
+        }
+        if i < self.n {
+            self.tail::<S>(simd, i);
         }
     }
 }
 
-/// The lanes of a vector in an array, zeros behind.
-#[inline(always)]
-pub(crate) fn spread<S: Simd>(_: S, v: S::f32s) -> [f32; 64] {
-    let mut array = [0.0; 64];
-    // SAFETY: no vector has more than 64 lanes of f32 (const assertion), and the array has room for 64.
-    unsafe {
+impl<const I: usize, const O: usize, F: Map<I, O>> Loop<I, O, F> {
+    /// The elements behind the last whole vector, from and to a vector's worth of memory on the stack.
+    #[inline(always)]
+    fn tail<S: Simd>(&self, simd: S, start: usize) {
         const { assert!(S::F32_LANES <= 64) };
-        array.as_mut_ptr().cast::<S::f32s>().write_unaligned(v);
+        let rest = self.n - start;
+        let mut memory = [[0f32; 64]; I];
+        let mut results = [[0f32; 64]; O];
+        // SAFETY: rest < S::F32_LANES ≤ 64 elements are left behind every pointer.
+        unsafe {
+            for (memory, x) in memory.iter_mut().zip(self.inputs) {
+                std::ptr::copy_nonoverlapping(x.add(start), memory.as_mut_ptr(), rest);
+            }
+            let inputs = memory.each_mut().map(|m| m.as_mut_ptr());
+            let outputs = results.each_mut().map(|m| m.as_mut_ptr());
+            simd.vectorize(Loop { n: S::F32_LANES, inputs, outputs, f: self.f });
+            for (results, y) in results.iter().zip(self.outputs) {
+                std::ptr::copy_nonoverlapping(results.as_ptr(), y.add(start), rest);
+            }
+        }
     }
-    array
 }

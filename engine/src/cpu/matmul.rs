@@ -10,8 +10,9 @@
 mod kernel;
 mod pack;
 
-use super::check::{self, Weights};
+use super::check;
 use super::threads::{Shared, build};
+use super::weights::Weights;
 use super::{Cpu, level::Level, threads::Threads};
 use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
@@ -37,9 +38,9 @@ pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Bu
     let Product { layout, m, n, k, .. } = p;
     let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
     let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
-    let b = check::weights("matmul", "B", b, b_rows, b_width)?;
+    let b = Weights::new("matmul", "B", b, b_rows, b_width)?;
     if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
-        return Err(Error::Unsupported("matmul: B must be float32 in layout TN".into()));
+        return Err(Error::Unsupported("matmul: B must be float32 in layout TN (the gradient to a weight)".into()));
     }
     let size = check::size("matmul", &[m, n])?;
     match c {
@@ -53,9 +54,7 @@ pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Bu
         None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
         None => {
             // SAFETY: without `accumulate` the first block of k writes all of C.
-            let c = unsafe {
-                build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))?
-            };
+            let c = unsafe { build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))? };
             Ok(Buffer::from_f32(c))
         }
     }

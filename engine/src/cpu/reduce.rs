@@ -1,6 +1,6 @@
 //! Sums (and maxima) over a slice in a fixed order: 32 partial results, one for each index modulo 32, folded by halves.
 //! The order does not depend on the width of the vectors, so every instruction set gives the same bits.
-use super::elementwise::spread;
+use super::tile::spread;
 use pulp::Simd;
 
 /// Partial results of a slice.

@@ -1,5 +1,6 @@
 //! Rows of a table by index: the embedding, its gradient, and the key/value cache.
 use super::threads::{Shared, build};
+use super::weights::Weights;
 use super::{Cpu, check};
 use crate::backend::RowIndex;
 use crate::buffer::Buffer;
@@ -21,7 +22,7 @@ fn check_rows(op: &'static str, index: &RowIndex, n_rows: usize) -> Result<()> {
 pub(crate) fn gather_rows(cpu: &Cpu, table: &Buffer, index: &RowIndex, d: usize) -> Result<Buffer> {
     let op = "gather_rows";
     let n_rows = index.rows.iter().max().map_or(0, |&r| r as usize + 1);
-    let table = check::weights(op, "table", table, n_rows, d)?;
+    let table = Weights::new(op, "table", table, n_rows, d)?;
     let n = check::size(op, &[index.len(), d])?;
     // SAFETY: the tasks' rows are disjoint and cover all; every row is zeroed, then decoded into.
     let y = unsafe {

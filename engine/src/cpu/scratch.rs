@@ -1,33 +1,39 @@
 //! Scratch memory of a thread: kept between calls, aligned to cache lines, never zeroed again.
-use std::cell::RefCell;
+//!
+//! A guard and not a closure: code inside a closure would not be compiled for the instruction set around it.
+use std::cell::Cell;
 
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line(#[allow(dead_code)] [f32; 16]);
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs `f` with at least `n` floats of scratch that hold anything. Not to be nested.
-pub(crate) fn with_scratch<R>(n: usize, f: impl FnOnce(*mut f32) -> R) -> R {
-    SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
-        Ok(mut lines) => {
-            grow(&mut lines, n);
-            f(lines.as_mut_ptr().cast())
+/// Floats that hold anything, until dropped.
+pub(crate) struct Scratch(Vec<Line>);
+
+impl Scratch {
+    /// At least n floats.
+    #[inline(never)]
+    pub fn new(n: usize) -> Self {
+        let mut lines = KEPT.with(Cell::take);
+        let need = n.div_ceil(16);
+        if lines.len() < need {
+            lines.clear();
+            lines.resize(need, Line([0.0; 16]));
         }
-        // Nested after all: memory of its own.
-        Err(_) => {
-            let mut lines = Vec::new();
-            grow(&mut lines, n);
-            f(lines.as_mut_ptr().cast())
-        }
-    })
+        Scratch(lines)
+    }
+
+    pub fn ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
 }
 
-fn grow(lines: &mut Vec<Line>, n: usize) {
-    let need = n.div_ceil(16);
-    if lines.len() < need {
-        lines.resize(need, Line([0.0; 16]));
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        KEPT.with(|kept| kept.set(std::mem::take(&mut self.0)));
     }
 }

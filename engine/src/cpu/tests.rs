@@ -1,0 +1,227 @@
+//! The CPU backend against the reference, and against itself: every instruction set, 1, 2, 3 and 7 threads, one set of bits.
+use super::*;
+use crate::backend::Layout;
+use crate::forest::Forest;
+use crate::verify::{Tolerance, verify_backend, verify_invariance};
+
+fn normals(seed: u64, n: usize) -> Vec<f32> {
+    let stream = Stream::new(seed, 0);
+    (0..n as u64).map(|i| stream.normal(i)).collect()
+}
+
+fn buffer(seed: u64, n: usize) -> Buffer {
+    Buffer::from_f32(normals(seed, n))
+}
+
+#[test]
+fn every_level_agrees_with_the_reference() {
+    // The backward takes exp(score − lse) of a log-sum-exp in f32: with scores of 100 its last bit is 100 · 2⁻²³ = 1.2e-5.
+    let tolerance = Tolerance { relative: 2e-5, ..Tolerance::FLOAT32 };
+    for level in Level::available() {
+        let device: crate::backend::Device = Cpu::with_level(Some(2), level).unwrap();
+        for report in verify_backend(&device, tolerance).iter().chain(&verify_invariance(&device)) {
+            assert!(report.passed, "{}: {report}", level.name());
+        }
+    }
+}
+
+/// A value of every kernel, on sizes that are cut into several tasks and leave rims.
+fn everything(d: &dyn Backend) -> Result<Vec<(&'static str, Vec<f32>)>> {
+    let mut all = Vec::new();
+    products(d, &mut all)?;
+    elements(d, &mut all)?;
+    rows(d, &mut all)?;
+    attentions(d, &mut all)?;
+    Ok(all)
+}
+
+type Values = Vec<(&'static str, Vec<f32>)>;
+
+fn products(d: &dyn Backend, all: &mut Values) -> Result<()> {
+    for (name, layout) in [("NN", Layout::NN), ("NT", Layout::NT), ("TN", Layout::TN)] {
+        for (m, n, k) in [(131, 397, 541), (3, 401, 300), (397, 61, 259)] {
+            let p = Product { layout, m, n, k, alpha: 0.7 };
+            let (a, b) = (buffer(1, m * k), buffer(2, n * k));
+            let c = d.matmul(p, &a, &b, None)?;
+            let c = d.matmul(p, &a, &b, Some(c))?;
+            all.push((name, c.f32()?.to_vec()));
+        }
+    }
+    Ok(())
+}
+
+fn elements(d: &dyn Backend, all: &mut Values) -> Result<()> {
+    let n = 50_021;
+    let (x, y, z) = (buffer(3, n), buffer(4, n), buffer(5, n));
+    for op in [Unary::Exp, Unary::Ln, Unary::Tanh, Unary::Silu, Unary::LogSigmoid, Unary::Clamp(-0.5, 0.5)] {
+        let v = d.unary(op, &x, n)?;
+        all.push(("unary_backward", d.unary_backward(op, &x, &v, &y, n)?.f32()?.to_vec()));
+        all.push(("unary", v.f32()?.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect()));
+    }
+    all.push(("swiglu", d.swiglu(&x, &y, n)?.f32()?.to_vec()));
+    let (dgate, dup) = d.swiglu_backward(&x, &y, &z, n)?;
+    all.push(("swiglu_backward", [dgate.f32()?, dup.f32()?].concat()));
+    all.push(("binary", d.binary(Binary::Div, &x, &buffer(6, 71), 71 * 700, 71)?.f32()?.to_vec()));
+    all.push(("dropout", d.dropout(&x, n, 0.3, Stream::new(1, 2))?.f32()?.to_vec()));
+    let (mut p, mut m, mut v) = (x.clone(), d.zeros(n)?, d.zeros(n)?);
+    let step = AdamWStep {
+        learning_rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+        step: 2,
+        grad_scale: 0.5,
+    };
+    d.adamw(&mut p, &mut m, &mut v, &y, n, step)?;
+    d.add_scaled(&mut p, 0.3, &z, n)?;
+    all.push(("adamw", [p.f32()?, m.f32()?, v.f32()?].concat()));
+    let half = d.cast(&d.cast(&x, n, DType::BF16)?, n, DType::F32)?;
+    all.push(("cast", half.f32()?.to_vec()));
+    let sum = d.sum_squares(&[(&x, n), (&y, 7)])?;
+    all.push(("sum_squares", sum.iter().flat_map(|s| [*s as f32, (s - f64::from(*s as f32)) as f32]).collect()));
+    Ok(())
+}
+
+fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
+    let (m, w) = (300, 577);
+    let (x, dy, weight) = (buffer(7, m * w), buffer(8, m * w), buffer(9, w));
+    let (y, rstd) = d.rms_norm(&x, &weight, m, w, 1e-5)?;
+    all.push(("rms_norm", [y.f32()?, rstd.f32()?].concat()));
+    let (dx, dw) = d.rms_norm_backward(&dy, &x, &weight, &rstd, m, w, true)?;
+    all.push(("rms_norm_backward", [dx.f32()?, dw.as_ref().map_or(Ok(&[][..]), Buffer::f32)?].concat()));
+    all.push(("sum_rows", d.sum_rows(&x, m, w)?.f32()?.to_vec()));
+    let index: Vec<u32> = (0..m as u32).map(|i| i * i % 97).collect();
+    let index = RowIndex::new(d, &index)?;
+    all.push(("gather_rows", d.gather_rows(&x, &index, w)?.f32()?.to_vec()));
+    all.push(("scatter_add_rows", d.scatter_add_rows(&dy, &index, 100, w)?.f32()?.to_vec()));
+    let positions = d.upload(Host::U32(index.rows.clone()))?;
+    let table = buffer(10, 97 * 48);
+    all.push(("rope", d.rope(&buffer(11, m * 3 * 50), &table, &positions, m, 3, 50, 48, true)?.f32()?.to_vec()));
+    let targets = d.upload(Host::U32(index.rows.clone()))?;
+    let out = d.log_probs(&x, &targets, m, w)?;
+    all.push(("log_probs", [out.logp.f32()?, out.entropy.f32()?, out.log_sum_exp.f32()?].concat()));
+    let dx = d.log_probs_backward(x, &targets, &out.log_sum_exp, &rstd, m, w, 0.7)?;
+    all.push(("log_probs_backward", dx.f32()?.to_vec()));
+    Ok(())
+}
+
+fn attentions(d: &dyn Backend, all: &mut Values) -> Result<()> {
+    let mut forest = Forest::new();
+    for (parent, len) in [(None, 90), (Some(0), 77), (Some(1), 40), (Some(0), 33), (None, 61), (None, 1)] {
+        forest.push(parent, &vec![0; len])?;
+    }
+    let (plan, t) = (forest.attention_plan(), forest.n_tokens());
+    for window in [60, usize::MAX] {
+        let shape = AttentionShape { n_heads: 6, n_kv_heads: 2, head_size: 20, scale: 0.3, window };
+        let [q, d_o] = [12, 13].map(|seed| buffer(seed, t * 6 * 20));
+        let [k, v] = [14, 15].map(|seed| buffer(seed, t * 2 * 20));
+        let (o, lse) = d.attention(shape, &plan, &q, &k, &v)?;
+        let (dq, dk, dv) = d.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &d_o)?;
+        all.push(("attention", [o.f32()?, lse.f32()?].concat()));
+        all.push(("attention_backward", [dq.f32()?, dk.f32()?, dv.f32()?].concat()));
+    }
+    Ok(())
+}
+
+/// The first value whose bits differ.
+fn difference(a: &Values, b: &Values) -> Option<String> {
+    for ((name, a), (_, b)) in a.iter().zip(b) {
+        if let Some(i) =
+            (0..a.len().max(b.len())).find(|&i| a.get(i).map(|x| x.to_bits()) != b.get(i).map(|x| x.to_bits()))
+        {
+            return Some(format!("{name}[{i}]: {:?} and {:?}", a.get(i), b.get(i)));
+        }
+    }
+    None
+}
+
+#[test]
+fn same_bits_for_any_threads_and_any_level() {
+    let baseline = everything(&*Cpu::with_level(Some(1), Level::Scalar).unwrap()).unwrap();
+    for level in Level::available() {
+        for threads in [1, 2, 3, 7] {
+            let values = everything(&*Cpu::with_level(Some(threads), level).unwrap()).unwrap();
+            assert_eq!(difference(&baseline, &values), None, "{} with {threads} threads", level.name());
+        }
+    }
+}
+
+/// What the rule forbids, planted: sums whose order depends on the number of threads, or another block along k.
+#[test]
+fn a_planted_violation_is_found() {
+    let x = normals(16, 10_000);
+    let parallel_sum = |threads: usize| -> f32 {
+        let partial: Vec<f32> = x.chunks(x.len().div_ceil(threads)).map(|x| x.iter().sum()).collect();
+        partial.iter().sum()
+    };
+    let sums = |threads: usize| vec![("sum", vec![parallel_sum(threads)])];
+    assert!((2..8).any(|threads| difference(&sums(1), &sums(threads)).is_some()));
+
+    let (m, n, k) = (5, 40, 700);
+    let (a, b) = (normals(17, m * k), normals(18, n * k));
+    let product = |block: usize| {
+        let mut c = vec![0f32; m * n];
+        for from in (0..k).step_by(block) {
+            for i in 0..m {
+                for j in 0..n {
+                    let pairs = from..(from + block).min(k);
+                    let sum = pairs.fold(0f32, |sum, p| a[i * k + p].mul_add(b[j * k + p], sum));
+                    c[i * n + j] += sum;
+                }
+            }
+        }
+        vec![("product", c)]
+    };
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let p = Product { layout: Layout::NT, m, n, k, alpha: 1.0 };
+    let c = cpu.matmul(p, &Buffer::from_f32(a.clone()), &Buffer::from_f32(b.clone()), None).unwrap();
+    let ours = vec![("product", c.f32().unwrap().to_vec())];
+    assert_eq!(difference(&ours, &product(256)), None);
+    assert!(difference(&ours, &product(128)).is_some());
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let d = Cpu::new(Some(2)).unwrap();
+    let (a, b) = (buffer(1, 12), buffer(2, 20));
+    let p = Product { layout: Layout::NT, m: 3, n: 5, k: 4, alpha: 1.0 };
+    let said = |r: Result<Buffer>, words: &str| {
+        let message = r.unwrap_err().to_string();
+        assert!(message.contains(words), "{message}");
+    };
+    assert!(d.matmul(p, &a, &b, None).is_ok());
+    said(d.matmul(Product { k: 5, ..p }, &a, &b, None), "A has 12 elements, the shapes say 15");
+    said(d.matmul(Product { n: 6, ..p }, &a, &b, None), "B has 20 elements, the shapes say 24");
+    said(d.matmul(p, &a, &b, Some(buffer(3, 14))), "C has 14 elements, the shapes say 15");
+    said(d.matmul(Product { m: usize::MAX, ..p }, &a, &b, None), "too large");
+    said(d.matmul(p, &d.upload(Host::U32(vec![0; 12])).unwrap(), &b, None), "A is uint32");
+    said(d.unary(Unary::Exp, &a, 13), "x has 12");
+    said(d.binary(Binary::Add, &a, &b, 12, 5), "no multiple");
+    said(d.binary(Binary::Add, &a, &b, 12, 0), "no multiple");
+    said(d.gather_rows(&a, &RowIndex::new(&*d, &[3]).unwrap(), 4), "table has 12");
+    said(d.scatter_add_rows(&a, &RowIndex::new(&*d, &[0, 9, 1]).unwrap(), 9, 4), "row 9");
+    let positions = d.upload(Host::U32(vec![0, 7])).unwrap();
+    said(d.rope(&a, &b, &positions, 2, 1, 6, 4, false), "cos_sin has 20");
+    said(d.rope(&a, &b, &positions, 2, 1, 6, 3, false), "even");
+    assert!(d.log_probs(&a, &positions, 2, 6).is_err());
+    let plan = Forest::from_sequences(&[[1, 2, 3]]).unwrap().attention_plan();
+    let shape = AttentionShape { n_heads: 2, n_kv_heads: 1, head_size: 4, scale: 1.0, window: usize::MAX };
+    assert!(d.attention(shape, &plan, &a, &a, &a).unwrap_err().to_string().contains("q has 12"));
+    assert!(d.attention(AttentionShape { n_kv_heads: 0, ..shape }, &plan, &b, &a, &a).is_err());
+    let mut broken = Forest::from_sequences(&[[1, 2, 3]]).unwrap().attention_plan();
+    broken.path_rows[1] = 7;
+    assert!(d.attention(shape, &broken, &buffer(3, 24), &a, &a).unwrap_err().to_string().contains("key row 7"));
+    assert!(Cpu::new(Some(0)).is_err());
+    assert_eq!(Cpu::new(Some(3)).unwrap().n_threads(), 3);
+}
+
+#[test]
+fn buffers_that_others_hold_are_not_changed() {
+    let d = Cpu::new(Some(1)).unwrap();
+    let (mut y, x) = (buffer(1, 8), buffer(2, 8));
+    let before = y.clone();
+    d.add_scaled(&mut y, 1.0, &x, 8).unwrap();
+    assert_eq!(before.f32().unwrap(), normals(1, 8));
+    assert_ne!(y.f32().unwrap(), before.f32().unwrap());
+}

@@ -33,24 +33,7 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     let n_heads = needed("attention.head_count")?;
     let hidden_size = needed("embedding_length")?;
     let n_kv_heads = gguf.count(&key("attention.head_count_kv"))?.unwrap_or(n_heads);
-    let rotated = gguf.count(&key("rope.dimension_count"))?;
-    let head_size = match (gguf.count(&key("attention.key_length"))?, rotated) {
-        (Some(n), _) => n,
-        (None, Some(n)) => n,
-        (None, None) if n_heads == 0 => 0,
-        (None, None) => hidden_size / n_heads,
-    };
-    for (what, size) in
-        [("rope.dimension_count", rotated), ("attention.value_length", gguf.count(&key("attention.value_length"))?)]
-    {
-        if let Some(size) = size.filter(|size| *size != head_size) {
-            return Err(Error::Unsupported(format!(
-                "{}: {} {size} differs from the head size {head_size}, which is not supported",
-                gguf.path().display(),
-                key(what)
-            )));
-        }
-    }
+    let head_size = head_size(gguf, arch, hidden_size, n_heads)?;
     let vocab_size = match gguf.count(&key("vocab_size"))? {
         Some(n) => Some(n),
         None => gguf.tensors.iter().find(|t| t.name == "token_embd.weight").and_then(|t| t.shape.first().copied()),
@@ -87,6 +70,25 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     let theta = gguf.number(&key("rope.freq_base"))?.map_or(10000.0, shortest);
     set_rope(gguf, arch, theta, head_size, &mut out)?;
     Ok(out)
+}
+
+/// E; a head whose value is of another size, or that is turned in part only, is not supported.
+fn head_size(gguf: &Gguf, arch: &str, hidden_size: usize, n_heads: usize) -> Result<usize> {
+    let count = |name: &str| gguf.count(&format!("{arch}.{name}"));
+    let rotated = count("rope.dimension_count")?;
+    let implied = hidden_size.checked_div(n_heads).unwrap_or(0);
+    let head_size = count("attention.key_length")?.or(rotated).unwrap_or(implied);
+    for (name, size) in
+        [("rope.dimension_count", rotated), ("attention.value_length", count("attention.value_length")?)]
+    {
+        if let Some(size) = size.filter(|size| *size != head_size) {
+            return Err(Error::Unsupported(format!(
+                "{}: {arch}.{name} {size} differs from the head size {head_size}, which is not supported",
+                gguf.path().display()
+            )));
+        }
+    }
+    Ok(head_size)
 }
 
 /// llama.cpp calls Mistral's models "llama" as well; they say so in their name, or by their window.

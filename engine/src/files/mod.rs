@@ -4,11 +4,17 @@ pub mod adapter_config;
 pub mod atomic;
 pub mod gguf;
 pub mod gguf_model;
+mod gguf_vocabulary;
 pub mod safetensors;
-#[cfg(test)]
-mod tests;
 pub mod vocabulary;
 pub mod weights;
+
+#[cfg(test)]
+mod adapter_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod tests;
 
 use crate::buffer::Host;
 use crate::dtype::DType;
@@ -83,6 +89,14 @@ impl ModelFiles {
         let config = ModelConfig::from_json(gguf_model::config(&gguf)?, path)?;
         let has_tokenizer = gguf.metadata.contains_key("tokenizer.ggml.tokens");
         let vocabulary = if has_tokenizer { Some(gguf.vocabulary()?) } else { None };
+        if let Some(v) = vocabulary.as_ref().filter(|v| v.tokens.len() > config.vocab_size) {
+            let detail = format!(
+                "its tokenizer has {} tokens, its embedding {}; they do not belong together",
+                v.tokens.len(),
+                config.vocab_size
+            );
+            return Err(Error::file(path, detail));
+        }
         let weights = gguf_model::weights(gguf, config.head_size)?;
         Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary })
     }

@@ -258,7 +258,7 @@ impl<'a> Source<'a> {
             (_, [.., last]) => *last,
             (_, []) => 1,
         };
-        let n_rows = if row_len == 0 { 0 } else { n / row_len };
+        let n_rows = n.checked_div(row_len).unwrap_or(0);
         Source { bytes, n_rows, row_len, row_bytes: dtype.bytes(row_len), order: entry.rows }
     }
     fn n(&self) -> usize {

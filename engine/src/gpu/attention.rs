@@ -41,16 +41,24 @@ impl Gpu {
     fn attention_sizes(&self, shape: AttentionShape, arrays: usize, extra: usize) -> Result<Sizes> {
         let AttentionShape { n_heads, n_kv_heads, head_size, .. } = shape;
         if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
-            return Err(Error::shape("attention", format!("{n_heads} query heads do not share {n_kv_heads} key heads")));
+            return Err(Error::shape(
+                "attention",
+                format!("{n_heads} query heads do not share {n_kv_heads} key heads"),
+            ));
         }
         if head_size == 0 || head_size > 256 {
-            return Err(Error::Unsupported(format!("attention on a GPU: head size {head_size}; 1 to 256 are supported")));
+            return Err(Error::Unsupported(format!(
+                "attention on a GPU: head size {head_size}; 1 to 256 are supported"
+            )));
         }
         let columns = head_size.div_ceil(64);
         let quad_bytes = 16 * 64 * (arrays * columns + extra);
         let room = (self.max_workgroup_bytes as usize).min(32 << 10).saturating_sub(1 << 10);
         let quads = [4, 2, 1].into_iter().find(|q| q * quad_bytes <= room).ok_or_else(|| {
-            Error::Unsupported(format!("attention on {}: too little workgroup memory for head size {head_size}", self.label))
+            Error::Unsupported(format!(
+                "attention on {}: too little workgroup memory for head size {head_size}",
+                self.label
+            ))
         })?;
         Ok(Sizes {
             share: n_heads / n_kv_heads,
@@ -159,14 +167,8 @@ impl Gpu {
             binds: &[d_o.whole(), o.whole(), lse.whole(), lse_delta.whole()],
             groups: self.groups(n_rows.div_ceil(64)),
         })?;
-        let params = [
-            size(n_heads)?,
-            size(n_kv_heads)?,
-            size(head_size)?,
-            scale.to_bits(),
-            clamp_window(window),
-            size(t)?,
-        ];
+        let params =
+            [size(n_heads)?, size(n_kv_heads)?, size(head_size)?, scale.to_bits(), clamp_window(window), size(t)?];
         let inputs = [q.whole(), k.whole(), v.whole(), d_o.whole(), lse_delta.whole(), forest.whole()];
 
         let sizes = self.attention_sizes(shape, 2, 1)?;

@@ -3,7 +3,7 @@ use super::recorder::{Bind, Call, Constants};
 use super::{Gpu, GpuBuffer, shared, word};
 use crate::backend::{AdamWStep, Binary, Unary};
 use crate::buffer::Buffer;
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
 use crate::random::Stream;
 use shaders::Shader;
@@ -102,6 +102,9 @@ impl Gpu {
     }
 
     pub(super) fn run_dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::Input(format!("dropout: the probability is {p}; it must be at least 0 and below 1")));
+        }
         let x = self.f32("dropout", x, n)?;
         let y = self.new_f32(n)?;
         let keep_scale = 1.0 / (1.0 - p);
@@ -116,23 +119,28 @@ impl Gpu {
         if x.len() < n {
             return Err(Error::shape("cast", format!("{n} elements needed, {} found", x.len())));
         }
-        let (from_code, to_code) = (float_code("cast", x.dtype())?, float_code("cast", to)?);
+        let y = self.cast_of(x, 0, n, to)?;
+        Ok(shared(y))
+    }
+
+    /// Elements `start .. start + n` of `x` in another type; in a quantised tensor both are whole blocks.
+    pub(super) fn cast_of(&self, x: &GpuBuffer, start: usize, n: usize, to: DType) -> Result<GpuBuffer> {
+        let from = x.dtype();
+        let constants = [("TYPE", type_code("cast", from)?), ("TO", float_code("cast", to)?)];
         let y = self.new_buffer(to, n)?;
         word("cast", n)?;
         for (first, len) in Gpu::ranges(n, self.elements_per_window()) {
             let threads = if to == DType::F32 { len } else { len.div_ceil(2) };
+            let source = self.typed_window(x, start + first, len);
             self.dispatch(Call {
                 shader: shaders::CAST,
-                constants: &[("FROM", from_code), ("TO", to_code)],
-                params: &[len as u32],
-                binds: &[
-                    self.window(x, first, len, x.dtype().bytes(1)).bind,
-                    self.window(&y, first, len, to.bytes(1)).bind,
-                ],
+                constants: &constants,
+                params: &[len as u32, source.offset],
+                binds: &[source.bind, self.window(&y, first, len, to.bytes(1)).bind],
                 groups: self.groups(threads.div_ceil(64)),
             })?;
         }
-        Ok(shared(y))
+        Ok(y)
     }
 
     pub(super) fn run_sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
@@ -249,15 +257,29 @@ fn unary_code(op: Unary) -> (u32, f32, f32) {
     }
 }
 
-/// How kernels number the element types that they decode.
+/// How cast.wgsl and gather_rows.wgsl number the element types that they decode.
+pub(super) fn type_code(op: &'static str, dtype: DType) -> Result<u32> {
+    Ok(match dtype {
+        DType::Quant(Quant::Q4_0) => 3,
+        DType::Quant(Quant::Q4_1) => 4,
+        DType::Quant(Quant::Q5_0) => 5,
+        DType::Quant(Quant::Q5_1) => 6,
+        DType::Quant(Quant::Q8_0) => 7,
+        DType::Quant(Quant::Q4_K) => 8,
+        DType::Quant(Quant::Q5_K) => 9,
+        DType::Quant(Quant::Q6_K) => 10,
+        float => float_code(op, float)?,
+    })
+}
+
+/// How kernels number the float types.
 pub(super) fn float_code(op: &'static str, dtype: DType) -> Result<u32> {
     match dtype {
         DType::F32 => Ok(0),
         DType::F16 => Ok(1),
         DType::BF16 => Ok(2),
-        other => Err(Error::Unsupported(format!(
-            "{op} of {} on a GPU; there are float32, float16 and bfloat16 (decode the weight when loading)",
-            other.name()
-        ))),
+        other => {
+            Err(Error::Unsupported(format!("{op}: {} where a GPU takes float32, float16 or bfloat16", other.name())))
+        }
     }
 }

@@ -6,8 +6,8 @@ use super::{Gpu, GpuBuffer, lock};
 use crate::error::{Error, Result};
 use shaders::Shader;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const DISPATCHES_PER_SUBMIT: u32 = 48;
 const UPLOADS_PER_SUBMIT: u32 = 64;
@@ -195,12 +195,11 @@ impl Gpu {
             source = source.replace("var<immediate>", "@group(1) @binding(0) var<uniform>");
         }
         let checked = self.options.checked || CHECKED_ALWAYS.contains(&shader);
-        let checks = if checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
+        let checks =
+            if checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(shader.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: the sources are this project's own. Unchecked ones index by shapes that the callers have compared with
         // the buffers' lengths, and their loops end; those that follow indices from outside are in CHECKED_ALWAYS.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };

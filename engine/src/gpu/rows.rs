@@ -1,9 +1,10 @@
 //! Taking, adding to and writing rows of a table, which may be larger than a binding.
-use super::elementwise::float_code;
+use super::elementwise::type_code;
 use super::recorder::{Bind, Call};
 use super::{Gpu, GpuBuffer, shared, word};
 use crate::backend::RowIndex;
 use crate::buffer::Buffer;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use shaders::Shader;
 
@@ -24,10 +25,9 @@ impl Gpu {
     fn over_windows<'b>(&self, rows: Rows<'b>, binds: impl Fn(Bind<'b>) -> Vec<Bind<'b>>) -> Result<()> {
         let Rows { shader, constants, table, n_rows, d, n } = rows;
         word(shader.name, n * d)?;
-        let element_bytes = table.dtype().bytes(1);
         let step = self.rows_per_window(shader.name, table.dtype().bytes(d))?;
         for (first, len) in Gpu::ranges(n_rows, step) {
-            let window = self.window(table, first * d, len * d, element_bytes);
+            let window = self.typed_window(table, first * d, len * d);
             let size = |x: usize| word(shader.name, x);
             self.dispatch(Call {
                 shader,
@@ -43,7 +43,12 @@ impl Gpu {
     pub(super) fn run_gather_rows(&self, table: &Buffer, index: &RowIndex, d: usize) -> Result<Buffer> {
         let table = self.gpu_buffer("gather_rows", table)?;
         let rows = self.u32("gather_rows", &index.device[0], index.len())?;
-        let constants = [("TYPE", float_code("gather_rows", table.dtype())?)];
+        let constants = [("TYPE", type_code("gather_rows", table.dtype())?)];
+        if let DType::Quant(q) = table.dtype()
+            && !d.is_multiple_of(q.block_len())
+        {
+            return Err(Error::shape("gather_rows", format!("rows of {d} are not blocks of {}", q.block_len())));
+        }
         let n_rows = self.check_rows("gather_rows", table, index, d)?;
         let y = self.new_f32(index.len() * d)?;
         let job = Rows { shader: shaders::GATHER_ROWS, constants: &constants, table, n_rows, d, n: index.len() };

@@ -1,6 +1,6 @@
 //! Kernels on Mesa's software Vulkan. Without it tests say that they are skipped, and fail where CI is set.
 use super::*;
-use crate::backend::{Backend, Layout, Product};
+use crate::backend::{AttentionShape, Backend, Binary, Layout, Product, Unary};
 use crate::buffer::Host;
 
 /// The software adapter, or a visible skip.
@@ -25,4 +25,268 @@ fn every_shader_compiles() {
     for &shader in shaders::ALL {
         gpu.compile(shader, &[]).unwrap_or_else(|e| panic!("{e}"));
     }
+}
+
+fn values(n: usize, seed: u64) -> Vec<f32> {
+    let stream = crate::random::Stream::new(seed, 0);
+    (0..n as u64).map(|i| stream.normal(i)).collect()
+}
+
+fn up(gpu: &Gpu, v: &[f32]) -> Buffer {
+    gpu.upload(Host::F32(v.to_vec())).unwrap()
+}
+
+fn down(gpu: &Gpu, x: &Buffer) -> Vec<f32> {
+    gpu.download_f32(&[x]).unwrap().remove(0)
+}
+
+/// User time of this process, all threads: on a busy machine it says more than the clock on the wall.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    stat.rsplit(") ").next().unwrap().split(' ').nth(11).unwrap().parse::<f64>().unwrap() / 100.0
+}
+
+/// GFLOP per core second of each rung: `cargo test --release -p lapidary-engine matmul_speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn matmul_speed() {
+    for (layout, m, n, k) in [
+        (Layout::NT, 128, 576, 576),
+        (Layout::NT, 128, 1536, 576),
+        (Layout::NN, 128, 576, 1536),
+        (Layout::TN, 576, 1536, 128),
+    ] {
+        for rung in [Rung::Direct, Rung::RegisterTiled, Rung::Tiled].map(Some) {
+            let gpu = software(GpuOptions { rung, ..Default::default() }).unwrap();
+            let (a, b) = (up(&gpu, &values(m * k, 1)), up(&gpu, &values(n * k, 2)));
+            let p = Product { layout, m, n, k, alpha: 1.0 };
+            gpu.matmul(p, &a, &b, None).unwrap();
+            gpu.synchronize().unwrap();
+            let start = cpu_seconds();
+            let mut n_times = 0;
+            while n_times < 3 || cpu_seconds() - start < 0.5 {
+                gpu.matmul(p, &a, &b, None).unwrap();
+                gpu.synchronize().unwrap();
+                n_times += 1;
+            }
+            let seconds = (cpu_seconds() - start) / n_times as f64;
+            println!(
+                "{layout:?} {m}x{n}x{k} {rung:?}: {:.2} GFLOP per core second",
+                2e-9 * (m * n * k) as f64 / seconds
+            );
+        }
+    }
+}
+
+/// Runs the suite that compares every kernel with the reference.
+fn verify(options: GpuOptions) {
+    let Some(gpu) = software(options) else { return };
+    let device: crate::backend::Device = gpu;
+    let reports = crate::verify::verify_backend(&device, crate::verify::Tolerance { absolute: 1e-5, relative: 1e-4 });
+    let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
+    assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), reports.len(), failed.join("\n"));
+}
+
+#[test]
+fn every_kernel_with_bounds_checks() {
+    verify(checked());
+}
+
+#[test]
+fn every_kernel_without_bounds_checks_or_immediates() {
+    verify(GpuOptions { no_immediates: true, ..Default::default() });
+}
+
+/// Tensors above 16 KiB do not fit a binding.
+#[test]
+fn every_kernel_on_windows_of_its_tensors() {
+    let Some(gpu) = software(GpuOptions { max_binding_bytes: Some(16 << 10), ..checked() }) else { return };
+    let device: crate::backend::Device = gpu;
+    let reports = crate::verify::verify_backend(&device, crate::verify::Tolerance { absolute: 1e-5, relative: 1e-4 });
+    // What cannot be cut says so; nothing is wrong silently.
+    let (cut, refused): (Vec<_>, Vec<_>) =
+        reports.iter().partition(|r| !(r.detail.contains("sees at once") || r.detail.contains("too long for")));
+    let failed: Vec<String> = cut.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
+    assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), reports.len(), failed.join("\n"));
+    println!("{} of {} cases refused", refused.len(), reports.len());
+}
+
+#[test]
+fn every_rung_of_the_product() {
+    use crate::reference::Reference;
+    for rung in [Rung::Naive, Rung::Tiled, Rung::RegisterTiled, Rung::FewRows, Rung::Direct] {
+        let Some(gpu) = software(GpuOptions { rung: Some(rung), ..checked() }) else { return };
+        for layout in [Layout::NN, Layout::NT, Layout::TN] {
+            for ([m, n, k], b_type) in [
+                ([5, 7, 33], DType::BF16),
+                ([68, 132, 36], DType::F32),
+                ([7, 68, 40], DType::F32),
+                ([65, 66, 67], DType::F16),
+            ] {
+                let b_type = if layout == Layout::TN { DType::F32 } else { b_type };
+                let [a, b, c] = [values(m * k, 1), values(n * k, 2), values(m * n, 3)].map(Buffer::from_f32);
+                let b = Reference.cast(&b, n * k, b_type).unwrap();
+                let p = Product { layout, m, n, k, alpha: 0.5 };
+                let want = Reference.matmul(p, &a, &b, Some(c.clone())).unwrap();
+                let to_gpu = |x: &Buffer| gpu.upload(x.as_host().unwrap().clone()).unwrap();
+                let found = down(&gpu, &gpu.matmul(p, &to_gpu(&a), &to_gpu(&b), Some(to_gpu(&c))).unwrap());
+                for (f, w) in found.iter().zip(want.f32().unwrap()) {
+                    assert!((f - w).abs() < 2e-5 * (k as f32).sqrt(), "{rung:?} {p:?} {b_type:?}: {f} {w}");
+                }
+            }
+        }
+    }
+}
+
+/// Random blocks of every quantised type: decoded, gathered and multiplied as the CPU decodes them.
+#[test]
+fn quantised_weights() {
+    use crate::backend::RowIndex;
+    use crate::dtype::Quant;
+    let Some(gpu) = software(checked()) else { return };
+    let quants =
+        [Quant::Q4_0, Quant::Q4_1, Quant::Q5_0, Quant::Q5_1, Quant::Q8_0, Quant::Q4_K, Quant::Q5_K, Quant::Q6_K];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/quant_blocks.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for q in quants {
+        let dtype = DType::Quant(q);
+        let blocks = file.tensor(&format!("{}.blocks", dtype.name())).unwrap().data().to_vec();
+        let n = blocks.len() / q.block_bytes() * q.block_len();
+        let mut want = vec![0f32; n];
+        crate::quant::decode_row(q, &blocks, &mut want).unwrap();
+        let (d, rows) = (q.block_len(), n / q.block_len());
+        let weights = gpu.upload(Host::Blocks(dtype, blocks)).unwrap();
+        let close = |what: &str, got: Vec<f32>, want: &[f32]| {
+            assert_eq!(got.len(), want.len(), "{what}");
+            for (i, (g, w)) in got.iter().zip(want).enumerate() {
+                let both_nan = g.is_nan() && w.is_nan();
+                assert!(both_nan || g == w || (g - w).abs() <= 1e-5 * w.abs(), "{what} {} {i}: {g} {w}", dtype.name());
+            }
+        };
+        close("cast", down(&gpu, &gpu.cast(&weights, n, DType::F32).unwrap()), &want);
+        let index = RowIndex::new(&*gpu, &[rows as u32 - 1, 0]).unwrap();
+        let picked = [&want[n - d..], &want[..d]].concat();
+        close("gather", down(&gpu, &gpu.gather_rows(&weights, &index, d).unwrap()), &picked);
+        // A row of the identity picks a weight of each row.
+        let mut unit = vec![0f32; d];
+        unit[7] = 1.0;
+        let p = Product { layout: Layout::NT, m: 1, n: rows, k: d, alpha: 1.0 };
+        if want.iter().all(|w| w.is_finite()) {
+            let column: Vec<f32> = want.chunks(d).map(|row| row[7]).collect();
+            close("matmul", down(&gpu, &gpu.matmul(p, &up(&gpu, &unit), &weights, None).unwrap()), &column);
+        }
+    }
+}
+
+/// A buffer that recorded work still reads is not overwritten by an upload that comes later.
+#[test]
+fn uploads_in_the_middle_of_a_step() {
+    let Some(gpu) = software(checked()) else { return };
+    let n = 1000;
+    let mut doubled = Vec::new();
+    for i in 0..100u32 {
+        let x = up(&gpu, &vec![i as f32; n]);
+        doubled.push(gpu.unary(Unary::Affine(2.0, 0.0), &x, n).unwrap());
+    }
+    for (i, x) in doubled.iter().enumerate() {
+        assert_eq!(down(&gpu, x), vec![2.0 * i as f32; n]);
+    }
+}
+
+/// In place where nobody else holds the buffer, on a copy where somebody does.
+#[test]
+fn in_place_work_leaves_other_owners_alone() {
+    let Some(gpu) = software(checked()) else { return };
+    let mut y = up(&gpu, &[1.0, 2.0, 3.0]);
+    let held = y.clone();
+    let x = up(&gpu, &[10.0, 20.0, 30.0]);
+    gpu.add_scaled(&mut y, 0.5, &x, 3).unwrap();
+    assert_eq!(down(&gpu, &y), [6.0, 12.0, 18.0]);
+    assert_eq!(down(&gpu, &held), [1.0, 2.0, 3.0]);
+    let address = |y: &Buffer| if let Buffer::Gpu(b) = y { Arc::as_ptr(b) } else { std::ptr::null() };
+    let (before, live) = (address(&y), gpu.memory_use().live_bytes);
+    gpu.add_scaled(&mut y, 0.5, &x, 3).unwrap();
+    assert_eq!(before, address(&y));
+    assert_eq!(live, gpu.memory_use().live_bytes);
+}
+
+/// The pool gives the same memory out again: a step repeated takes no more.
+#[test]
+fn memory_is_used_again() {
+    let Some(gpu) = software(checked()) else { return };
+    let step = || {
+        let x = up(&gpu, &values(5000, 3));
+        let y = gpu.unary(Unary::Exp, &x, 5000).unwrap();
+        down(&gpu, &gpu.binary(Binary::Add, &x, &y, 5000, 5000).unwrap())
+    };
+    // What the first step had in flight comes back with the second.
+    let first = step();
+    assert_eq!(step(), first);
+    let used = gpu.memory_use();
+    assert_eq!(used.live_bytes, 0);
+    for _ in 0..5 {
+        assert_eq!(step(), first);
+    }
+    assert_eq!(gpu.memory_use(), used);
+}
+
+#[test]
+fn the_same_bits_each_time() {
+    let Some(gpu) = software(checked()) else { return };
+    let shape = AttentionShape { n_heads: 6, n_kv_heads: 2, head_size: 20, scale: 0.2, window: 50 };
+    let mut forest = crate::forest::Forest::new();
+    let root = forest.push(None, &[0; 70]).unwrap();
+    forest.push(Some(root), &[0; 33]).unwrap();
+    forest.push(Some(root), &[0; 9]).unwrap();
+    let t = forest.n_tokens();
+    let run = || {
+        let plan = forest.attention_plan();
+        let (q, k, v) = (values(t * 120, 1), values(t * 40, 2), values(t * 40, 3));
+        let (q, k, v) = (up(&gpu, &q), up(&gpu, &k), up(&gpu, &v));
+        let (o, lse) = gpu.attention(shape, &plan, &q, &k, &v).unwrap();
+        let (dq, dk, dv) = gpu.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &q).unwrap();
+        let p = Product { layout: Layout::TN, m: 120, n: 40, k: t, alpha: 1.0 };
+        let c = gpu.matmul(p, &q, &dk, None).unwrap();
+        let s = gpu.sum_rows(&dq, t, 120).unwrap();
+        let bits = |x: &Vec<f32>| x.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        let all = gpu.download_f32(&[&o, &lse, &dq, &dk, &dv, &c, &s]).unwrap();
+        (all.iter().map(bits).collect::<Vec<_>>(), gpu.sum_squares(&[(&dv, t * 40), (&q, t * 120)]).unwrap())
+    };
+    let first = run();
+    for _ in 0..3 {
+        assert_eq!(run(), first);
+    }
+}
+
+#[test]
+fn misuse_is_an_error_that_says_so() {
+    let Some(gpu) = software(GpuOptions { max_buffer_bytes: Some(1 << 20), ..checked() }) else { return };
+    let Some(other) = software(checked()) else { return };
+    let x = up(&gpu, &[1.0; 8]);
+    let message = |r: Result<Buffer>| r.unwrap_err().to_string();
+    assert!(message(gpu.unary(Unary::Exp, &x, 9)).contains("9 elements needed, 8 found"));
+    assert!(message(gpu.unary(Unary::Exp, &Buffer::from_f32(vec![1.0]), 1)).contains("host memory"));
+    assert!(message(other.unary(Unary::Exp, &x, 1)).contains("another GPU"));
+    assert!(message(gpu.zeros(1 << 20)).contains("4 MiB is more than this device's 1 MiB"));
+    let p = Product { layout: Layout::NT, m: 2, n: 2, k: 5, alpha: 1.0 };
+    assert!(message(gpu.matmul(p, &x, &x, None)).contains("10 elements needed, 8 found"));
+    // The device works on.
+    assert_eq!(down(&gpu, &gpu.unary(Unary::Affine(1.0, 1.0), &x, 8).unwrap()), [2.0; 8]);
+    if Gpu::list().iter().all(|d| d.kind == AdapterKind::Software) {
+        let error = Gpu::open(AdapterSelect::Auto).unwrap_err().to_string();
+        assert!(error.contains("no GPU") && error.contains("--device cpu") && error.contains("llvmpipe"), "{error}");
+    }
+    assert!(Gpu::open(AdapterSelect::Index(99)).is_err());
+}
+
+/// A driver's message outside any call that returns errors stops the work at the next submit.
+#[test]
+fn a_lost_device_is_an_error() {
+    let Some(gpu) = software(checked()) else { return };
+    let x = up(&gpu, &[1.0; 8]);
+    gpu.faults.report("the device was lost: unplugged".into());
+    let y = gpu.unary(Unary::Exp, &x, 8);
+    let error = y.and_then(|y| gpu.download(&y)).unwrap_err().to_string();
+    assert!(error.contains("llvmpipe") && error.contains("unplugged"), "{error}");
 }

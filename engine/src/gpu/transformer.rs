@@ -29,15 +29,16 @@ impl Gpu {
     ) -> Result<(Buffer, Buffer)> {
         let (x, w) = (self.f32("rms_norm", x, m * d)?, self.f32("rms_norm", w, d)?);
         let (y, rstd) = (self.new_f32(m * d)?, self.new_f32(m)?);
-        let size = |n: usize| word("rms_norm", n);
-        size(m * d)?;
-        self.dispatch(Call {
-            shader: shaders::RMS_NORM,
-            constants: &[],
-            params: &[size(m)?, size(d)?, epsilon.to_bits()],
-            binds: &[x.whole(), w.whole(), y.whole(), rstd.whole()],
-            groups: self.groups(m),
-        })?;
+        for (first, rows) in self.row_blocks("rms_norm", m, d)? {
+            let part = |x| self.window(x, first * d, rows * d, 4).bind;
+            self.dispatch(Call {
+                shader: shaders::RMS_NORM,
+                constants: &[],
+                params: &[rows as u32, word("rms_norm", d)?, epsilon.to_bits()],
+                binds: &[part(x), w.whole(), part(&y), self.window(&rstd, first, rows, 4).bind],
+                groups: self.groups(rows),
+            })?;
+        }
         Ok((shared(y), shared(rstd)))
     }
 
@@ -55,28 +56,35 @@ impl Gpu {
         let op = "rms_norm_backward";
         let (dy, x, w) = (self.f32(op, dy, m * d)?, self.f32(op, x, m * d)?, self.f32(op, w, d)?);
         let rstd = self.f32(op, rstd, m)?;
-        let size = |n: usize| word(op, n);
-        size(m * d)?;
         let dx = self.new_f32(m * d)?;
-        self.dispatch(Call {
-            shader: shaders::RMS_NORM_BACKWARD,
-            constants: &[],
-            params: &[size(m)?, size(d)?],
-            binds: &[dy.whole(), x.whole(), w.whole(), rstd.whole(), dx.whole()],
-            groups: self.groups(m),
-        })?;
+        let blocks = m.div_ceil(ROW_BLOCK);
+        let partial = self.new_f32(if need_dw { blocks * d } else { 0 })?;
+        for (first, rows) in self.row_blocks(op, m, d)? {
+            let part = |x| self.window(x, first * d, rows * d, 4).bind;
+            let scales = self.window(rstd, first, rows, 4).bind;
+            self.dispatch(Call {
+                shader: shaders::RMS_NORM_BACKWARD,
+                constants: &[],
+                params: &[rows as u32, word(op, d)?],
+                binds: &[part(dy), part(x), w.whole(), scales, part(&dx)],
+                groups: self.groups(rows),
+            })?;
+            if !need_dw {
+                continue;
+            }
+            let window_blocks = rows.div_ceil(ROW_BLOCK);
+            let out = self.window(&partial, first / ROW_BLOCK * d, window_blocks * d, 4);
+            self.dispatch(Call {
+                shader: shaders::RMS_NORM_BACKWARD_WEIGHT,
+                constants: &[],
+                params: &[rows as u32, word(op, d)?, ROW_BLOCK as u32, out.offset],
+                binds: &[part(dy), part(x), scales, out.bind],
+                groups: [d.div_ceil(64) as u32, window_blocks as u32, 1],
+            })?;
+        }
         if !need_dw {
             return Ok((shared(dx), None));
         }
-        let blocks = m.div_ceil(ROW_BLOCK);
-        let partial = self.new_f32(blocks * d)?;
-        self.dispatch(Call {
-            shader: shaders::RMS_NORM_BACKWARD_WEIGHT,
-            constants: &[],
-            params: &[size(m)?, size(d)?, ROW_BLOCK as u32],
-            binds: &[dy.whole(), x.whole(), rstd.whole(), partial.whole()],
-            groups: [size(d.div_ceil(64))?, size(blocks)?, 1],
-        })?;
         let dw = if blocks == 1 { partial } else { self.sum_rows_of(&partial, blocks, d)? };
         Ok((shared(dx), Some(shared(dw))))
     }
@@ -91,13 +99,18 @@ impl Gpu {
         let y = self.new_f32(n)?;
         let size = |n: usize| word("rope", n);
         let direction: f32 = if s.inverse { -1.0 } else { 1.0 };
-        self.dispatch(Call {
-            shader: shaders::ROPE,
-            constants: &[],
-            params: &[size(n)?, size(s.heads)?, size(s.e)?, size(s.rotary)?, direction.to_bits()],
-            binds: &[x.whole(), cos_sin.whole(), positions.whole(), y.whole()],
-            groups: self.groups(n.div_ceil(64)),
-        })?;
+        let d = s.heads * s.e;
+        for (first, rows) in self.row_blocks("rope", s.t, d)? {
+            let part = |x| self.window(x, first * d, rows * d, 4).bind;
+            let places = self.window(positions, first, rows, 4).bind;
+            self.dispatch(Call {
+                shader: shaders::ROPE,
+                constants: &[],
+                params: &[size(rows * d)?, size(s.heads)?, size(s.e)?, size(s.rotary)?, direction.to_bits()],
+                binds: &[part(x), cos_sin.whole(), places, part(&y)],
+                groups: self.groups((rows * d).div_ceil(64)),
+            })?;
+        }
         Ok(shared(y))
     }
 

@@ -1,6 +1,7 @@
 //! Cutting work into pieces that a kernel can see and a dispatch can count.
 use super::recorder::Bind;
-use super::{Gpu, GpuBuffer};
+use super::{Gpu, GpuBuffer, word};
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 
 /// Consecutive rows of a tensor, bound on their own.
@@ -31,12 +32,39 @@ impl Gpu {
         }
     }
 
+    /// Ranges of rows of `d` four-byte elements that fit a binding. They start at multiples of 64 rows, hence at aligned
+    /// addresses whatever d is.
+    pub(super) fn row_blocks(
+        &self,
+        op: &'static str,
+        m: usize,
+        d: usize,
+    ) -> Result<impl Iterator<Item = (usize, usize)>> {
+        word(op, m)?;
+        let step = self.max_binding_bytes as usize / (4 * d).max(1);
+        if step < 64 && step < m {
+            return Err(Error::Unsupported(format!("{op}: rows of {d} elements are too long for {}", self.label)));
+        }
+        Ok(Gpu::ranges(m, if step < 64 { step } else { step / 64 * 64 }))
+    }
+
     /// Elements `first .. first + n` of `x`, whose element takes `element_bytes`.
     pub(super) fn window<'a>(&self, x: &'a GpuBuffer, first: usize, n: usize, element_bytes: usize) -> Window<'a> {
         let first_byte = (first * element_bytes) as u64;
         let start = first_byte / self.alignment * self.alignment;
         let end = (((first + n) * element_bytes) as u64).min(x.bytes() as u64);
-        Window { bind: x.part(start, end.max(start) - start), offset: ((first_byte - start) as usize / element_bytes) as u32 }
+        Window {
+            bind: x.part(start, end.max(start) - start),
+            offset: ((first_byte - start) as usize / element_bytes) as u32,
+        }
+    }
+
+    /// Elements `first .. first + n` of `x` of any type; of quantised tensors whole blocks, and the offset is in bytes.
+    pub(super) fn typed_window<'a>(&self, x: &'a GpuBuffer, first: usize, n: usize) -> Window<'a> {
+        match x.dtype() {
+            DType::Quant(_) => self.window(x, x.dtype().bytes(first), x.dtype().bytes(n), 1),
+            plain => self.window(x, first, n, plain.bytes(1)),
+        }
     }
 
     /// `first .. first + len` ranges that cover 0 .. n in steps of at most `step`.

@@ -5,6 +5,7 @@
 //! have none and must be there. GGUF files come here too, once their metadata is put into this form.
 use crate::error::{Error, Result};
 use crate::model::fields::Fields;
+pub use crate::model::rope_config::{Rope, RopeScaling};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -49,31 +50,6 @@ impl Family {
             ))
         })
     }
-}
-
-/// Rotary position embedding: head dimension pair i turns by position · theta^(−2i/E), then `scaling`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rope {
-    pub theta: f64,
-    pub scaling: RopeScaling,
-}
-
-/// How rotary frequencies are stretched beyond the length a model was first trained at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    None,
-    /// All frequencies divided by `factor`.
-    Linear {
-        factor: f64,
-    },
-    /// Llama 3.1: wavelengths above `original / low_freq_factor` divided by `factor`, those below
-    /// `original / high_freq_factor` kept, a blend between.
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_max_position_embeddings: usize,
-    },
 }
 
 /// A decoder-only transformer in numbers. Letters as everywhere: V, D, F, L, H, K, E.
@@ -157,7 +133,7 @@ impl ModelConfig {
             n_kv_heads: fields.size_or("num_key_value_heads", MAX_SIZE, default_kv_heads)?,
             head_size: fields.size_or("head_dim", MAX_SIZE, default_head_size)?,
             rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-            rope: parse_rope(&fields, max_position_embeddings)?,
+            rope: Rope::parse(&fields, max_position_embeddings)?,
             max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
             qkv_bias,
@@ -165,8 +141,8 @@ impl ModelConfig {
             mlp_bias: family == Family::Llama && fields.flag("mlp_bias")?.unwrap_or(false),
             qk_norm: family == Family::Qwen3,
             layer_windows: parse_windows(family, n_layers, &fields)?,
-            bos_id: fields.ids("bos_token_id")?.first().copied(),
-            eos_ids: fields.ids("eos_token_id")?,
+            bos_id: end_ids(family, &fields, "bos_token_id", 1)?.first().copied(),
+            eos_ids: end_ids(family, &fields, "eos_token_id", 2)?,
             pad_id: fields.ids("pad_token_id")?.first().copied(),
             raw,
         };
@@ -278,7 +254,10 @@ impl ModelConfig {
         set("num_hidden_layers", json!(self.n_layers));
         set("num_attention_heads", json!(self.n_heads));
         set("num_key_value_heads", json!(self.n_kv_heads));
-        set("head_dim", json!(self.head_size));
+        let implied = self.family != Family::Qwen3 && self.head_size * self.n_heads == self.hidden_size;
+        if !implied || self.raw.is_empty() || self.raw.contains_key("head_dim") {
+            set("head_dim", json!(self.head_size));
+        }
         set("hidden_act", json!("silu"));
         set("rms_norm_eps", json!(self.rms_norm_eps));
         set("max_position_embeddings", json!(self.max_position_embeddings));
@@ -319,6 +298,12 @@ impl ModelConfig {
             out.insert("layer_types".to_string(), self.layer_windows.iter().map(kind).collect());
         }
     }
+}
+
+/// LlamaConfig and MistralConfig have BOS 1 and EOS 2 where the key is absent; null means that there is none.
+fn end_ids(family: Family, fields: &Fields, key: &str, default: u32) -> Result<Vec<u32>> {
+    let has_default = matches!(family, Family::Llama | Family::Mistral);
+    if has_default && !fields.has(key) { Ok(vec![default]) } else { fields.ids(key) }
 }
 
 /// Things a config.json may ask for that would change the numbers and are not done here.
@@ -384,112 +369,5 @@ fn layer_window(kind: &str, window: Option<usize>, fields: &Fields) -> Result<Op
         other => Err(fields.unsupported(format!(
             "layer type \"{other}\" is not supported; supported are full_attention, sliding_attention"
         ))),
-    }
-}
-
-fn parse_rope(fields: &Fields, max_position_embeddings: usize) -> Result<Rope> {
-    // transformers 5 gives `rope_scaling` precedence when both are there.
-    let object = match fields.object("rope_scaling")? {
-        Some(o) => Some(o),
-        None => fields.object("rope_parameters")?,
-    };
-    let empty = Map::new();
-    let rope = Fields::new(object.unwrap_or(&empty), fields.source());
-    let theta = match rope.number("rope_theta")? {
-        Some(theta) => theta,
-        None => fields.number("rope_theta")?.unwrap_or(10000.0),
-    };
-    let kind = match rope.text("rope_type")? {
-        Some(kind) => kind,
-        None => rope.text("type")?.unwrap_or("default"),
-    };
-    if let Some(part) = rope.number("partial_rotary_factor")?
-        && part != 1.0
-    {
-        return Err(fields.unsupported(format!("partial_rotary_factor {part} is not supported; supported is 1")));
-    }
-    let scaling = match kind {
-        "default" if object.is_some_and(|o| o.values().any(Value::is_object)) => {
-            return Err(fields.unsupported("RoPE parameters that differ between layers are not supported"));
-        }
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: rope.needed_number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: rope.needed_number("factor")?,
-            low_freq_factor: rope.needed_number("low_freq_factor")?,
-            high_freq_factor: rope.needed_number("high_freq_factor")?,
-            original_max_position_embeddings: rope
-                .count("original_max_position_embeddings")?
-                .unwrap_or(max_position_embeddings),
-        },
-        other => {
-            return Err(fields.unsupported(format!(
-                "RoPE of type \"{other}\" is not supported; supported are default, linear, llama3"
-            )));
-        }
-    };
-    Ok(Rope { theta, scaling })
-}
-
-impl Rope {
-    fn check(&self) -> std::result::Result<(), String> {
-        let positive = |name: &str, x: f64| {
-            if x > 0.0 && x.is_finite() { Ok(()) } else { Err(format!("RoPE's {name} is {x}; above 0 is needed")) }
-        };
-        positive("rope_theta", self.theta)?;
-        match self.scaling {
-            RopeScaling::None => Ok(()),
-            RopeScaling::Linear { factor } => positive("factor", factor),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                positive("factor", factor)?;
-                positive("low_freq_factor", low_freq_factor)?;
-                positive("high_freq_factor", high_freq_factor)?;
-                positive("original_max_position_embeddings", original_max_position_embeddings as f64)?;
-                if high_freq_factor <= low_freq_factor {
-                    return Err(format!(
-                        "RoPE's high_freq_factor {high_freq_factor} is not above its low_freq_factor {low_freq_factor}"
-                    ));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// The transformers 5 object: type, theta and what the type needs.
-    fn parameters(&self) -> Map<String, Value> {
-        let mut p = Map::new();
-        let kind = match self.scaling {
-            RopeScaling::None => "default",
-            RopeScaling::Linear { factor } => {
-                p.insert("factor".to_string(), json!(factor));
-                "linear"
-            }
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
-                p.insert("factor".to_string(), json!(factor));
-                p.insert("low_freq_factor".to_string(), json!(low_freq_factor));
-                p.insert("high_freq_factor".to_string(), json!(high_freq_factor));
-                let original = json!(original_max_position_embeddings);
-                p.insert("original_max_position_embeddings".to_string(), original);
-                "llama3"
-            }
-        };
-        p.insert("rope_theta".to_string(), json!(self.theta));
-        p.insert("rope_type".to_string(), json!(kind));
-        p
-    }
-
-    fn to_json(self, out: &mut Map<String, Value>) {
-        let fields = Fields::new(out, Path::new(""));
-        let max_position_embeddings = fields.count("max_position_embeddings").ok().flatten().unwrap_or(0);
-        let spelled = ["rope_theta", "rope_scaling", "rope_parameters"].iter().any(|k| fields.has(k));
-        if spelled && parse_rope(&fields, max_position_embeddings).is_ok_and(|rope| rope == self) {
-            return;
-        }
-        let mut parameters = self.parameters();
-        out.insert("rope_parameters".to_string(), Value::Object(parameters.clone()));
-        out.insert("rope_theta".to_string(), json!(self.theta));
-        parameters.remove("rope_theta");
-        let scaled = self.scaling != RopeScaling::None;
-        out.insert("rope_scaling".to_string(), if scaled { Value::Object(parameters) } else { Value::Null });
     }
 }

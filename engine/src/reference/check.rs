@@ -2,6 +2,7 @@
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::quant::decode_row;
 
 /// The product of `factors`, an error where it does not fit in memory's address range.
 pub fn size(op: &'static str, factors: &[usize]) -> Result<usize> {
@@ -44,8 +45,17 @@ pub fn decode(op: &'static str, what: &str, x: &Buffer, start: usize, n: usize) 
                 other => Err(wrong_type(op, what, "float16 or bfloat16", *other)),
             }
         }
-        Host::Blocks(dtype, _) => {
-            Err(Error::Unsupported(format!("{op}: {what} is {}, which the reference cannot decode yet", dtype.name())))
+        Host::Blocks(DType::Quant(quant), blocks) => {
+            let (len, bytes) = (quant.block_len(), quant.block_bytes());
+            if !start.is_multiple_of(len) || !n.is_multiple_of(len) {
+                let detail = format!("{what}: elements {start} .. {end} are no whole {} blocks", x.dtype().name());
+                return Err(Error::shape(op, detail));
+            }
+            let found = blocks.len() / bytes * len;
+            let blocks = blocks.get(start / len * bytes..end / len * bytes);
+            let mut values = vec![0.0; n];
+            decode_row(*quant, blocks.ok_or_else(|| too_short(op, what, found, end))?, &mut values)?;
+            Ok(values)
         }
         other => Err(wrong_type(op, what, "a float type", other.dtype())),
     }

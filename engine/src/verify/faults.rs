@@ -22,6 +22,7 @@ enum Fault {
     BeyondBlockOfK,
     AlphaOfMatmul,
     CIgnored,
+    HalvesMistaken,
     GatherNextRow,
     ScatterLosesRepeats,
     WriteInOrder,
@@ -51,6 +52,9 @@ enum Fault {
     WeightDecay,
     GradScale,
     Epsilon,
+    OneRowAlone,
+    OneElementAlone,
+    DecodedAlone,
 }
 
 /// The reference with one fault.
@@ -66,6 +70,11 @@ fn changed(x: &Buffer, change: impl FnOnce(&mut Vec<f32>)) -> Result<Buffer> {
     let mut values = x.f32()?.to_vec();
     change(&mut values);
     Ok(Buffer::from_f32(values))
+}
+
+/// Another order of summation: the last bit differs.
+fn next_float(values: &mut [f32]) {
+    values.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() ^ 1));
 }
 
 /// The plan with other runs, paths and ends.
@@ -129,7 +138,8 @@ impl Backend for Faulty {
     }
 
     fn unary(&self, op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
-        Reference.unary(op, x, n)
+        let y = Reference.unary(op, x, n)?;
+        if self.0 == Fault::OneElementAlone && n == 1 { changed(&y, |y| next_float(y)) } else { Ok(y) }
     }
     fn unary_backward(&self, op: Unary, x: &Buffer, y: &Buffer, dy: &Buffer, n: usize) -> Result<Buffer> {
         match (self.0, op) {
@@ -180,6 +190,12 @@ impl Backend for Faulty {
         };
         match self.0 {
             Fault::AlphaOfMatmul => p.alpha = 1.0,
+            Fault::HalvesMistaken => {
+                if let Host::Half(dtype, bits) = b.as_host()? {
+                    let other = if *dtype == DType::F16 { DType::BF16 } else { DType::F16 };
+                    return Reference.matmul(p, a, &Buffer::host(Host::Half(other, bits.clone())), c);
+                }
+            }
             Fault::CIgnored => return Reference.matmul(p, a, b, None),
             Fault::LastOfK => return Reference.matmul(p, &without(k - 1)?, b, c),
             Fault::BeyondBlockOfK => return Reference.matmul(p, &without(k.max(256) / 256 * 256)?, b, c),
@@ -189,6 +205,7 @@ impl Backend for Faulty {
         match self.0 {
             Fault::LastRow => changed(&product, |c| c[(m - 1) * n..].fill(0.0)),
             Fault::LastColumn => changed(&product, |c| c.iter_mut().skip(n - 1).step_by(n).for_each(|c| *c = 0.0)),
+            Fault::OneRowAlone if m == 1 => changed(&product, |c| next_float(c)),
             _ => Ok(product),
         }
     }
@@ -301,6 +318,10 @@ impl Backend for Faulty {
                 let (o, lse) = Reference.attention(shape, plan, &q, k, v)?;
                 return Ok((regrouped(&o, shape, shape.head_size, true)?, regrouped(&lse, shape, 1, true)?));
             }
+            Fault::DecodedAlone if plan.runs.iter().all(|run| run.len == 1) => {
+                let (o, lse) = Reference.attention(shape, plan, q, k, v)?;
+                return Ok((changed(&o, |o| next_float(o))?, lse));
+            }
             _ => {}
         }
         Reference.attention(shape, plan, q, k, v)
@@ -387,52 +408,55 @@ impl Backend for Faulty {
     }
 }
 
+type Cases = fn(&mut Suite);
+
 /// Each fault with the kernel whose cases have to fail.
-const FAULTS: [(Fault, &str); 44] = [
-    (Fault::UnaryUpstream, "unary_backward"),
-    (Fault::ClampBounds, "unary_backward"),
-    (Fault::BroadcastByBlocks, "binary"),
-    (Fault::AlphaOfAddScaled, "add_scaled"),
-    (Fault::DropoutWithoutScale, "dropout"),
-    (Fault::DropoutOtherStream, "dropout"),
-    (Fault::CastTruncates, "cast"),
-    (Fault::SumWithoutLastRow, "sum_rows"),
-    (Fault::SumSquaresFirstBlock, "sum_squares"),
-    (Fault::LastRow, "matmul"),
-    (Fault::LastColumn, "matmul"),
-    (Fault::LastOfK, "matmul"),
-    (Fault::BeyondBlockOfK, "matmul"),
-    (Fault::AlphaOfMatmul, "matmul"),
-    (Fault::CIgnored, "matmul"),
-    (Fault::GatherNextRow, "gather_rows"),
-    (Fault::ScatterLosesRepeats, "scatter_add_rows"),
-    (Fault::WriteInOrder, "write_rows"),
-    (Fault::EpsilonOfNorm, "rms_norm"),
-    (Fault::NormUpstream, "rms_norm_backward"),
-    (Fault::NormWithoutProjection, "rms_norm_backward"),
-    (Fault::RopePositions, "rope"),
-    (Fault::RopeWholeHead, "rope"),
-    (Fault::RopeNotInverted, "rope"),
-    (Fault::SwigluUpstream, "swiglu_backward"),
-    (Fault::SwigluSwapped, "swiglu"),
-    (Fault::ScoreScale, "attention"),
-    (Fault::ScoreScaleBackward, "attention_backward"),
-    (Fault::Window, "attention"),
-    (Fault::WindowBackward, "attention_backward"),
-    (Fault::OwnKey, "attention"),
-    (Fault::SiblingsBackward, "attention_backward"),
-    (Fault::HeadGroups, "attention"),
-    (Fault::AttentionUpstream, "attention_backward"),
-    (Fault::NextTarget, "log_probs"),
-    (Fault::LastMaximum, "log_probs"),
-    (Fault::EntropyOfTarget, "log_probs"),
-    (Fault::LogProbsUpstream, "log_probs_backward"),
-    (Fault::LogProbsScale, "log_probs_backward"),
-    (Fault::SoftmaxForgotten, "log_probs_backward"),
-    (Fault::BiasCorrection, "adamw"),
-    (Fault::WeightDecay, "adamw"),
-    (Fault::GradScale, "adamw"),
-    (Fault::Epsilon, "adamw"),
+const FAULTS: [(Fault, &str, Cases); 45] = [
+    (Fault::UnaryUpstream, "unary_backward", elementwise::cases),
+    (Fault::ClampBounds, "unary_backward", elementwise::cases),
+    (Fault::BroadcastByBlocks, "binary", elementwise::cases),
+    (Fault::AlphaOfAddScaled, "add_scaled", elementwise::cases),
+    (Fault::DropoutWithoutScale, "dropout", elementwise::cases),
+    (Fault::DropoutOtherStream, "dropout", elementwise::cases),
+    (Fault::CastTruncates, "cast", elementwise::cases),
+    (Fault::SumWithoutLastRow, "sum_rows", optimise::cases),
+    (Fault::SumSquaresFirstBlock, "sum_squares", optimise::cases),
+    (Fault::LastRow, "matmul", matmul::cases),
+    (Fault::LastColumn, "matmul", matmul::cases),
+    (Fault::LastOfK, "matmul", matmul::cases),
+    (Fault::BeyondBlockOfK, "matmul", matmul::cases),
+    (Fault::AlphaOfMatmul, "matmul", matmul::cases),
+    (Fault::CIgnored, "matmul", matmul::cases),
+    (Fault::HalvesMistaken, "matmul", matmul::cases),
+    (Fault::GatherNextRow, "gather_rows", rows::cases),
+    (Fault::ScatterLosesRepeats, "scatter_add_rows", rows::cases),
+    (Fault::WriteInOrder, "write_rows", rows::cases),
+    (Fault::EpsilonOfNorm, "rms_norm", normalise::cases),
+    (Fault::NormUpstream, "rms_norm_backward", normalise::cases),
+    (Fault::NormWithoutProjection, "rms_norm_backward", normalise::cases),
+    (Fault::RopePositions, "rope", normalise::cases),
+    (Fault::RopeWholeHead, "rope", normalise::cases),
+    (Fault::RopeNotInverted, "rope", normalise::cases),
+    (Fault::SwigluUpstream, "swiglu_backward", elementwise::cases),
+    (Fault::SwigluSwapped, "swiglu", elementwise::cases),
+    (Fault::ScoreScale, "attention", attention::cases),
+    (Fault::ScoreScaleBackward, "attention_backward", attention::cases),
+    (Fault::Window, "attention", attention::cases),
+    (Fault::WindowBackward, "attention_backward", attention::cases),
+    (Fault::OwnKey, "attention", attention::cases),
+    (Fault::SiblingsBackward, "attention_backward", attention::cases),
+    (Fault::HeadGroups, "attention", attention::cases),
+    (Fault::AttentionUpstream, "attention_backward", attention::cases),
+    (Fault::NextTarget, "log_probs", log_probs::cases),
+    (Fault::LastMaximum, "log_probs", log_probs::cases),
+    (Fault::EntropyOfTarget, "log_probs", log_probs::cases),
+    (Fault::LogProbsUpstream, "log_probs_backward", log_probs::cases),
+    (Fault::LogProbsScale, "log_probs_backward", log_probs::cases),
+    (Fault::SoftmaxForgotten, "log_probs_backward", log_probs::cases),
+    (Fault::BiasCorrection, "adamw", optimise::cases),
+    (Fault::WeightDecay, "adamw", optimise::cases),
+    (Fault::GradScale, "adamw", optimise::cases),
+    (Fault::Epsilon, "adamw", optimise::cases),
 ];
 
 #[test]
@@ -454,12 +478,20 @@ fn the_reference_does_not_depend_on_the_batch() {
 /// Even at the wide tolerance.
 #[test]
 fn every_planted_fault_is_flagged() {
-    for (fault, kernel) in FAULTS {
+    for (fault, kernel, cases) in FAULTS {
         let faulty = Faulty(fault);
         let mut suite = Suite::new(&faulty, Tolerance::FLOAT16);
         suite.first_failure_of = Some(kernel);
         cases(&mut suite);
         assert!(suite.reports.iter().any(|r| !r.passed), "{fault:?} was not flagged");
+    }
+}
+
+#[test]
+fn a_result_that_depends_on_the_batch_is_flagged() {
+    for fault in [Fault::OneRowAlone, Fault::OneElementAlone, Fault::DecodedAlone] {
+        let device: Device = Arc::new(Faulty(fault));
+        assert!(verify_invariance(&device).iter().any(|r| !r.passed), "{fault:?} was not flagged");
     }
 }
 

@@ -1,8 +1,8 @@
 //! The same bits, however the work is split: calls repeated, rows alone, sequences without their batch.
 use super::attention::grow;
-use super::{Data, Suite, f32s, u32s, weights};
+use super::{Data, QUANTS, Suite, f32s, quantised, u32s, weights};
 use crate::backend::{AdamWStep, AttentionShape, Backend, Layout, Product, RowIndex, Unary};
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
 use crate::reference::Reference;
@@ -14,6 +14,9 @@ pub(super) fn cases(suite: &mut Suite) {
             rows_of_products(suite, layout, dtype);
         }
         columns_of_products(suite, dtype);
+    }
+    for quant in QUANTS {
+        rows_of_quantised_products(suite, quant);
     }
     elements_alone(suite);
     rows_alone(suite);
@@ -77,6 +80,25 @@ fn rows_of_products(suite: &mut Suite, layout: Layout, dtype: DType) {
         };
         let name = format!("matmul {layout:?} B {}, {piece} of {m} rows at a time", dtype.name());
         suite.same_bits(name, |d| run(d, m), |d| run(d, piece));
+    }
+}
+
+/// The same for weights in blocks, against both layouts: a token decoded is a token re-scored.
+fn rows_of_quantised_products(suite: &mut Suite, quant: Quant) {
+    let (m, size) = (33, 512);
+    let mut data = Data::new(3);
+    let (a, b) = (data.normals(m * size), quantised(quant, &mut data, size * size));
+    for layout in [Layout::NN, Layout::NT] {
+        let run = |d: &dyn Backend, piece: usize| -> Result<Vec<f32>> {
+            let b = d.upload(b.clone())?;
+            let rows = a.chunks(piece * size).map(|a| {
+                let p = Product { layout, m: a.len() / size, n: size, k: size, alpha: 1.0 };
+                get(d, &d.matmul(p, &f32s(d, a)?, &b, None)?)
+            });
+            Ok(rows.collect::<Result<Vec<_>>>()?.concat())
+        };
+        let name = format!("matmul {layout:?} B {}, 1 of {m} rows at a time", DType::Quant(quant).name());
+        suite.same_bits(name, |d| run(d, m), |d| run(d, 1));
     }
 }
 

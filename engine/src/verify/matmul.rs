@@ -1,8 +1,8 @@
 //! The matrix product: layouts, odd sizes, factors, accumulation, weight types.
 use super::compare::{Scale, out};
-use super::{Data, Suite, f32s, weights};
+use super::{Data, QUANTS, Suite, f32s, quantised, weights};
 use crate::backend::{Layout, Product};
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 
 /// m, n, k: rows and columns that fill no tile, k above the length of a block and no multiple of one.
 const SIZES: [[usize; 3]; 16] = [
@@ -36,6 +36,14 @@ pub(super) fn cases(suite: &mut Suite) {
             }
         }
     }
+    for quant in QUANTS {
+        let block = quant.block_len();
+        for [m, blocks, other] in [[1, 1, 7], [7, 2, 33], [33, 3, 65], [129, 1, 130], [1, 9, 257]] {
+            // rows of B are whole blocks: k in NT, n in NN
+            quantised_product(suite, quant, Product { layout: Layout::NT, m, n: other, k: blocks * block, alpha: 1.0 });
+            quantised_product(suite, quant, Product { layout: Layout::NN, m, n: blocks * block, k: other, alpha: 0.5 });
+        }
+    }
     shared(suite);
 }
 
@@ -50,6 +58,18 @@ fn product(suite: &mut Suite, p: Product, dtype: DType, accumulate: bool) {
     suite.case(name, |d| {
         let c = if accumulate { Some(f32s(d, &c)?) } else { None };
         Ok(vec![out("C", d.matmul(p, &f32s(d, &a)?, &weights(d, &b, dtype)?, c)?, scale)])
+    });
+}
+
+fn quantised_product(suite: &mut Suite, quant: Quant, p: Product) {
+    let Product { layout, m, n, k, alpha } = p;
+    let mut data = Data::new(m * n + k);
+    let (a, b, c) = (data.normals(m * k), quantised(quant, &mut data, k * n), data.normals(m * n));
+    let name = format!("matmul {layout:?} m={m} n={n} k={k} alpha={alpha} B {} + C", DType::Quant(quant).name());
+    let scale = Scale::AtLeast(f64::from(alpha) * (k as f64).sqrt());
+    suite.case(name, |d| {
+        let c = Some(f32s(d, &c)?);
+        Ok(vec![out("C", d.matmul(p, &f32s(d, &a)?, &d.upload(b.clone())?, c)?, scale)])
     });
 }
 

@@ -17,7 +17,7 @@ mod rows;
 
 use crate::backend::{Backend, Device};
 use crate::buffer::{Buffer, Host};
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::random::Stream;
 use crate::reference::Reference;
@@ -184,6 +184,33 @@ fn f32s(device: &dyn Backend, values: &[f32]) -> Result<Buffer> {
 
 fn u32s(device: &dyn Backend, values: &[u32]) -> Result<Buffer> {
     device.upload(Host::U32(values.to_vec()))
+}
+
+const QUANTS: [Quant; 8] =
+    [Quant::Q4_0, Quant::Q4_1, Quant::Q5_0, Quant::Q5_1, Quant::Q8_0, Quant::Q4_K, Quant::Q5_K, Quant::Q6_K];
+
+/// `n` random weights in quantised blocks, about standard normal: random bytes but for the half-precision factors.
+fn quantised(quant: Quant, data: &mut Data, n: usize) -> Host {
+    // where the factors lie in a block, and what makes weights of about 1 of them
+    let factors: &[(usize, f32)] = match quant {
+        Quant::Q4_0 => &[(0, 0.2)],
+        Quant::Q4_1 => &[(0, 0.2), (2, 1.0)],
+        Quant::Q5_0 => &[(0, 0.1)],
+        Quant::Q5_1 => &[(0, 0.1), (2, 1.0)],
+        Quant::Q8_0 => &[(0, 0.0135)],
+        Quant::Q4_K => &[(0, 0.004), (2, 0.03)],
+        Quant::Q5_K => &[(0, 0.002), (2, 0.03)],
+        Quant::Q6_K => &[(208, 0.0008)],
+    };
+    let bytes = quant.block_bytes();
+    let mut blocks: Vec<u8> = data.indices(n / quant.block_len() * bytes, 256).iter().map(|&b| b as u8).collect();
+    let sizes = data.normals(blocks.len() / bytes * factors.len());
+    for (block, sizes) in blocks.chunks_mut(bytes).zip(sizes.chunks(factors.len())) {
+        for (&(at, factor), size) in factors.iter().zip(sizes) {
+            block[at..at + 2].copy_from_slice(&half::f16::from_f32(factor * size).to_le_bytes());
+        }
+    }
+    Host::Blocks(DType::Quant(quant), blocks)
 }
 
 /// `values` as float32, float16 or bfloat16, rounded by the reference.

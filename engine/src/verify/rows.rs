@@ -1,8 +1,8 @@
 //! Rows by index: the embedding, its gradient, the key/value cache.
 use super::compare::{Scale, out};
-use super::{Data, Suite, f32s, weights};
+use super::{Data, QUANTS, Suite, f32s, quantised, weights};
 use crate::backend::RowIndex;
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 
 pub(super) fn cases(suite: &mut Suite) {
     // rows taken, rows of the table, width
@@ -11,6 +11,11 @@ pub(super) fn cases(suite: &mut Suite) {
             gather(suite, n, n_rows, d, dtype);
         }
         scatter(suite, n, n_rows, d);
+    }
+    for quant in QUANTS {
+        for [n, n_rows, blocks] in [[1, 1, 1], [33, 7, 3]] {
+            gather_quantised(suite, n, n_rows, blocks * quant.block_len(), quant);
+        }
     }
     for [n, n_rows, d] in [[1, 1, 1], [1, 50, 65], [7, 33, 24], [33, 33, 129], [65, 300, 7]] {
         write(suite, n, n_rows, d);
@@ -23,6 +28,21 @@ fn gather(suite: &mut Suite, n: usize, n_rows: usize, d: usize, dtype: DType) {
     suite.case(format!("gather_rows N={n} of {n_rows}, d={d}, {}", dtype.name()), |device| {
         let index = RowIndex::new(device, &rows)?;
         Ok(vec![out("y", device.gather_rows(&weights(device, &table, dtype)?, &index, d)?, Scale::Exact)])
+    });
+}
+
+/// Also the cast of the whole table. Decoding rounds once or twice, so the last bit is free.
+fn gather_quantised(suite: &mut Suite, n: usize, n_rows: usize, d: usize, quant: Quant) {
+    let (mut data, dtype) = (Data::new(n + d), DType::Quant(quant));
+    let (table, rows) = (quantised(quant, &mut data, n_rows * d), data.indices(n, n_rows));
+    suite.case(format!("gather_rows N={n} of {n_rows}, d={d}, {}", dtype.name()), |device| {
+        let index = RowIndex::new(device, &rows)?;
+        let y = device.gather_rows(&device.upload(table.clone())?, &index, d)?;
+        Ok(vec![out("y", y, Scale::AtLeast(1.0))])
+    });
+    suite.case(format!("cast {} to float32 n={}", dtype.name(), n_rows * d), |device| {
+        let y = device.cast(&device.upload(table.clone())?, n_rows * d, DType::F32)?;
+        Ok(vec![out("y", y, Scale::AtLeast(1.0))])
     });
 }
 

@@ -185,6 +185,11 @@ impl Tokenizer {
         self.special.iter().find(|(n, _)| n == name).map(|(_, text)| text.as_str())
     }
 
+    /// Whether the model brings a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        !self.templates.is_empty()
+    }
+
     /// Compiles the chat templates. `now` is what `strftime_now` tells, in seconds since 1970 (UTC).
     ///
     /// Errors: the model has none, or one that does not compile.
@@ -201,6 +206,16 @@ impl Tokenizer {
         self.templates = vec![("default".into(), source.into())];
         self.files.retain(|(name, _)| name != "chat_template.jinja" && !name.starts_with(TEMPLATE_DIRECTORY));
         self.files.push(("chat_template.jinja".into(), source.as_bytes().to_vec()));
+    }
+
+    /// Makes another token of the vocabulary the one that ends a sequence.
+    pub fn set_eos(&mut self, token: &str) -> Result<()> {
+        if self.id(token).is_none() {
+            return Err(Error::input(format!("eos_token {token:?} is not in the model's vocabulary")));
+        }
+        self.special.retain(|(name, _)| name != "eos_token");
+        self.special.push(("eos_token".into(), token.into()));
+        Ok(())
     }
 
     /// Writes the tokenizer's files into `directory` (which exists) for transformers' `AutoTokenizer`: those of a Hugging Face

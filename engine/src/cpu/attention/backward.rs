@@ -10,9 +10,9 @@ use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_
 use super::{Call, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
-use crate::cpu::scratch::with_scratch;
+use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
-use crate::cpu::tile::{load, store};
+use crate::cpu::tile::{Start, load, store};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ impl WithSimd for Queries<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+        if const { S::REGISTER_COUNT >= 32 } { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
     }
 }
 
@@ -67,60 +67,60 @@ impl Queries<'_> {
         let Backward { call, lse, d_o, delta } = self.back;
         let width = NV * S::F32_LANES;
         let size = call.shape.head_size;
-        with_scratch((3 * size + 2 * KEY_BLOCK) * width, |scratch| {
-            // SAFETY: the scratch holds q, do and dq as [size, width], s and dp as [KEY_BLOCK, width]; rows come from a
-            // checked plan, and the lanes' outputs are this task's.
-            unsafe {
-                let part = |i: usize| scratch.add(i * size * width);
-                let (q, d_out, dq, s) = (part(0), part(1), part(2), part(3));
-                let dp = s.add(KEY_BLOCK * width);
-                let row = |x: &[f32], lane| (lane < lanes.count).then(|| x[lanes.offset(&call, lane)..].as_ptr());
-                fill_panel(q, width, size, call.shape.scale, |lane| row(call.q, lane));
-                fill_panel(d_out, width, size, 1.0, |lane| row(d_o, lane));
-                std::slice::from_raw_parts_mut(dq, size * width).fill(0.0);
-                let of_pairs = |x: &[f32]| {
-                    let mut values = [0f32; 64];
-                    for (lane, value) in values.iter_mut().enumerate().take(lanes.count) {
-                        let (row, head) = lanes.pair(&call, lane);
-                        *value = x[row * call.shape.n_heads + head];
-                    }
-                    std::array::from_fn(|v| load(simd, values.as_ptr().add(v * S::F32_LANES)))
-                };
-                let (lse, delta): ([S::f32s; NV], [S::f32s; NV]) = (of_pairs(lse), of_pairs(delta));
-                let seen = Seen::<S, NV>::new(simd, &lanes, &call);
-                let path = lanes.path(&call);
-                let (head, stride) = (self.task.kv_head * size, call.k_stride());
-                let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
-                while block < seen.end {
-                    let n = (seen.end - block).min(KEY_BLOCK);
-                    let index = &path[block..block + n];
-                    let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
-                    let values = Listed { start: call.v.as_ptr().add(head), stride, index };
-                    rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
-                    rows_times_panel::<S, MR, NV>(simd, values, size, d_out, dp);
-                    let masked = seen.masks(block, n);
-                    for j in 0..n {
-                        for v in 0..NV {
-                            let at = (j * NV + v) * S::F32_LANES;
-                            let mut p = math::exp(simd, simd.sub_f32s(load(simd, s.add(at)), lse[v]));
-                            if masked {
-                                p = simd.select_f32s(seen.mask(simd, v, block + j), p, simd.splat_f32s(0.0));
-                            }
-                            let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, dp.add(at)), delta[v]));
-                            store(simd, s.add(at), ds);
-                        }
-                    }
-                    add_rows_transposed_times_panel::<S, MR, NV>(simd, keys, size, s, dq, None);
-                    block += KEY_BLOCK;
+        let mut scratch = Scratch::new((3 * size + 2 * KEY_BLOCK) * width);
+        let scratch = scratch.ptr();
+        // SAFETY: the scratch holds q, do and dq as [size, width], s and dp as [KEY_BLOCK, width]; rows come from a
+        // checked plan, and the lanes' outputs are this task's.
+        unsafe {
+            let part = |i: usize| scratch.add(i * size * width);
+            let (q, d_out, dq, s) = (part(0), part(1), part(2), part(3));
+            let dp = s.add(KEY_BLOCK * width);
+            let row = |x: &[f32], lane| (lane < lanes.count).then(|| x[lanes.offset(&call, lane)..].as_ptr());
+            fill_panel(q, width, size, call.shape.scale, |lane| row(call.q, lane));
+            fill_panel(d_out, width, size, 1.0, |lane| row(d_o, lane));
+            std::slice::from_raw_parts_mut(dq, size * width).fill(0.0);
+            let of_pairs = |x: &[f32]| {
+                let mut values = [0f32; 64];
+                for (lane, value) in values.iter_mut().enumerate().take(lanes.count) {
+                    let (row, head) = lanes.pair(&call, lane);
+                    *value = x[row * call.shape.n_heads + head];
                 }
-                for lane in 0..lanes.count {
-                    let to = self.dq.ptr().add(lanes.offset(&call, lane));
-                    for e in 0..size {
-                        to.add(e).write(*dq.add(e * width + lane) * call.shape.scale + 0.0);
+                std::array::from_fn(|v| load(simd, values.as_ptr().add(v * S::F32_LANES)))
+            };
+            let (lse, delta): ([S::f32s; NV], [S::f32s; NV]) = (of_pairs(lse), of_pairs(delta));
+            let seen = Seen::<S, NV>::new(simd, &lanes, &call);
+            let path = lanes.path(&call);
+            let (head, stride) = (self.task.kv_head * size, call.k_stride());
+            let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
+            while block < seen.end {
+                let n = (seen.end - block).min(KEY_BLOCK);
+                let index = &path[block..block + n];
+                let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
+                let values = Listed { start: call.v.as_ptr().add(head), stride, index };
+                rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
+                rows_times_panel::<S, MR, NV>(simd, values, size, d_out, dp);
+                let masked = seen.masks(block, n);
+                for j in 0..n {
+                    for v in 0..NV {
+                        let at = (j * NV + v) * S::F32_LANES;
+                        let mut p = math::exp(simd, simd.sub_f32s(load(simd, s.add(at)), lse[v]));
+                        if masked {
+                            p = simd.select_f32s(seen.mask(simd, v, block + j), p, simd.splat_f32s(0.0));
+                        }
+                        let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, dp.add(at)), delta[v]));
+                        store(simd, s.add(at), ds);
                     }
+                }
+                add_rows_transposed_times_panel::<S, MR, NV>(simd, keys, size, s, dq, Start::Out);
+                block += KEY_BLOCK;
+            }
+            for lane in 0..lanes.count {
+                let to = self.dq.ptr().add(lanes.offset(&call, lane));
+                for e in 0..size {
+                    to.add(e).write(*dq.add(e * width + lane) * call.shape.scale + 0.0);
                 }
             }
-        });
+        }
     }
 }
 
@@ -138,7 +138,7 @@ impl WithSimd for Keys<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+        if const { S::REGISTER_COUNT >= 32 } { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
     }
 }
 
@@ -164,37 +164,35 @@ impl Keys<'_> {
         let call = self.back.call;
         let (width, size) = (NV * S::F32_LANES, call.shape.head_size);
         let (head, stride) = (self.kv_head * size, call.k_stride());
-        with_scratch((4 * size + 2 * KEY_BLOCK) * width, |scratch| {
-            // SAFETY: the scratch holds k, v, dk and dv as [size, width], s and dp as [KEY_BLOCK, width]; the rows lie
-            // in the checked operands, and those of dk and dv are this task's.
-            unsafe {
-                let part = |i: usize| scratch.add(i * size * width);
-                let (k, v, dk, dv, s) = (part(0), part(1), part(2), part(3), part(4));
-                let row = |x: &[f32], lane| {
-                    (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr())
-                };
-                fill_panel(k, width, size, call.shape.scale, |lane| row(call.k, lane));
-                fill_panel(v, width, size, 1.0, |lane| row(call.v, lane));
-                std::slice::from_raw_parts_mut(dk, 2 * size * width).fill(0.0);
-                let ends = &call.plan.ends[rows.clone()];
-                let end = (ends.iter().max().map_or(0, |&e| e as usize)).min(call.plan.n_queries());
-                let keys = key_lanes::<S, NV>(simd, &call, rows.clone());
-                for q_head in self.kv_head * call.group()..(self.kv_head + 1) * call.group() {
-                    for first in (rows.start..end).step_by(KEY_BLOCK) {
-                        let queries = first..(first + KEY_BLOCK).min(end);
-                        self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, [k, v, dk, dv, s]);
-                    }
-                }
-                for (lane, row) in rows.clone().enumerate() {
-                    let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
-                    for e in 0..size {
-                        let (from, to) = (e * width + lane, row * stride + head + e);
-                        to_dk.add(to).write(*dk.add(from) * call.shape.scale + 0.0);
-                        to_dv.add(to).write(*dv.add(from) + 0.0);
-                    }
+        let mut scratch = Scratch::new((4 * size + 2 * KEY_BLOCK) * width);
+        let scratch = scratch.ptr();
+        // SAFETY: the scratch holds k, v, dk and dv as [size, width], s and dp as [KEY_BLOCK, width]; the rows lie
+        // in the checked operands, and those of dk and dv are this task's.
+        unsafe {
+            let part = |i: usize| scratch.add(i * size * width);
+            let (k, v, dk, dv, s) = (part(0), part(1), part(2), part(3), part(4));
+            let row = |x: &[f32], lane| (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr());
+            fill_panel(k, width, size, call.shape.scale, |lane| row(call.k, lane));
+            fill_panel(v, width, size, 1.0, |lane| row(call.v, lane));
+            std::slice::from_raw_parts_mut(dk, 2 * size * width).fill(0.0);
+            let ends = &call.plan.ends[rows.clone()];
+            let end = (ends.iter().max().map_or(0, |&e| e as usize)).min(call.plan.n_queries());
+            let keys = key_lanes::<S, NV>(simd, &call, rows.clone());
+            for q_head in self.kv_head * call.group()..(self.kv_head + 1) * call.group() {
+                for first in (rows.start..end).step_by(KEY_BLOCK) {
+                    let queries = first..(first + KEY_BLOCK).min(end);
+                    self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, [k, v, dk, dv, s]);
                 }
             }
-        });
+            for (lane, row) in rows.clone().enumerate() {
+                let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
+                for e in 0..size {
+                    let (from, to) = (e * width + lane, row * stride + head + e);
+                    to_dk.add(to).write(*dk.add(from) * call.shape.scale + 0.0);
+                    to_dv.add(to).write(*dv.add(from) + 0.0);
+                }
+            }
+        }
     }
 
     /// Adds what a block of query rows of one head contributes.
@@ -253,8 +251,8 @@ impl Keys<'_> {
                     store(simd, dp.add(at), ds);
                 }
             }
-            add_rows_transposed_times_panel::<S, MR, NV>(simd, d_out, size, s, dv, None);
-            add_rows_transposed_times_panel::<S, MR, NV>(simd, q, size, dp, dk, None);
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, d_out, size, s, dv, Start::Out);
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, q, size, dp, dk, Start::Out);
         }
     }
 }
@@ -280,10 +278,7 @@ impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
     #[inline(always)]
     fn mask(&self, simd: S, v: usize, row: usize, position: u32) -> S::m32s {
         let (i, position) = (simd.splat_i32s(row as i32), simd.splat_i32s(position as i32));
-        let below = simd.and_m32s(
-            simd.less_than_or_equal_i32s(self.row[v], i),
-            simd.less_than_i32s(i, self.end[v]),
-        );
+        let below = simd.and_m32s(simd.less_than_or_equal_i32s(self.row[v], i), simd.less_than_i32s(i, self.end[v]));
         simd.and_m32s(below, simd.less_than_i32s(position, self.last_position[v]))
     }
 }

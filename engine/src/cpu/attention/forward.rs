@@ -2,9 +2,9 @@
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel};
 use super::{Call, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
-use crate::cpu::scratch::with_scratch;
+use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
-use crate::cpu::tile::{load, store};
+use crate::cpu::tile::{Start, load, store};
 use pulp::{Simd, WithSimd};
 
 /// One task; writes its pairs' o and lse.
@@ -20,7 +20,7 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+        if const { S::REGISTER_COUNT >= 32 } { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
     }
 }
 
@@ -46,36 +46,37 @@ impl Forward<'_> {
         let width = NV * S::F32_LANES;
         lanes.count = lanes.count.min(width);
         let size = self.call.shape.head_size;
-        with_scratch((2 * size + KEY_BLOCK) * width, |scratch| {
-            // SAFETY: the scratch holds q and o as [size, width] and s as [KEY_BLOCK, width]; rows come from a checked
-            // plan, and the lanes' outputs are this task's.
-            unsafe {
-                let (q, o, s) = (scratch, scratch.add(size * width), scratch.add(2 * size * width));
-                let call = &self.call;
-                fill_panel(q, width, size, call.shape.scale, |lane| lanes.query(call, lane));
-                std::slice::from_raw_parts_mut(o, size * width).fill(0.0);
-                let (seen, mut max, mut sum) = (
-                    Seen::<S, NV>::new(simd, &lanes, call),
-                    [simd.splat_f32s(f32::NEG_INFINITY); NV],
-                    [simd.splat_f32s(0.0); NV],
-                );
-                let path = lanes.path(call);
-                let head = self.task.kv_head * size;
-                let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
-                while block < seen.end {
-                    let n = (seen.end - block).min(KEY_BLOCK);
-                    let index = &path[block..block + n];
-                    let stride = call.k_stride();
-                    let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
-                    rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
-                    let shrink = softmax_block(simd, s, n, &seen, block, &mut max, &mut sum);
-                    let values = Listed { start: call.v.as_ptr().add(head), stride, index };
-                    add_rows_transposed_times_panel::<S, MR, NV>(simd, values, size, s, o, Some(shrink));
-                    block += KEY_BLOCK;
-                }
-                self.finish(simd, &lanes, o, max, sum);
+        let mut scratch = Scratch::new((2 * size + KEY_BLOCK + 1) * width);
+        let scratch = scratch.ptr();
+        // SAFETY: the scratch holds q and o as [size, width] and s as [KEY_BLOCK, width]; rows come from a checked
+        // plan, and the lanes' outputs are this task's.
+        unsafe {
+            let (q, o, s) = (scratch, scratch.add(size * width), scratch.add(2 * size * width));
+            let shrink = s.add(KEY_BLOCK * width);
+            let call = &self.call;
+            fill_panel(q, width, size, call.shape.scale, |lane| lanes.query(call, lane));
+            std::slice::from_raw_parts_mut(o, size * width).fill(0.0);
+            let (seen, mut max, mut sum) = (
+                Seen::<S, NV>::new(simd, &lanes, call),
+                [simd.splat_f32s(f32::NEG_INFINITY); NV],
+                [simd.splat_f32s(0.0); NV],
+            );
+            let path = lanes.path(call);
+            let head = self.task.kv_head * size;
+            let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
+            while block < seen.end {
+                let n = (seen.end - block).min(KEY_BLOCK);
+                let index = &path[block..block + n];
+                let stride = call.k_stride();
+                let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
+                rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
+                softmax_block(simd, s, n, &seen, block, &mut max, &mut sum, shrink);
+                let values = Listed { start: call.v.as_ptr().add(head), stride, index };
+                add_rows_transposed_times_panel::<S, MR, NV>(simd, values, size, s, o, Start::Scaled(shrink));
+                block += KEY_BLOCK;
             }
-        });
+            self.finish(simd, &lanes, o, max, sum);
+        }
         lanes.count
     }
 
@@ -120,11 +121,12 @@ impl Forward<'_> {
     }
 }
 
-/// s ← e^(s − max) with the masked ones 0; updates max and sum, returns the factor on what was summed before.
+/// s ← e^(s − max) with the masked ones 0; updates max and sum, `shrink` becomes the factor on what was summed before.
 ///
 /// # Safety
-/// `s` is [n, NV vectors].
+/// `s` is [n, NV vectors], `shrink` NV vectors.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn softmax_block<S: Simd, const NV: usize>(
     simd: S,
     s: *mut f32,
@@ -133,10 +135,10 @@ unsafe fn softmax_block<S: Simd, const NV: usize>(
     block: usize,
     max: &mut [S::f32s; NV],
     sum: &mut [S::f32s; NV],
-) -> [S::f32s; NV] {
+    shrink: *mut f32,
+) {
     let lowest = simd.splat_f32s(f32::NEG_INFINITY);
     let masked = seen.masks(block, n);
-    let mut shrink = [lowest; NV];
     // SAFETY: j < n, v < NV.
     unsafe {
         for v in 0..NV {
@@ -153,8 +155,9 @@ unsafe fn softmax_block<S: Simd, const NV: usize>(
             }
             // A lane that has seen no key yet keeps −∞; 0 in its place makes e^(−∞ − 0) = 0.
             let base = simd.select_f32s(simd.equal_f32s(largest, lowest), simd.splat_f32s(0.0), largest);
-            shrink[v] = math::exp(simd, simd.sub_f32s(max[v], base));
-            let mut total = simd.mul_f32s(sum[v], shrink[v]);
+            let factor = math::exp(simd, simd.sub_f32s(max[v], base));
+            store(simd, shrink.add(v * S::F32_LANES), factor);
+            let mut total = simd.mul_f32s(sum[v], factor);
             for j in 0..n {
                 let p = math::exp(simd, simd.sub_f32s(load(simd, at(j)), base));
                 total = simd.add_f32s(total, p);
@@ -163,7 +166,6 @@ unsafe fn softmax_block<S: Simd, const NV: usize>(
             (max[v], sum[v]) = (largest, total);
         }
     }
-    shrink
 }
 
 /// Some lanes of a task: pairs `first .. first + count`.

@@ -1,5 +1,5 @@
 //! The two products of attention on panels whose columns are lanes: [rows, lanes] = rows · panel, and panel += rowsᵀ · panel.
-use crate::cpu::tile::{Left, Tile, accumulate, load, store, zero};
+use crate::cpu::tile::{Left, PanelTile, Right, Start};
 use pulp::Simd;
 
 /// Rows of a matrix by list: row r starts at `start + index[r] · stride`.
@@ -58,6 +58,7 @@ pub(super) unsafe fn rows_times_panel<S: Simd, const MR: usize, const NV: usize>
 ) {
     let width = NV * S::F32_LANES;
     let n = rows.index.len();
+    let right = Right { start: panel, stride: width };
     let mut j = 0;
     // SAFETY: j + height ≤ n.
     unsafe {
@@ -65,14 +66,14 @@ pub(super) unsafe fn rows_times_panel<S: Simd, const MR: usize, const NV: usize>
             macro_rules! tile {
                 ($height:expr) => {{
                     let left = ListedRows::<$height>(std::array::from_fn(|r| rows.row(j + r)));
-                    let sum: Tile<S, $height, NV> = accumulate(simd, size, left, panel, width, zero(simd));
-                    store_tile(simd, sum, out.add(j * width));
+                    let (out, start) = (out.add(j * width), Start::Zero);
+                    let tile: PanelTile<_, $height, NV> = PanelTile { k: size, left, right, out, start };
+                    simd.vectorize(tile);
                     j += $height;
                 }};
             }
             match n - j {
                 rest if rest >= MR => tile!(MR),
-                4.. => tile!(4),
                 2.. => tile!(2),
                 _ => tile!(1),
             }
@@ -80,7 +81,7 @@ pub(super) unsafe fn rows_times_panel<S: Simd, const MR: usize, const NV: usize>
     }
 }
 
-/// out[e, lane] ← factor[lane] out[e, lane] + Σ_j rows[j, e] panel[j, lane]
+/// out[e, lane] ← out[e, lane] (times a factor of the lane) + Σ_j rows[j, e] panel[j, lane]
 ///
 /// # Safety
 /// Rows have `size` elements; `panel` is [rows, NV vectors], `out` [size, NV vectors].
@@ -91,9 +92,11 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
     size: usize,
     panel: *const f32,
     out: *mut f32,
-    factor: Option<[S::f32s; NV]>,
+    start: Start,
 ) {
     let width = NV * S::F32_LANES;
+    let right = Right { start: panel, stride: width };
+    let k = rows.index.len();
     let mut e = 0;
     // SAFETY: e + height ≤ size.
     unsafe {
@@ -101,43 +104,16 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
             macro_rules! tile {
                 ($height:expr) => {{
                     let left = ListedColumns(Listed { start: rows.start.add(e), ..rows });
-                    let mut sum: Tile<S, $height, NV> = load_tile(simd, out.add(e * width));
-                    if let Some(factor) = factor {
-                        for sum in &mut sum {
-                            for v in 0..NV {
-                                sum[v] = simd.mul_f32s(sum[v], factor[v]);
-                            }
-                        }
-                    }
-                    let sum = accumulate(simd, rows.index.len(), left, panel, width, sum);
-                    store_tile(simd, sum, out.add(e * width));
+                    let tile: PanelTile<_, $height, NV> = PanelTile { k, left, right, out: out.add(e * width), start };
+                    simd.vectorize(tile);
                     e += $height;
                 }};
             }
             match size - e {
                 rest if rest >= MR => tile!(MR),
-                4.. => tile!(4),
                 2.. => tile!(2),
                 _ => tile!(1),
             }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(simd: S, from: *const f32) -> Tile<S, MR, NV> {
-    // SAFETY: the caller's tile is [MR, NV vectors].
-    std::array::from_fn(|r| {
-        std::array::from_fn(|v| unsafe { load(simd, from.add((r * NV + v) * S::F32_LANES)) })
-    })
-}
-
-#[inline(always)]
-unsafe fn store_tile<S: Simd, const MR: usize, const NV: usize>(simd: S, tile: Tile<S, MR, NV>, to: *mut f32) {
-    for (r, row) in tile.into_iter().enumerate() {
-        for (v, x) in row.into_iter().enumerate() {
-            // SAFETY: the caller's tile is [MR, NV vectors].
-            unsafe { store(simd, to.add((r * NV + v) * S::F32_LANES), x) };
         }
     }
 }

@@ -1,14 +1,16 @@
 //! One rectangle of C on one thread: panels of B in cache, tiles of C in registers.
-use super::{Job, K_BLOCK, pack};
+use super::pack::{COLUMNS, Copied, Transposed, Widths};
+use super::{Job, K_BLOCK};
 use crate::backend::Layout;
-use crate::cpu::check::Weights;
-use crate::cpu::scratch::with_scratch;
-use crate::cpu::tile::{Columns, Left, Rows, Tile, accumulate, load, store, zero};
+use crate::cpu::scratch::Scratch;
+use crate::cpu::tile::{Columns, Left, MatrixTile, Right, Rows};
+use crate::cpu::weights::Weights;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
 /// Columns of B that are packed at a time: 256 × 576 floats stay in the second-level cache.
 const N_BLOCK: usize = 576;
+const _: () = assert!(N_BLOCK <= COLUMNS && M_BLOCK <= COLUMNS);
 /// Rows of Aᵀ that are packed at a time.
 const M_BLOCK: usize = 192;
 
@@ -24,7 +26,7 @@ impl WithSimd for Rectangle<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         // 8 × 3 vectors of sums + 3 of B + 1 of A in 32 registers; 6 × 2 + 2 + 1 in 16.
-        if S::REGISTER_COUNT >= 32 { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
+        if const { S::REGISTER_COUNT >= 32 } { self.run::<S, 8, 3>(simd) } else { self.run::<S, 6, 2>(simd) }
     }
 }
 
@@ -64,30 +66,30 @@ impl Rectangle<'_> {
         let width = self.columns.len().div_ceil(blocks).next_multiple_of(full);
         let right = K_BLOCK * (width + S::F32_LANES);
         let left = if self.job.p.layout == Layout::TN { K_BLOCK * M_BLOCK } else { 0 };
-        with_scratch(right + left, |scratch| {
-            for column in self.columns.clone().step_by(width) {
-                for from in (0..self.job.p.k).step_by(K_BLOCK) {
-                    let block = Block {
-                        from,
-                        kc: (self.job.p.k - from).min(K_BLOCK),
-                        column,
-                        width: (self.columns.end - column).min(width),
-                        add: self.job.accumulate || from > 0,
-                        panels: Panels { start: scratch, step: 0, stride: full, rest: scratch },
-                    };
-                    // SAFETY: the scratch has room for the panels of K_BLOCK × width, one more panel of a single
-                    // vector, and the packed part of A behind them; the operands' sizes were checked.
-                    unsafe {
-                        let block = self.pack_right::<S, MR, NV>(block, scratch);
-                        if self.job.p.layout == Layout::TN {
-                            self.transposed_left::<S, MR, NV>(simd, block, scratch.add(right));
-                        } else {
-                            self.plain_left::<S, MR, NV>(simd, block);
-                        }
+        let mut scratch = Scratch::new(right + left);
+        let scratch = scratch.ptr();
+        for column in self.columns.clone().step_by(width) {
+            for from in (0..self.job.p.k).step_by(K_BLOCK) {
+                let block = Block {
+                    from,
+                    kc: (self.job.p.k - from).min(K_BLOCK),
+                    column,
+                    width: (self.columns.end - column).min(width),
+                    add: self.job.accumulate || from > 0,
+                    panels: Panels { start: scratch, step: 0, stride: full, rest: scratch },
+                };
+                // SAFETY: the scratch has room for the panels of K_BLOCK × width, one more panel of a single
+                // vector, and the packed part of A behind them; the operands' sizes were checked.
+                unsafe {
+                    let block = self.pack_right::<S, MR, NV>(simd, block, scratch);
+                    if self.job.p.layout == Layout::TN {
+                        self.transposed_left::<S, MR, NV>(simd, block, scratch.add(right));
+                    } else {
+                        self.plain_left::<S, MR, NV>(simd, block);
                     }
                 }
             }
-        });
+        }
     }
 
     /// Packs the block of B; where few rows use it and its memory is right as it stands, only the rim.
@@ -97,6 +99,7 @@ impl Rectangle<'_> {
     #[inline(always)]
     unsafe fn pack_right<S: Simd, const MR: usize, const NV: usize>(
         &self,
+        simd: S,
         mut block: Block,
         scratch: *mut f32,
     ) -> Block {
@@ -104,34 +107,31 @@ impl Rectangle<'_> {
         let lanes = S::F32_LANES;
         let full = NV * lanes;
         let n_full = block.width / full;
+        let direct = match b {
+            Weights::F32(b) if p.layout != Layout::NT && self.rows.len() <= MR => Some(b),
+            _ => None,
+        };
+        // Columns that need no packing.
+        let packed = if direct.is_some() { n_full * full } else { 0 };
         // SAFETY: panels follow each other in the scratch; the last one is rounded up to whole vectors.
         unsafe {
-            let panel = |first: usize, count: usize, to: *mut f32, width: usize| {
-                let (columns, k) = ((block.column + first, count), (block.from, block.kc));
-                if p.layout == Layout::NT {
-                    pack::transposed(b, p.k, columns, k, to, width);
-                } else {
-                    pack::copied(b, p.n, columns, k, to, width);
+            let rest = scratch.add(block.kc * (n_full * full - packed));
+            match direct {
+                Some(b) => {
+                    let start = b.as_ptr().add(block.from * p.n + block.column);
+                    block.panels = Panels { start, step: full, stride: p.n, rest };
                 }
-            };
-            let mut to = scratch;
-            let direct = match b {
-                Weights::F32(b) if p.layout != Layout::NT && self.rows.len() <= MR => Some(b),
-                _ => None,
-            };
-            if let Some(b) = direct {
-                let start = b.as_ptr().add(block.from * p.n + block.column);
-                block.panels = Panels { start, step: full, stride: p.n, rest: to };
-            } else {
-                for q in 0..n_full {
-                    panel(q * full, full, to, full);
-                    to = to.add(block.kc * full);
-                }
-                block.panels = Panels { start: scratch, step: block.kc * full, stride: full, rest: to };
+                None => block.panels = Panels { start: scratch, step: block.kc * full, stride: full, rest },
             }
-            for first in (n_full * full..block.width).step_by(lanes) {
-                panel(first, (block.width - first).min(lanes), to, lanes);
-                to = to.add(block.kc * lanes);
+            let (columns, transposed) = (block.column + packed..block.column + block.width, p.layout == Layout::NT);
+            let (stride, panels) =
+                (if transposed { p.k } else { p.n }, Widths { n_full: n_full - packed / full, full, lanes });
+            let along_k = block.from..block.from + block.kc;
+            let to = scratch;
+            if transposed {
+                simd.vectorize(Transposed { b, stride, columns, along_k, to, panels });
+            } else {
+                simd.vectorize(Copied { b, stride, columns, along_k, to, panels });
             }
         }
         block
@@ -171,10 +171,9 @@ impl Rectangle<'_> {
         unsafe {
             for first in self.rows.clone().step_by(M_BLOCK) {
                 let end = (first + M_BLOCK).min(self.rows.end);
-                for i in (first..end).step_by(MR) {
-                    let to = scratch.add((i - first) * block.kc);
-                    pack::copied(a, m, (i, (end - i).min(MR)), (block.from, block.kc), to, MR);
-                }
+                let panels = Widths { n_full: (end - first) / MR, full: MR, lanes: MR };
+                let along_k = block.from..block.from + block.kc;
+                simd.vectorize(Copied { b: a, stride: m, columns: first..end, along_k, to: scratch, panels });
                 let mut i = first;
                 while i < end {
                     let (band, inside) = ((i - first) / MR, (i - first) % MR);
@@ -200,23 +199,16 @@ impl Rectangle<'_> {
     ) -> usize {
         // SAFETY: the height is at most `rest`.
         unsafe {
-            if rest >= MR {
-                self.across::<S, A, MR, NV>(simd, block, left, row);
-                MR
-            } else if rest >= 4 {
-                self.across::<S, A, 4, NV>(simd, block, left, row);
-                4
-            } else if rest >= 2 {
-                self.across::<S, A, 2, NV>(simd, block, left, row);
-                2
-            } else {
-                self.across::<S, A, 1, NV>(simd, block, left, row);
-                1
+            match rest {
+                _ if rest >= MR => self.across::<S, A, MR, NV>(simd, block, left, row),
+                4.. => self.across::<S, A, 4, NV>(simd, block, left, row),
+                2.. => self.across::<S, A, 2, NV>(simd, block, left, row),
+                _ => self.across::<S, A, 1, NV>(simd, block, left, row),
             }
         }
     }
 
-    /// One band of rows over all panels.
+    /// One band of rows over all panels; returns its height.
     ///
     /// # Safety
     /// As `band`, with `HEIGHT` rows.
@@ -227,83 +219,29 @@ impl Rectangle<'_> {
         block: Block,
         left: A,
         row: usize,
-    ) {
+    ) -> usize {
         let lanes = S::F32_LANES;
         let full = NV * lanes;
         let n_full = block.width / full;
         let Panels { start, step, stride, rest } = block.panels;
+        let Block { kc: k, add, .. } = block;
+        let (alpha, c_stride) = (self.job.p.alpha, self.job.p.n);
         // SAFETY: the tiles lie in the rectangle of C that this task owns; panels are packed.
         unsafe {
-            let c = self.job.c.ptr().add(row * self.job.p.n + block.column);
+            let c = self.job.c.ptr().add(row * c_stride + block.column);
             for q in 0..n_full {
-                let sum = accumulate::<S, A, HEIGHT, NV>(simd, block.kc, left, start.add(q * step), stride, zero(simd));
-                self.finish(simd, block.add, sum, c.add(q * full));
+                let (c, right) = (c.add(q * full), Right { start: start.add(q * step), stride });
+                let tile: MatrixTile<A, HEIGHT, NV> =
+                    MatrixTile { k, left, right, alpha, add, c, c_stride, width: full };
+                simd.vectorize(tile);
             }
             for (q, first) in (n_full * full..block.width).step_by(lanes).enumerate() {
-                let panel = rest.add(q * block.kc * lanes);
-                let sum = accumulate::<S, A, HEIGHT, 1>(simd, block.kc, left, panel, lanes, zero(simd));
-                if first + lanes <= block.width {
-                    self.finish(simd, block.add, sum, c.add(first));
-                } else {
-                    self.finish_rim(simd, block.add, sum, c.add(first), block.width - first);
-                }
+                let (c, right) = (c.add(first), Right { start: rest.add(q * k * lanes), stride: lanes });
+                let width = (block.width - first).min(lanes);
+                let tile: MatrixTile<A, HEIGHT, 1> = MatrixTile { k, left, right, alpha, add, c, c_stride, width };
+                simd.vectorize(tile);
             }
         }
-    }
-
-    /// c ← α sum (+ c)
-    ///
-    /// # Safety
-    /// The tile at `c` is this task's.
-    #[inline(always)]
-    unsafe fn finish<S: Simd, const HEIGHT: usize, const NV: usize>(
-        &self,
-        simd: S,
-        add: bool,
-        sum: Tile<S, HEIGHT, NV>,
-        c: *mut f32,
-    ) {
-        let alpha = simd.splat_f32s(self.job.p.alpha);
-        for (r, sum) in sum.into_iter().enumerate() {
-            for (v, sum) in sum.into_iter().enumerate() {
-                // SAFETY: promised by the caller.
-                unsafe {
-                    let c = c.add(r * self.job.p.n + v * S::F32_LANES);
-                    let value =
-                        if add { simd.mul_add_f32s(alpha, sum, load(simd, c)) } else { simd.mul_f32s(alpha, sum) };
-                    store(simd, c, value);
-                }
-            }
-        }
-    }
-
-    /// As `finish`, for the first `width` columns of a vector.
-    ///
-    /// # Safety
-    /// `width` columns at `c` are this task's.
-    #[inline(always)]
-    unsafe fn finish_rim<S: Simd, const HEIGHT: usize>(
-        &self,
-        simd: S,
-        add: bool,
-        sum: Tile<S, HEIGHT, 1>,
-        c: *mut f32,
-        width: usize,
-    ) {
-        let alpha = simd.splat_f32s(self.job.p.alpha);
-        for (r, [sum]) in sum.into_iter().enumerate() {
-            // SAFETY: promised by the caller; without `add` the memory is only written.
-            unsafe {
-                let c = c.add(r * self.job.p.n);
-                let value = if add {
-                    let c = simd.partial_load_f32s(std::slice::from_raw_parts(c, width));
-                    simd.mul_add_f32s(alpha, sum, c)
-                } else {
-                    simd.mul_f32s(alpha, sum)
-                };
-                let value = crate::cpu::elementwise::spread(simd, value);
-                std::ptr::copy_nonoverlapping(value.as_ptr(), c, width);
-            }
-        }
+        HEIGHT
     }
 }

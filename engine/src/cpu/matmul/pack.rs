@@ -1,50 +1,82 @@
 //! Packing: copies a block of B (or of Aᵀ) into panels that the register tile reads from front to back.
 //! Weights that are not f32 are decoded here, a block at a time.
 use super::K_BLOCK;
-use crate::cpu::check::Weights;
+use crate::cpu::weights::Weights;
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
-/// Rows of B [n, k] (layout NT) `first .. first + count`, columns `from .. from + kc`, transposed into a panel
-/// [kc, width]: `to[p · width + j]`. Columns of the panel beyond `count` are left as they are.
+/// The most columns that `Copied` takes at a time.
+pub(super) const COLUMNS: usize = 640;
+
+/// Widths of the panels: `n_full` panels of `full` columns, then panels of `lanes` columns. A panel of width w is
+/// [kc, w]; the panels stand one after another, and columns beyond the last one packed are left as they are.
+#[derive(Clone, Copy)]
+pub(super) struct Widths {
+    pub n_full: usize,
+    pub full: usize,
+    pub lanes: usize,
+}
+
+impl Widths {
+    /// Each panel's width and where its first column stands, for `count` columns.
+    fn each(self, count: usize) -> impl Iterator<Item = (usize, usize)> {
+        let end = self.n_full * self.full;
+        let full = (0..end).step_by(self.full).map(move |first| (self.full, first));
+        full.chain((end..count).step_by(self.lanes).map(move |first| (self.lanes, first)))
+    }
+}
+
+/// Rows `columns` of a matrix with rows of `stride`, taken as columns (layout NT).
 ///
-/// # Safety
-/// `to` has room for kc · width floats and count ≤ width, kc ≤ 256.
-#[inline(always)]
-pub(super) unsafe fn transposed(
-    b: Weights,
-    k: usize,
-    (first, count): (usize, usize),
-    (from, kc): (usize, usize),
-    to: *mut f32,
-    width: usize,
-) {
-    let mut decoded = [[0f32; K_BLOCK]; 4];
-    let mut j = 0;
-    while j < count {
-        let four = (count - j).min(4);
-        let mut rows = [decoded[0].as_ptr(); 4];
-        for r in 0..four {
-            let start = (first + j + r) * k + from;
-            rows[r] = match b {
-                Weights::F32(b) => b[start..start + kc].as_ptr(),
-                _ => {
-                    b.decode(start, &mut decoded[r][..kc]);
-                    decoded[r].as_ptr()
+/// `to` has room for the panels, and `along_k` holds at most 256 indices: whoever makes one promises it.
+pub(super) struct Transposed<'a> {
+    pub b: Weights<'a>,
+    pub stride: usize,
+    pub columns: Range<usize>,
+    pub along_k: Range<usize>,
+    pub to: *mut f32,
+    pub panels: Widths,
+}
+
+impl WithSimd for Transposed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let kc = self.along_k.len();
+        let mut decoded = [[0f32; K_BLOCK]; 4];
+        for (width, first) in self.panels.each(self.columns.len()) {
+            let count = width.min(self.columns.len() - first);
+            for j in (0..count).step_by(4) {
+                let four = (count - j).min(4);
+                // Fewer than four rows: the last one again; its columns are not used.
+                let mut rows = [decoded[0].as_ptr(); 4];
+                for r in 0..4 {
+                    let row = self.columns.start + first + j + r.min(four - 1);
+                    let start = row * self.stride + self.along_k.start;
+                    rows[r] = match self.b {
+                        Weights::F32(b) => b[start..start + kc].as_ptr(),
+                        b => {
+                            simd.vectorize(Decode { b, start, to: &mut decoded[r][..kc] });
+                            decoded[r].as_ptr()
+                        }
+                    };
                 }
-            };
-        }
-        // SAFETY: each row holds kc floats; the panel has room by the caller's promise.
-        unsafe {
-            if four == 4 {
-                transpose_four(rows, kc, to.add(j), width);
-            } else {
-                for (r, &row) in rows.iter().enumerate().take(four) {
-                    for p in 0..kc {
-                        *to.add(p * width + j + r) = *row.add(p);
+                // SAFETY: each row holds kc floats; the panel has room for whole vectors.
+                unsafe {
+                    let to = self.to.add(first * kc + j);
+                    if j + 4 <= width {
+                        transpose_four(rows, kc, to, width);
+                    } else {
+                        for (r, &row) in rows.iter().enumerate().take(four) {
+                            for p in 0..kc {
+                                *to.add(p * width + r) = *row.add(p);
+                            }
+                        }
                     }
                 }
             }
         }
-        j += four;
     }
 }
 
@@ -71,23 +103,65 @@ unsafe fn transpose_four(rows: [*const f32; 4], kc: usize, to: *mut f32, width: 
     }
 }
 
-/// Rows `from .. from + kc` of a matrix of width n, columns `first .. first + count`, into a panel [kc, width].
+/// Rows `along_k` of a matrix with rows of `stride`, their columns `columns` (B in NN and TN, A in TN).
 ///
-/// # Safety
-/// `to` has room for kc · width floats and count ≤ width.
-#[inline(always)]
-pub(super) unsafe fn copied(
-    b: Weights,
-    n: usize,
-    (first, count): (usize, usize),
-    (from, kc): (usize, usize),
-    to: *mut f32,
-    width: usize,
-) {
-    for p in 0..kc {
-        let start = (from + p) * n + first;
-        // SAFETY: the panel has room for count ≤ width floats at row p.
-        let row = unsafe { std::slice::from_raw_parts_mut(to.add(p * width), count) };
-        b.decode(start, row);
+/// `to` has room for the panels; at most `COLUMNS` columns: whoever makes one promises it.
+pub(super) struct Copied<'a> {
+    pub b: Weights<'a>,
+    pub stride: usize,
+    pub columns: Range<usize>,
+    pub along_k: Range<usize>,
+    pub to: *mut f32,
+    pub panels: Widths,
+}
+
+impl WithSimd for Copied<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (kc, count) = (self.along_k.len(), self.columns.len());
+        let Widths { n_full, full, lanes } = self.panels;
+        let mut decoded = [0f32; COLUMNS];
+        for (p, row) in self.along_k.enumerate() {
+            let start = row * self.stride + self.columns.start;
+            let row = match self.b {
+                Weights::F32(b) => &b[start..start + count],
+                b => {
+                    simd.vectorize(Decode { b, start, to: &mut decoded[..count] });
+                    &decoded[..count]
+                }
+            };
+            let (whole, rest) = row.split_at(n_full * full);
+            // SAFETY: panel q of the full ones starts at q · kc · full, the others follow; the room was promised.
+            unsafe {
+                for (q, part) in whole.chunks_exact(full).enumerate() {
+                    let to = self.to.add((q * kc + p) * full);
+                    for (j, &x) in part.iter().enumerate() {
+                        to.add(j).write(x);
+                    }
+                }
+                let to = self.to.add(n_full * kc * full);
+                for (q, part) in rest.chunks(lanes).enumerate() {
+                    std::ptr::copy_nonoverlapping(part.as_ptr(), to.add((q * kc + p) * lanes), part.len());
+                }
+            }
+        }
+    }
+}
+
+/// A stretch of weights as f32, compiled once for each instruction set.
+struct Decode<'a, 'b> {
+    b: Weights<'a>,
+    start: usize,
+    to: &'b mut [f32],
+}
+
+impl WithSimd for Decode<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.b.decode(self.start, self.to);
     }
 }

@@ -1,0 +1,155 @@
+//! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
+//!
+//! `cargo bench --bench steps` runs every job in a process of its own (peaks are then right), each first comparing the
+//! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
+//! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
+use engine::backend::Device;
+use engine::dtype::DType;
+use engine::files::ModelFiles;
+use engine::files::adapter_config::{AdapterConfig, TargetModules};
+use engine::forest::Forest;
+use engine::model::decoder::{Decoder, Pass};
+use engine::ops;
+use engine::optim::AdamW;
+use engine::random::Stream;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Instant;
+use trainers::learner::{Learner, Optimizer};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
+/// 4 sequences of 256 tokens.
+const BATCH: (usize, usize) = (4, 256);
+const STEPS: usize = 4;
+
+fn main() -> Outcome<()> {
+    let models = PathBuf::from(std::env::var_os("LAPIDARY_MODELS").unwrap_or("target/models".into()));
+    let path = models.join(MODEL);
+    if !path.exists() {
+        println!(
+            "steps: skipped, no {}; tests/fetch-smollm2.sh DIR fetches it, LAPIDARY_MODELS=DIR names it",
+            path.display()
+        );
+        return Ok(());
+    }
+    match std::env::var("LAPIDARY_BENCH_JOB").ok().as_deref() {
+        Some(job) => run(job, &path),
+        None => compare(&path),
+    }
+}
+
+/// Every job in its own process, then PyTorch's, then the ratios.
+fn compare(path: &std::path::Path) -> Outcome<()> {
+    let mut ours = Vec::new();
+    for job in ["sft_full", "sft_lora"] {
+        let output = Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job).output()?;
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{line}");
+        let line = line.lines().last().unwrap_or_default();
+        ours.push((job, serde_json::from_str::<serde_json::Value>(line)?));
+    }
+    let Some(python) = std::env::var_os("LAPIDARY_PYTHON") else {
+        println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
+        return Ok(());
+    };
+    let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
+    let device: Device = engine::cpu::Cpu::new(None)?;
+    Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
+    for (job, ours) in ours {
+        let output = Command::new(&python).arg("benches/peers.py").arg(&dir).arg(job).output()?;
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        print!("{line}");
+        let theirs: serde_json::Value = serde_json::from_str(line.lines().last().unwrap_or_default())?;
+        let ratio = |key: &str| Some(theirs.get(key)?.as_f64()? / ours.get(key)?.as_f64()?);
+        if let (Some(time), Some(memory)) = (ratio("seconds"), ratio("peak_gb")) {
+            println!("{job}: {time:.2} x PyTorch's speed, {memory:.2} x less memory");
+        }
+    }
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
+    let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
+    let device: Device = engine::cpu::Cpu::new(threads)?;
+    let files = ModelFiles::open(path)?;
+    let mut model = Decoder::load(&files, &device, DType::F32)?;
+    if std::env::var_os("LAPIDARY_BENCH_TRUST").is_none() {
+        verify(&files, &model)?;
+    }
+    if job == "sft_lora" {
+        let config =
+            AdapterConfig { r: 16, lora_alpha: 32.0, target_modules: TargetModules::AllLinear, ..Default::default() };
+        model.add_lora(&config, 1)?;
+    }
+    let mut learner = Learner::new(model, Optimizer::AdamW(AdamW::new(0.9, 0.999, 1e-8)), 0.0, 1.0);
+    let (sequences, stream) = (BATCH.0, Stream::new(0, 0));
+    let ids: Vec<Vec<u32>> = (0..sequences)
+        .map(|s| (0..BATCH.1).map(|i| stream.below((s * BATCH.1 + i) as u64, 49152) as u32).collect())
+        .collect();
+    let mut seconds = Vec::new();
+    for _ in 0..=STEPS {
+        let start = Instant::now();
+        step(&mut learner, &ids)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    // The first step warms up.
+    let mut counted = seconds[1..].to_vec();
+    counted.sort_by(f64::total_cmp);
+    let median = counted[counted.len() / 2];
+    let tokens = (BATCH.0 * BATCH.1) as f64;
+    let line = serde_json::json!({
+        "job": job, "device": device.name(), "seconds": (median * 1e4).round() / 1e4,
+        "tokens_per_s": (tokens / median * 10.0).round() / 10.0, "peak_gb": peak_gb(),
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// One training step without activation checkpointing, as PyTorch's is.
+fn step(learner: &mut Learner, ids: &[Vec<u32>]) -> engine::Result<f64> {
+    let tape = Tape::new();
+    let watched = learner.model.watch(&tape);
+    let loss = loss(&watched, ids)?;
+    learner.accumulate(&tape, watched, &loss)?;
+    learner.step(1e-5)
+}
+
+fn loss(model: &Decoder, ids: &[Vec<u32>]) -> engine::Result<Tensor> {
+    let forest = Forest::from_sequences(ids)?;
+    let (mut rows, mut targets) = (vec![], vec![]);
+    for (segment, ids) in forest.segments.iter().zip(ids) {
+        rows.extend((0..ids.len() as u32 - 1).map(|i| segment.start as u32 + i));
+        targets.extend(&ids[1..]);
+    }
+    let hidden = model.hidden(&forest, Pass::default())?;
+    let scored = model.score(&hidden, &rows, &targets, 1.0)?;
+    ops::scale(&ops::sum(&scored.logp)?, -1.0 / rows.len() as f32)
+}
+
+/// The CPU's loss on a few tokens is the reference backend's.
+fn verify(files: &ModelFiles, model: &Decoder) -> Outcome<()> {
+    let ids = vec![vec![504u32, 2365, 6354, 16438]];
+    let reference: Device = Arc::new(engine::reference::Reference);
+    let expected = loss(&Decoder::load(files, &reference, DType::F32)?, &ids)?.item()?;
+    let found = loss(model, &ids)?.item()?;
+    if (found - expected).abs() > 1e-4 * expected.abs() {
+        return Err(format!("the CPU's loss is {found}, the reference's {expected}: not timed").into());
+    }
+    Ok(())
+}
+
+/// Largest resident memory of this process so far, in GB.
+fn peak_gb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kib =
+        status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+    (kib.unwrap_or(0.0) * 1024.0 / 1e7).round() / 100.0
+}

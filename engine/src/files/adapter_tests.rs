@@ -1,0 +1,129 @@
+//! PEFT's adapters, read, checked and written back.
+use super::adapter::Adapter;
+use super::adapter_config::{AdapterConfig, TargetModules};
+use super::{ModelFiles, read_json_object};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(path)
+}
+fn parse(value: Value) -> crate::Result<AdapterConfig> {
+    let Value::Object(map) = value else { panic!("an object") };
+    AdapterConfig::from_json(map, Path::new("some/adapter_config.json"))
+}
+
+#[test]
+fn adapters_of_peft_load_fit_and_are_written_back() {
+    let model = ModelFiles::open(golden("models/llama")).unwrap().config;
+    for name in ["sft_lora", "sft_lora-final", "sft_rslora", "sft_rslora-final", "sft_dora", "sft_dora-final"] {
+        let source = golden("adapters").join(name);
+        let adapter = Adapter::load(&source).unwrap();
+        adapter.check_fits(&model, &source).unwrap();
+        let (per_module, n) = if adapter.config.use_dora { (3, 4) } else { (2, adapter.modules().len()) };
+        assert_eq!(adapter.tensors.len(), per_module * n, "{name}");
+        let mut modules: Vec<String> = adapter.config.targets(&model).unwrap().into_iter().map(|t| t.0).collect();
+        modules.sort();
+        assert_eq!(modules, adapter.modules(), "{name}");
+        let dir = tempfile::tempdir().unwrap();
+        adapter.save(dir.path()).unwrap();
+        let mut again = Adapter::load(dir.path()).unwrap();
+        assert_eq!(again.tensors, adapter.tensors);
+        let written = read_json_object(&dir.path().join("adapter_config.json")).unwrap();
+        let read = read_json_object(&source.join("adapter_config.json")).unwrap();
+        assert_eq!(Value::Object(written), Value::Object(read), "{name}");
+        again.config.raw = adapter.config.raw.clone();
+        assert_eq!(again, adapter);
+    }
+}
+
+#[test]
+fn the_smallest_config_has_pefts_defaults() {
+    let config = parse(json!({"peft_type": "LORA", "target_modules": ["q_proj", "v_proj"]})).unwrap();
+    assert_eq!((config.r, config.lora_alpha, config.lora_dropout, config.scale()), (8, 8.0, 0.0, 1.0));
+    let targets = TargetModules::List(vec!["q_proj".to_string(), "v_proj".to_string()]);
+    assert_eq!((config.use_rslora, config.use_dora, &config.target_modules), (false, false, &targets));
+    let scaled = AdapterConfig { r: 16, lora_alpha: 32.0, use_rslora: true, ..config };
+    assert_eq!(scaled.scale(), 8.0);
+    let written = AdapterConfig { raw: Map::new(), ..scaled }.to_json();
+    assert_eq!((&written["lora_alpha"], &written["peft_type"]), (&json!(32), &json!("LORA")));
+}
+
+#[test]
+fn targets_of_a_model() {
+    let model = ModelFiles::open(golden("models/llama")).unwrap().config;
+    let targets = |target_modules: Value| {
+        let config = parse(json!({"peft_type": "LORA", "target_modules": target_modules})).unwrap();
+        config.targets(&model)
+    };
+    assert_eq!(targets(json!("all-linear")).unwrap().len(), 14);
+    let two = targets(json!(["self_attn.v_proj"])).unwrap();
+    assert_eq!(two, [0, 1].map(|l| (format!("model.layers.{l}.self_attn.v_proj"), 32, 64)));
+    assert_eq!(targets(json!(["lm_head"])).unwrap(), [("lm_head".to_string(), 512, 64)]);
+    assert!(targets(json!(["proj"])).unwrap_err().to_string().contains("q_proj"));
+    assert!(targets(json!(".*_proj")).unwrap_err().to_string().contains("regular expressions"));
+}
+
+#[test]
+fn a_pattern_becomes_the_modules_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut adapter = Adapter::load(golden("adapters/sft_rslora")).unwrap();
+    adapter.config.target_modules = TargetModules::Pattern(r".*\.(q|v)_proj".to_string());
+    adapter.save(dir.path()).unwrap();
+    let read = Adapter::load(dir.path()).unwrap();
+    assert_eq!(read.config.target_modules, TargetModules::List(adapter.modules()));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused() {
+    let cases = [
+        (json!({"peft_type": "IA3"}), "IA3"),
+        (json!({"peft_type": null}), "peft_type"),
+        (json!({"target_modules": null}), "target_modules"),
+        (json!({"target_modules": [1]}), "target_modules"),
+        (json!({"r": 0}), "`r` is 0"),
+        (json!({"r": "8"}), "`r`"),
+        (json!({"lora_dropout": 1.0}), "lora_dropout"),
+        (json!({"rank_pattern": {"q_proj": 4}}), "rank_pattern"),
+        (json!({"alpha_pattern": {"q_proj": 4}}), "alpha_pattern"),
+        (json!({"bias": "all"}), "bias"),
+        (json!({"lora_bias": true}), "lora_bias"),
+        (json!({"init_lora_weights": "pissa_niter_4"}), "pissa"),
+        (json!({"use_bdlora": {"nblocks": 2}}), "use_bdlora"),
+    ];
+    for (changes, named) in cases {
+        let mut config = json!({"peft_type": "LORA", "target_modules": ["q_proj"]});
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let text = parse(config).unwrap_err().to_string();
+        assert!(text.contains(named), "{changes}: {text}");
+    }
+}
+
+#[test]
+fn tensors_that_do_not_belong_together_are_refused() {
+    let adapter = Adapter::load(golden("adapters/sft_dora")).unwrap();
+    let q = "model.layers.0.self_attn.q_proj";
+    let refused = |change: &dyn Fn(&mut Adapter)| {
+        let mut changed = adapter.clone();
+        change(&mut changed);
+        let dir = tempfile::tempdir().unwrap();
+        let error = changed.save(dir.path()).unwrap_err().to_string();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        error
+    };
+    assert!(refused(&|a| drop(a.tensors.remove(&format!("{q}.lora_B.weight")))).contains("lora_B.weight is missing"));
+    assert!(refused(&|a| drop(a.tensors.remove(&format!("{q}.lora_A.weight")))).contains("lora_A.weight is missing"));
+    assert!(refused(&|a| drop(a.tensors.remove(&format!("{q}.lora_magnitude_vector")))).contains("use_dora"));
+    assert!(refused(&|a| a.config.use_dora = false).contains("use_dora is off"));
+    assert!(refused(&|a| a.config.r = 5).contains("[5, in]"));
+    assert!(refused(&|a| a.tensors.clear()).contains("no tensors"));
+
+    let llama = ModelFiles::open(golden("models/llama")).unwrap().config;
+    let qwen3 = ModelFiles::open(golden("models/qwen3")).unwrap().config;
+    adapter.check_fits(&llama, Path::new("a")).unwrap();
+    let error = adapter.check_fits(&qwen3, Path::new("a")).unwrap_err().to_string();
+    assert!(error.contains("does not fit the base model") && error.contains("[128, 64]"), "{error}");
+    let message = |path: &str| Adapter::load(golden(path)).unwrap_err().to_string();
+    assert!(message("adapters/none").contains("does not exist"));
+    assert!(message("models/llama").contains("no adapter_config.json"));
+}

@@ -1,0 +1,50 @@
+//! The tokenizer in a GGUF file's metadata.
+use crate::error::{Error, Result};
+use crate::files::gguf::Gguf;
+use crate::files::vocabulary::Vocabulary;
+
+impl Gguf {
+    /// The tokenizer, from `tokenizer.ggml.*` and `tokenizer.chat_template`. Where a file is silent, llama.cpp's
+    /// defaults hold: SentencePiece and Llama 3 vocabularies start a text with BOS, SentencePiece with a space.
+    pub fn vocabulary(&self) -> Result<Vocabulary> {
+        let missing = |key: &str| Error::file(self.path(), format!("metadata {key} is missing: it has no tokenizer"));
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let model = self.text(&key("model"))?.ok_or_else(|| missing("tokenizer.ggml.model"))?.to_string();
+        let pre = self.text(&key("pre"))?.unwrap_or_default().to_string();
+        let tokens = self.texts(&key("tokens"))?.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
+        let scores = self.floats(&key("scores"))?.unwrap_or_default();
+        let token_types = self.integers(&key("token_type"))?.unwrap_or_default();
+        for (name, n) in [("scores", scores.len()), ("token_type", token_types.len())] {
+            if n != 0 && n != tokens.len() {
+                let detail = format!("it has {} tokens, but {} has {n} entries", tokens.len(), key(name));
+                return Err(Error::file(self.path(), detail));
+            }
+        }
+        let id = |name: &str| -> Result<Option<u32>> {
+            let Some(id) = self.count(&key(name))? else { return Ok(None) };
+            if id >= tokens.len() {
+                let detail = format!("{} is {id}, but there are {} tokens", key(name), tokens.len());
+                return Err(Error::file(self.path(), detail));
+            }
+            Ok(u32::try_from(id).ok())
+        };
+        let sentence_piece = model == "llama";
+        let llama3 = matches!(pre.as_str(), "llama-bpe" | "llama3" | "llama-v3");
+        Ok(Vocabulary {
+            bos_id: id("bos_token_id")?,
+            eos_id: id("eos_token_id")?,
+            pad_id: id("padding_token_id")?,
+            unknown_id: id("unknown_token_id")?,
+            merges: self.texts(&key("merges"))?.unwrap_or_default(),
+            add_bos: self.flag(&key("add_bos_token"))?.unwrap_or(sentence_piece || llama3),
+            add_eos: self.flag(&key("add_eos_token"))?.unwrap_or(false),
+            add_space_prefix: self.flag(&key("add_space_prefix"))?.unwrap_or(sentence_piece),
+            chat_template: self.text("tokenizer.chat_template")?.map(str::to_string),
+            model,
+            pre,
+            tokens,
+            scores,
+            token_types,
+        })
+    }
+}

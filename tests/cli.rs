@@ -1,0 +1,256 @@
+//! The whole program: what a person sees when it works, and one clear line with exit code 2 when the input is wrong.
+mod common;
+
+use common::golden;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn lapidary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lapidary")).args(arguments).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn path(p: &Path) -> String {
+    p.display().to_string()
+}
+
+/// Arguments of a short run on the tiny llama.
+struct Run {
+    dir: tempfile::TempDir,
+    model: String,
+    data: String,
+    more: Vec<String>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let (model, data) = (path(&golden("models/llama")), path(&golden("data/messages.jsonl")));
+        Run { dir: tempfile::tempdir().expect("a directory"), model, data, more: vec![] }
+    }
+    fn with(mut self, flags: &[&str]) -> Self {
+        self.more.extend(flags.iter().map(|f| f.to_string()));
+        self
+    }
+    fn out(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+    fn start(&self) -> Output {
+        let out = path(&self.out());
+        let mut all =
+            vec!["sft", "--model_name_or_path", &self.model, "--dataset_name", &self.data, "--output_dir", &out];
+        all.extend([
+            "--device",
+            "cpu",
+            "--max_steps",
+            "2",
+            "--per_device_train_batch_size",
+            "2",
+            "--max_length",
+            "128",
+        ]);
+        all.extend(self.more.iter().map(String::as_str));
+        lapidary(&all)
+    }
+    /// Exit code 2, one line on standard error that says all of `words`, nothing written.
+    fn refused(&self, words: &[&str]) {
+        let output = self.start();
+        let message = text(&output.stderr);
+        let errors: Vec<&str> = message.lines().filter(|l| !l.starts_with("note:")).collect();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert_eq!(errors.len(), 1, "one line: {message}");
+        assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+        for word in words {
+            assert!(message.contains(word), "`{word}` is not in: {message}");
+        }
+        assert!(!self.out().exists(), "the output directory was made");
+    }
+    /// Data of these lines instead.
+    fn data(mut self, lines: &str) -> Self {
+        let file = self.dir.path().join("rows.jsonl");
+        fs::write(&file, lines).expect("written");
+        self.data = path(&file);
+        self
+    }
+    /// A copy of the tiny llama, changed by `change`.
+    fn model(mut self, change: impl FnOnce(&Path)) -> Self {
+        let copy = self.dir.path().join("model");
+        fs::create_dir(&copy).expect("made");
+        for name in
+            ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+        {
+            fs::copy(golden("models/llama").join(name), copy.join(name)).expect("copied");
+        }
+        change(&copy);
+        self.model = path(&copy);
+        self
+    }
+}
+
+fn edit(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).expect("read");
+    assert!(text.contains(from), "{} has no {from}", file.display());
+    fs::write(file, text.replace(from, to)).expect("written");
+}
+
+#[test]
+fn trains_generates_merges_and_previews() {
+    let run = Run::new().with(&["--use_peft", "--lora_target_modules", "all-linear", "--logging_steps", "1"]);
+    let output = run.start();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for file in [
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "metrics.jsonl",
+        "config.yaml",
+        "manifest.json",
+        "tokenizer.json",
+    ] {
+        assert!(run.out().join(file).exists(), "{file}");
+    }
+    assert_eq!(fs::read_to_string(run.out().join("metrics.jsonl")).expect("metrics").lines().count(), 2);
+
+    let (out, merged) = (path(&run.out()), path(&run.dir.path().join("merged")));
+    let common = ["--prompt", "What is 2 + 3?", "--max_new_tokens", "8", "--temperature", "0", "--device", "cpu"];
+    let with_adapter =
+        [&["generate", "--model_name_or_path", &run.model, "--adapter_name_or_path", &out], &common[..]].concat();
+    let heard = lapidary(&with_adapter);
+    assert!(heard.status.success(), "{}", text(&heard.stderr));
+    let folded = lapidary(&[
+        "merge",
+        "--model_name_or_path",
+        &run.model,
+        "--adapter_name_or_path",
+        &out,
+        "--output_dir",
+        &merged,
+    ]);
+    assert!(folded.status.success(), "{}", text(&folded.stderr));
+    let from_merged = lapidary(&[&["generate", "--model_name_or_path", &merged], &common[..]].concat());
+    assert_eq!(text(&heard.stdout), text(&from_merged.stdout), "the merged model says what the adapter said");
+
+    let shown = lapidary(&[
+        "preview",
+        "--model_name_or_path",
+        &run.model,
+        "--dataset_name",
+        &run.data,
+        "--assistant_only_loss",
+    ]);
+    assert!(shown.status.success(), "{}", text(&shown.stderr));
+    assert!(text(&shown.stdout).contains('⟦'), "{}", text(&shown.stdout));
+
+    let again = run.start();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("overwrite_output_dir"), "{}", text(&again.stderr));
+}
+
+#[test]
+fn model_files_that_are_wrong() {
+    let mut run = Run::new();
+    run.model = path(&run.dir.path().join("nowhere"));
+    run.refused(&["nowhere", "no such file"]);
+    Run::new()
+        .model(|m| fs::remove_file(m.join("tokenizer.json")).expect("removed"))
+        .refused(&["tokenizer.json", "not found"]);
+    Run::new()
+        .model(|m| {
+            let file = m.join("model.safetensors");
+            let bytes = fs::read(&file).expect("read");
+            fs::write(file, &bytes[..bytes.len() / 2]).expect("written");
+        })
+        .refused(&["model.safetensors"]);
+    Run::new().model(|m| edit(&m.join("config.json"), "\"llama\"", "\"mamba\"")).refused(&["mamba", "llama", "qwen3"]);
+    Run::new()
+        .model(|m| edit(&m.join("config.json"), "\"hidden_size\": 48", "\"hidden_size\": 32"))
+        .refused(&["shape"]);
+    let gguf = |bytes: &[u8]| {
+        let mut run = Run::new();
+        let file = run.dir.path().join("model.gguf");
+        fs::write(&file, bytes).expect("written");
+        run.model = path(&file);
+        run
+    };
+    gguf(b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f").refused(&["model.gguf"]);
+    gguf(b"not a model").refused(&["model.gguf"]);
+}
+
+#[test]
+fn a_tokenizer_of_another_model() {
+    Run::new()
+        .model(|m| {
+            let file = m.join("tokenizer.json");
+            let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&file).expect("read")).expect("JSON");
+            json["model"]["vocab"]["ZZZZ"] = 100_000.into();
+            fs::write(file, json.to_string()).expect("written");
+        })
+        .refused(&["tokenizer", "embedding", "512"]);
+}
+
+#[test]
+fn data_that_is_wrong() {
+    let mut run = Run::new();
+    run.data = path(&run.dir.path().join("none.jsonl"));
+    run.refused(&["none.jsonl"]);
+    Run::new().data("").refused(&["rows.jsonl", "no rows"]);
+    Run::new().data("{\"text\": \"a b c\"}\n{\"text\": \n").refused(&["rows.jsonl:2"]);
+    Run::new().data("{\"text\": \"a b c\"}\n{\"txt\": \"a\"}\n").refused(&["rows.jsonl:2", "text"]);
+    Run::new().data("{\"messages\": [{\"role\": \"user\"}]}\n").refused(&["rows.jsonl:1"]);
+    Run::new()
+        .data("{\"prompt\": \"a very long prompt indeed\", \"completion\": \"b\"}\n")
+        .with(&["--max_length", "3"])
+        .refused(&["max_length"]);
+}
+
+#[test]
+fn options_that_are_wrong() {
+    Run::new().with(&["--learning_rat", "1"]).refused(&["learning_rat", "learning_rate"]);
+    Run::new().with(&["--learning_rate", "fast"]).refused(&["learning_rate", "fast"]);
+    Run::new().with(&["--lora_r", "8"]).refused(&["lora_r", "use_peft"]);
+    Run::new().with(&["--use_peft", "--lora_target_modules", "w_pack"]).refused(&["w_pack", "q_proj"]);
+    Run::new().with(&["--max_steps", "0"]).refused(&["max_steps"]);
+    Run::new().with(&["--resume_from_checkpoint", "last"]).refused(&["resume_from_checkpoint"]);
+    Run::new().with(&["--adapter_name_or_path", "nowhere"]).refused(&["nowhere"]);
+    let run = Run::new();
+    let config = run.dir.path().join("run.yaml");
+    fs::write(&config, "learning_rate: 0.001\nwarmup_stepz: 3\n").expect("written");
+    let config = path(&config);
+    run.with(&["--config", &config]).refused(&["warmup_stepz", "warmup_steps"]);
+}
+
+#[test]
+fn a_gpu_that_is_not_there() {
+    // Whatever this machine has, it has no hundredth GPU.
+    let mut run = Run::new();
+    run.more = vec!["--device".into(), "gpu:99".into()];
+    let output = run.start();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("--device"), "{message}");
+    assert!(!run.out().exists());
+}
+
+#[test]
+fn memory_that_is_not_there() {
+    let run = Run::new().model(|m| {
+        // A model of 100 T weights: only its configuration is looked at before memory is.
+        edit(&m.join("config.json"), "\"vocab_size\": 512", "\"vocab_size\": 60000000");
+    });
+    // The weights on disk do not fit that configuration, which is told first.
+    run.refused(&["shape"]);
+}
+
+#[test]
+fn help_names_every_command() {
+    let help = lapidary(&["--help"]);
+    assert!(help.status.success());
+    for command in ["sft", "generate", "merge", "preview", "quickstart"] {
+        assert!(text(&help.stdout).contains(command), "{command}");
+    }
+    let unknown = lapidary(&["sfft"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("sft"), "{}", text(&unknown.stderr));
+}

@@ -1,0 +1,112 @@
+//! A number depends only on the values it is computed from: whole runs, compared bit by bit.
+mod common;
+
+use common::{golden, sft};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+fn arguments(model: &str, data: &str, out: &Path, more: &str) -> Vec<String> {
+    let mut all = vec!["--model_name_or_path".to_string(), golden(model).display().to_string()];
+    all.extend(["--dataset_name".into(), golden(data).display().to_string()]);
+    all.extend(["--output_dir".into(), out.display().to_string()]);
+    all.extend("--device cpu --learning_rate 1e-3 --max_length 128 --logging_steps 1".split(' ').map(String::from));
+    all.extend(more.split_whitespace().map(String::from));
+    all
+}
+
+fn weights(out: &Path) -> Vec<u8> {
+    let names = ["model.safetensors", "adapter_model.safetensors"];
+    let file = names.iter().map(|n| out.join(n)).find(|p| p.exists()).expect("weights");
+    fs::read(file).expect("read")
+}
+
+fn losses(metrics: &[Value], name: &str) -> Vec<f64> {
+    metrics.iter().filter_map(|line| line.get(name)?.as_f64()).collect()
+}
+
+const LORA: &str = "--use_peft --lora_r 4 --lora_alpha 8 --lora_dropout 0.1 --lora_target_modules all-linear --max_steps 4 --per_device_train_batch_size 3";
+
+#[test]
+fn any_number_of_threads() {
+    let run = |threads: usize| {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        sft(&arguments("models/qwen3", "data/messages.jsonl", &out, &format!("{LORA} --threads {threads}")), &out);
+        weights(&out)
+    };
+    let one = run(1);
+    for threads in [2, 3, 7] {
+        assert!(run(threads) == one, "{threads} threads gave other bits than one");
+    }
+}
+
+#[test]
+fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
+    for kind in [LORA, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, halves) = (dir.path().join("whole"), dir.path().join("halves"));
+        let straight =
+            sft(&arguments("models/llama", "data/messages.jsonl", &whole, &format!("{kind} --save_steps 2")), &whole);
+        // The state after two steps, as if the run had been interrupted there.
+        copy_dir(&whole, &halves);
+        for file in ["model.safetensors", "adapter_model.safetensors", "checkpoint-4"] {
+            let path = halves.join(file);
+            if path.is_dir() {
+                fs::remove_dir_all(&path).unwrap()
+            } else if path.exists() {
+                fs::remove_file(&path).unwrap()
+            }
+        }
+        let resumed = sft(
+            &arguments(
+                "models/llama",
+                "data/messages.jsonl",
+                &halves,
+                &format!("{kind} --save_steps 2 --resume_from_checkpoint last"),
+            ),
+            &halves,
+        );
+        assert!(weights(&whole) == weights(&halves), "other weights after resuming: {kind}");
+        assert_eq!(losses(&straight, "loss"), losses(&resumed, "loss"), "{kind}");
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy_dir(&path, &target) } else { fs::copy(&path, &target).map(|_| ()).unwrap() }
+    }
+}
+
+/// Loss and gradient norm of one step, however its batch is cut, packed or recomputed: equal to float rounding.
+#[test]
+fn cutting_packing_and_checkpointing_change_nothing() {
+    let run = |more: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let metrics = sft(
+            &arguments(
+                "models/mistral",
+                "data/messages.jsonl",
+                &out,
+                &format!("--max_steps 1 --train_sampling_strategy sequential {more}"),
+            ),
+            &out,
+        );
+        (losses(&metrics, "loss")[0], losses(&metrics, "grad_norm")[0])
+    };
+    let whole = run("--per_device_train_batch_size 48");
+    for more in [
+        "--per_device_train_batch_size 12 --gradient_accumulation_steps 4",
+        "--per_device_train_batch_size 1 --gradient_accumulation_steps 48",
+        "--per_device_train_batch_size 48 --gradient_checkpointing false",
+        "--per_device_train_batch_size 48 --packing",
+    ] {
+        let cut = run(more);
+        let close = |a: f64, b: f64| (a - b).abs() < 1e-5 * b.abs();
+        assert!(close(cut.0, whole.0) && close(cut.1, whole.1), "{more}: {cut:?}, whole {whole:?}");
+    }
+}

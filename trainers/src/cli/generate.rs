@@ -1,0 +1,123 @@
+//! `lapidary generate`: the completion of a prompt or conversation, alone on standard output.
+use crate::error::{Error, Result};
+use crate::options::{GenerateOptions, Messages, SamplingOptions};
+use crate::setup::{self, Source};
+use crate::text::{RenderInput, Tokenizer};
+use crate::{data, device};
+use engine::generate::{Sampling, generate};
+use engine::model::decoder::Decoder;
+use serde_json::{Map, Value, json};
+use std::io::{IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Answers on standard output as tokens come; everything else goes to standard error.
+pub fn run(options: &GenerateOptions) -> Result<()> {
+    let asked = &options.sampling;
+    let source = setup::open_source(&options.model.model_name_or_path)?;
+    let adapter = asked.adapter_name_or_path.as_deref().map(setup::load_adapter).transpose()?;
+    let prompt = prompt_tokens(asked, &source.tokenizer)?;
+    let sampling = sampling(asked, &source, prompt.len())?;
+    let device = device::open(options.device.device, options.device.threads)?;
+    let mut model = Decoder::load(&source.files, &device, setup::frozen_dtype(options.model.dtype, &source.files))?;
+    if let Some(adapter) = &adapter {
+        model.load_adapter(adapter)?;
+    }
+    let mut printed = Printed::default();
+    let mut outcome = Ok(());
+    generate(&model, &[prompt], 1, &sampling, |_, token| {
+        outcome = if sampling.stop_tokens.contains(&token) { Ok(()) } else { printed.push(token, &source.tokenizer) };
+        outcome.is_ok()
+    })?;
+    outcome?;
+    printed.finish(&source.tokenizer)
+}
+
+/// The tokens to go on from: through the chat template where the model has one, else the prompt as it is.
+fn prompt_tokens(asked: &SamplingOptions, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let messages = match (&asked.prompt, &asked.messages) {
+        (_, Some(messages)) => read_messages(messages)?,
+        (Some(prompt), None) => {
+            if !tokenizer.has_chat_template() {
+                if asked.system.is_some() {
+                    return Err(Error::input("system: the model has no chat template to put a system message into"));
+                }
+                return tokenizer.encode(prompt);
+            }
+            let system = asked.system.iter().map(|text| json!({"role": "system", "content": text}));
+            system.chain([json!({"role": "user", "content": prompt})]).collect()
+        }
+        (None, None) => return Err(Error::input("give --prompt with a text, or --messages with a conversation")),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let input = RenderInput { messages: &messages, add_generation_prompt: true, ..Default::default() };
+    tokenizer.encode_rendered(&tokenizer.chat_templates(now)?.render(&input)?.text)
+}
+
+/// A list of messages, or an object with one under `messages`.
+fn read_messages(given: &Messages) -> Result<Vec<Value>> {
+    let (text, origin) = match given {
+        Messages::Inline(text) => (text.clone(), "messages".to_string()),
+        Messages::File(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, format!("messages: {e}")))?;
+            (text, path.display().to_string())
+        }
+    };
+    let value: Value = serde_json::from_str(&text).map_err(|e| Error::input(format!("{origin}: is not JSON: {e}")))?;
+    let fields = match value {
+        Value::Object(fields) => fields,
+        list => Map::from_iter([("messages".to_string(), list)]),
+    };
+    let row = data::Row { path: std::sync::Arc::new(origin.into()), line: 1, fields };
+    data::format::messages(&row, "messages")
+}
+
+fn sampling(asked: &SamplingOptions, source: &Source, n_prompt: usize) -> Result<Sampling> {
+    let (config, tokenizer) = (&source.files.config, &source.tokenizer);
+    let context = config.max_position_embeddings;
+    let room = context.saturating_sub(n_prompt);
+    if room == 0 {
+        return Err(Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}")));
+    }
+    let mut stop_tokens = config.eos_ids.clone();
+    stop_tokens.extend(tokenizer.eos_id());
+    Ok(Sampling {
+        max_new_tokens: asked.max_new_tokens.min(room),
+        temperature: asked.temperature as f32,
+        top_k: asked.top_k,
+        top_p: asked.top_p as f32,
+        min_p: asked.min_p as f32,
+        repetition_penalty: asked.repetition_penalty as f32,
+        seed: asked.seed,
+        stop_tokens,
+    })
+}
+
+/// What has been printed: a character may need several tokens, so text is held back until it is whole.
+#[derive(Default)]
+struct Printed {
+    tokens: Vec<u32>,
+    bytes: usize,
+}
+
+impl Printed {
+    fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<()> {
+        self.tokens.push(token);
+        let text = tokenizer.decode_plain(&self.tokens)?;
+        // On a terminal a person watches it come; elsewhere the whole is written at the end.
+        if std::io::stdout().is_terminal() && !text.ends_with('\u{FFFD}') { self.print(&text) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, tokenizer: &Tokenizer) -> Result<()> {
+        let text = tokenizer.decode_plain(&self.tokens)?;
+        self.print(&text)?;
+        self.print(&format!("{text}\n"))
+    }
+
+    fn print(&mut self, text: &str) -> Result<()> {
+        let new = text.get(self.bytes..).unwrap_or_default();
+        self.bytes = text.len();
+        let mut stdout = std::io::stdout();
+        let written = stdout.write_all(new.as_bytes()).and_then(|()| stdout.flush());
+        written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+    }
+}

@@ -1,0 +1,25 @@
+//! `lapidary merge`: an adapter folded into its base model, saved as one model.
+use crate::error::Result;
+use crate::options::{MergeOptions, ResumeFrom};
+use crate::run::RunDirectory;
+use crate::{device, setup};
+use engine::model::decoder::Decoder;
+
+/// Everything is read and compared first; the merged model is computed in float32 on the CPU.
+pub fn run(options: &MergeOptions) -> Result<()> {
+    let (fold, model) = (&options.fold, &options.model);
+    let source = setup::open_source(&model.model_name_or_path)?;
+    let adapter = setup::load_adapter(&fold.adapter_name_or_path)?;
+    adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
+    let inputs = [std::path::Path::new(&model.model_name_or_path), &fold.adapter_name_or_path];
+    RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
+    let dtype = setup::frozen_dtype(model.dtype, &source.files);
+    let cpu = device::open(device::DeviceChoice::Cpu, None)?;
+    let mut merged = Decoder::load(&source.files, &cpu, engine::dtype::DType::F32)?;
+    merged.load_adapter(&adapter)?;
+    merged.merge_adapter()?;
+    merged.save(&fold.output_dir, dtype)?;
+    source.tokenizer.save(&fold.output_dir)?;
+    eprintln!("merged into {} ({})", fold.output_dir.display(), dtype.name());
+    Ok(())
+}

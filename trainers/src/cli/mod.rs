@@ -1,0 +1,168 @@
+//! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
+//!
+//! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
+mod generate;
+mod merge;
+mod preview;
+mod quickstart;
+
+use crate::error::{Error, Result};
+use crate::options::flags::{self, Prepared};
+use crate::options::parse::{Parsed, known_names, parse};
+use crate::options::{Command, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SftOptions};
+use crate::sft;
+use clap::error::ErrorKind;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// What the arguments ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Sft(Box<Parsed<SftOptions>>),
+    Generate(Parsed<GenerateOptions>),
+    Merge(Parsed<MergeOptions>),
+    Preview(Parsed<PreviewOptions>),
+    Quickstart(Parsed<QuickstartOptions>),
+    /// Help or version text.
+    Print(String),
+    /// No command: the help, but as an error.
+    Usage(String),
+}
+
+/// The whole program as clap sees it.
+pub fn program() -> clap::Command {
+    clap::Command::new("lapidary")
+        .about("Post-train language models on any GPU, or on the CPU")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<GenerateOptions>())
+        .subcommand(flags::command::<MergeOptions>())
+        .subcommand(flags::command::<PreviewOptions>())
+        .subcommand(flags::command::<QuickstartOptions>())
+}
+
+const COMMANDS: &[&str] =
+    &[SftOptions::NAME, GenerateOptions::NAME, MergeOptions::NAME, PreviewOptions::NAME, QuickstartOptions::NAME];
+
+/// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
+fn names_of(command: &str) -> Vec<&'static str> {
+    match command {
+        SftOptions::NAME => known_names::<SftOptions>(),
+        GenerateOptions::NAME => known_names::<GenerateOptions>(),
+        MergeOptions::NAME => known_names::<MergeOptions>(),
+        PreviewOptions::NAME => known_names::<PreviewOptions>(),
+        QuickstartOptions::NAME => known_names::<QuickstartOptions>(),
+        _ => Vec::new(),
+    }
+}
+
+/// Reads the arguments (the program's name first).
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let command = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
+    let mut names = names_of(command);
+    names.push("config");
+    let is_declared = |flag: &str| {
+        names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
+    };
+    let Prepared { arguments, foreign } = flags::prepare(arguments, is_declared);
+    let matches = match program().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(e) => {
+            return match e.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Request::Print(e.render().to_string())),
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+                    Ok(Request::Usage(e.render().to_string()))
+                }
+                _ => Err(flags::complaint(&e, &names, COMMANDS)),
+            };
+        }
+    };
+    match matches.subcommand() {
+        Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
+        Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
+        Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
+        Some((QuickstartOptions::NAME, m)) => parse(m, &foreign).map(Request::Quickstart),
+        _ => Err(Error::Internal("a command without a handler".into())),
+    }
+}
+
+/// Carries a request out. Notes go to standard error before anything else happens.
+pub fn carry_out(request: Request) -> Result<()> {
+    match request {
+        Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Generate(parsed) => generate::run(&announced(parsed)),
+        Request::Merge(parsed) => merge::run(&announced(parsed)),
+        Request::Preview(parsed) => preview::run(&announced(parsed)),
+        Request::Quickstart(parsed) => quickstart::run(&announced(parsed)),
+        Request::Print(text) => {
+            print!("{text}");
+            Ok(())
+        }
+        Request::Usage(help) => {
+            eprintln!("{help}");
+            Err(Error::Input("a command is missing".into()))
+        }
+    }
+}
+
+fn announced<C>(parsed: Parsed<C>) -> C {
+    for note in &parsed.notes {
+        eprintln!("note: {note}");
+    }
+    parsed.options
+}
+
+/// 2 if the person can put it right, 1 if not.
+pub fn exit_code(error: &Error) -> u8 {
+    use engine::Error as Engine;
+    match error {
+        Error::Input(_) | Error::Data { .. } => 2,
+        Error::Engine(Engine::File { .. } | Engine::Unsupported(_) | Engine::Input(_) | Engine::OutOfMemory { .. }) => {
+            2
+        }
+        Error::Engine(Engine::Shape { .. } | Engine::NoGradient { .. } | Engine::Device { .. }) => 1,
+        Error::Internal(_) => 1,
+    }
+}
+
+/// Mesa's Vulkan drivers complain on standard error where XDG_RUNTIME_DIR is not set, though nothing here draws.
+fn quiet_drivers() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: the program has one thread yet, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", std::env::temp_dir()) };
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    quiet_drivers();
+    match read(std::env::args_os()).and_then(carry_out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_declarations() {
+        program().debug_assert();
+    }
+
+    #[test]
+    fn exit_codes() {
+        assert_eq!(exit_code(&Error::Input(String::new())), 2);
+        assert_eq!(exit_code(&Error::Data { path: "a".into(), line: 1, detail: String::new() }), 2);
+        assert_eq!(exit_code(&Error::Engine(engine::Error::file("a", "missing"))), 2);
+        assert_eq!(exit_code(&Error::Internal(String::new())), 1);
+    }
+}

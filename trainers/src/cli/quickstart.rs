@@ -1,0 +1,183 @@
+//! `lapidary quickstart`: a small model and a task made on the spot, trained, and heard before and after.
+//!
+//! It goes the way of any user: files on disk, the `sft` command's own options and loop, the engine's generation. Only
+//! the model (random weights), its tokenizer (letters) and the task (sort digits) are made here.
+use super::{Request, read};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::options::QuickstartOptions;
+use crate::setup;
+use crate::sft;
+use crate::text::Tokenizer;
+use engine::backend::Device;
+use engine::dtype::DType;
+use engine::files::vocabulary::Vocabulary;
+use engine::generate::{Sampling, generate};
+use engine::model::config::ModelConfig;
+use engine::model::decoder::Decoder;
+use engine::random::Stream;
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const DIGITS: u64 = 6;
+const TRAIN_ROWS: usize = 12_000;
+const HELD_OUT_ROWS: usize = 200;
+
+/// A question of the task and its answer.
+struct Question {
+    prompt: String,
+    answer: String,
+}
+
+/// Makes model and task, trains, and prints what the model answers to held-out questions before and after.
+pub fn run(options: &QuickstartOptions) -> Result<()> {
+    let began = Instant::now();
+    let seed = options.tour.seed;
+    let device = device::open(options.device.device, options.device.threads)?;
+    let place = Place::new(options.tour.output_dir.as_deref())?;
+    let (train, held_out) = questions(seed);
+    write_rows(&place.path.join("train.jsonl"), &train)?;
+    write_rows(&place.path.join("held-out.jsonl"), &held_out)?;
+    make_model(&place.path.join("model"), &device, seed)?;
+
+    println!("The task: sort {DIGITS} digits. A model with random weights has {TRAIN_ROWS} examples to learn from;");
+    println!("it is asked {HELD_OUT_ROWS} questions that are not among them.\n");
+    let before = ask(&place.path.join("model"), &held_out, &device)?;
+    let command = train_command(options, &place.path);
+    println!("$ lapidary {}\n", command.join(" "));
+    let arguments = std::iter::once("lapidary".to_string()).chain(command).map(Into::into);
+    let Request::Sft(parsed) = read(arguments)? else {
+        return Err(Error::internal("quickstart's own command is not sft"));
+    };
+    sft::train(&parsed.options)?;
+    let after = ask(&place.path.join("trained"), &held_out, &device)?;
+
+    println!("question           before       after");
+    for i in 0..5 {
+        println!("{:<18} {:<12} {}", held_out[i].prompt, shown(&before[i]), shown(&after[i]));
+    }
+    let right = |answers: &[String]| answers.iter().zip(&held_out).filter(|(a, q)| **a == q.answer).count();
+    let percent = |n: usize| 100.0 * n as f64 / HELD_OUT_ROWS as f64;
+    let (was, is) = (percent(right(&before)), percent(right(&after)));
+    println!(
+        "\nright answers on held-out questions: {was:.1} % before, {is:.1} % after ({:.0} s)",
+        began.elapsed().as_secs_f64()
+    );
+    if let Some(dir) = &options.tour.output_dir {
+        println!("everything is in {}: model/, train.jsonl, held-out.jsonl, trained/", dir.display());
+    }
+    Ok(())
+}
+
+/// An answer on one line, cut to a column.
+fn shown(answer: &str) -> String {
+    let line: String = answer.chars().take(10).collect();
+    if line.is_empty() { "(nothing)".into() } else { line }
+}
+
+/// Training and held-out questions, without repetition: no held-out question is trained on.
+fn questions(seed: u64) -> (Vec<Question>, Vec<Question>) {
+    let n = 10u64.pow(DIGITS as u32);
+    let order = Stream::new(seed, 0x7175_6963).permutation(n as usize);
+    let question = |&number: &usize| {
+        let digits = format!("{number:0width$}", width = DIGITS as usize);
+        let mut sorted: Vec<char> = digits.chars().collect();
+        sorted.sort_unstable();
+        Question { prompt: format!("sort {digits}: "), answer: sorted.into_iter().collect() }
+    };
+    let held_out = order[..HELD_OUT_ROWS].iter().map(question).collect();
+    (order[HELD_OUT_ROWS..HELD_OUT_ROWS + TRAIN_ROWS].iter().map(question).collect(), held_out)
+}
+
+fn write_rows(path: &Path, questions: &[Question]) -> Result<()> {
+    let rows: String =
+        questions.iter().map(|q| format!("{}\n", json!({"prompt": q.prompt, "completion": q.answer}))).collect();
+    fs::write(path, rows).map_err(|e| Error::file(path, e))
+}
+
+/// A llama of 0.6 M weights with a token per letter, as a Hugging Face directory.
+fn make_model(dir: &Path, device: &Device, seed: u64) -> Result<()> {
+    let mut tokens: Vec<String> = vec!["<|end|>".into(), "Ġ".into()];
+    tokens.extend((33u8..127).map(|c| char::from(c).to_string()));
+    let vocabulary = Vocabulary {
+        model: "gpt2".into(),
+        pre: "gpt-2".into(),
+        token_types: tokens.iter().map(|t| if t.starts_with("<|") { 3 } else { 1 }).collect(),
+        eos_id: Some(0),
+        bos_id: Some(0),
+        tokens,
+        ..Default::default()
+    };
+    let tokenizer = Tokenizer::from_vocabulary(&vocabulary, dir)?;
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary.tokens.len(),
+        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "hidden_act": "silu", "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
+    });
+    let serde_json::Value::Object(config) = config else { return Err(Error::internal("the model's configuration")) };
+    let config = ModelConfig::from_json(config, &dir.join("config.json"))?;
+    Decoder::random(config, device, 0.04, seed)?.save(dir, DType::F32)?;
+    tokenizer.save(dir)
+}
+
+/// The command that a person would type.
+fn train_command(options: &QuickstartOptions, dir: &Path) -> Vec<String> {
+    let path = |name: &str| dir.join(name).display().to_string();
+    let mut command: Vec<String> = ["sft", "--model_name_or_path"].map(String::from).to_vec();
+    command.extend([
+        path("model"),
+        "--dataset_name".into(),
+        path("train.jsonl"),
+        "--output_dir".into(),
+        path("trained"),
+    ]);
+    let settings = "--learning_rate 3e-3 --lr_scheduler_type cosine --warmup_steps 20 --per_device_train_batch_size 48 \
+                    --num_train_epochs 2 --logging_steps 50 --save_strategy no --overwrite_output_dir --gradient_checkpointing false";
+    command.extend(settings.split_whitespace().map(String::from));
+    command.extend([
+        "--seed".into(),
+        options.tour.seed.to_string(),
+        "--device".into(),
+        options.device.device.to_string(),
+    ]);
+    if let Some(threads) = options.device.threads {
+        command.extend(["--threads".into(), threads.to_string()]);
+    }
+    command
+}
+
+/// What the model in `dir` answers to each question, greedily.
+fn ask(dir: &Path, questions: &[Question], device: &Device) -> Result<Vec<String>> {
+    let source = setup::open_source(&dir.display().to_string())?;
+    let model = Decoder::load(&source.files, device, DType::F32)?;
+    let prompts = questions.iter().map(|q| source.tokenizer.encode(&q.prompt)).collect::<Result<Vec<_>>>()?;
+    let sampling = Sampling { max_new_tokens: 12, temperature: 0.0, stop_tokens: vec![0], ..Default::default() };
+    let completions = generate(&model, &prompts, 1, &sampling, |_, _| true)?;
+    completions.iter().map(|c| Ok(source.tokenizer.decode_plain(&c.tokens)?.trim().to_string())).collect()
+}
+
+/// Where the files go: a directory that is kept, or a temporary one that is removed.
+struct Place {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Place {
+    fn new(kept: Option<&Path>) -> Result<Self> {
+        let temporary = || std::env::temp_dir().join(format!("lapidary-quickstart-{}", std::process::id()));
+        let place = Place { path: kept.map_or_else(temporary, PathBuf::from), temporary: kept.is_none() };
+        fs::create_dir_all(&place.path).map_err(|e| Error::file(&place.path, e))?;
+        Ok(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Option values that are one of a few names, and those with a small language of their own.
+use super::value::{Kind, OptionValue, Range, Raw};
+use crate::device::DeviceChoice;
+use engine::dtype::DType;
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Declares an enum whose variants have names; later names of a variant are other spellings of it.
+macro_rules! choices {
+    ($(#[$meta:meta])* pub enum $choice:ident {$(
+        $(#[$variant_meta:meta])* $variant:ident = $name:literal $(| $other:literal)*,
+    )*}) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $choice {$( $(#[$variant_meta])* $variant, )*}
+
+        impl $choice {
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+            pub fn name(self) -> &'static str {
+                match self {$( $choice::$variant => $name, )*}
+            }
+        }
+        impl OptionValue for $choice {
+            const KIND: Kind = Kind::Choice(Self::NAMES);
+            fn parse(raw: &Raw, _: Range) -> Option<Self> {
+                let Raw::Text(text) = raw else { return None };
+                match text.trim() {
+                    $( $name $(| $other)* => Some($choice::$variant), )*
+                    _ => None,
+                }
+            }
+            fn write(&self) -> Value {
+                Value::from(self.name())
+            }
+        }
+    };
+}
+
+choices! {
+    /// Type of the weights that are not trained.
+    pub enum WeightType {
+        Float32 = "float32" | "fp32",
+        Bfloat16 = "bfloat16" | "bf16",
+        Float16 = "float16" | "fp16",
+        /// As the model's file has them.
+        Auto = "auto",
+    }
+}
+
+impl WeightType {
+    /// None: as in the file.
+    pub fn dtype(self) -> Option<DType> {
+        match self {
+            WeightType::Float32 => Some(DType::F32),
+            WeightType::Bfloat16 => Some(DType::BF16),
+            WeightType::Float16 => Some(DType::F16),
+            WeightType::Auto => None,
+        }
+    }
+}
+
+choices! {
+    /// How the learning rate moves over the run; see [`crate::schedule`].
+    pub enum Scheduler {
+        Linear = "linear",
+        Cosine = "cosine",
+        Constant = "constant",
+        ConstantWithWarmup = "constant_with_warmup",
+    }
+}
+
+choices! {
+    /// transformers names one optimiser after each of PyTorch's implementations of it.
+    pub enum Optimizer {
+        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused",
+        Sgd = "sgd",
+    }
+}
+
+choices! {
+    /// When something happens. "no" may come as YAML 1.1's false.
+    pub enum Strategy {
+        No = "no" | "false" | "False",
+        Steps = "steps",
+        Epoch = "epoch",
+    }
+}
+
+choices! {
+    /// The order of the rows within an epoch.
+    pub enum SamplingStrategy {
+        Random = "random",
+        Sequential = "sequential",
+    }
+}
+
+choices! {
+    /// Which end of a row that is too long stays.
+    pub enum TruncationMode {
+        KeepStart = "keep_start",
+        KeepEnd = "keep_end",
+    }
+}
+
+choices! {
+    /// How rows are put together into sequences of max_length tokens.
+    pub enum PackingStrategy {
+        /// Best fit, longest first.
+        BestFitDecreasing = "bfd",
+        /// One stream, cut every max_length tokens.
+        Wrapped = "wrapped",
+    }
+}
+
+choices! {
+    /// What is minimised over the tokens that are trained on.
+    pub enum SftLoss {
+        /// −log p(token)
+        Nll = "nll" | "chunked_nll",
+        /// −sg\[p(token)\] · log p(token): dynamic fine-tuning (Y. Wu et al., arXiv:2508.05629, equation 9).
+        Dft = "dft",
+    }
+}
+
+/// Which linear layers get an adapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetModules {
+    /// Every linear layer but the output layer.
+    AllLinear,
+    /// Layers whose path is, or ends in, one of these names.
+    Named(Vec<String>),
+}
+
+impl OptionValue for TargetModules {
+    const KIND: Kind = Kind::Form(
+        "module names such as q_proj,v_proj (names, not patterns; not the output layer lm_head), or all-linear",
+    );
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        let names = Vec::<String>::parse(raw, range)?;
+        if names.iter().any(|name| matches!(name.as_str(), "all-linear" | "all_linear")) {
+            return (names.len() == 1).then_some(TargetModules::AllLinear);
+        }
+        let is_name = |name: &String| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+        let is_head = |name: &String| name.rsplit('.').next() == Some("lm_head");
+        (names.iter().all(is_name) && !names.iter().any(is_head)).then_some(TargetModules::Named(names))
+    }
+    fn write(&self) -> Value {
+        match self {
+            TargetModules::AllLinear => Value::from("all-linear"),
+            TargetModules::Named(names) => Value::from(names.clone()),
+        }
+    }
+}
+
+/// Which checkpoint a run goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResumeFrom {
+    Nothing,
+    /// The last complete one in the output directory.
+    Last,
+    Path(PathBuf),
+}
+
+impl OptionValue for ResumeFrom {
+    const KIND: Kind = Kind::Form("a checkpoint's directory, or true or last for the newest in output_dir");
+    fn parse(raw: &Raw, _: Range) -> Option<Self> {
+        match raw {
+            Raw::Null => Some(ResumeFrom::Nothing),
+            Raw::Text(text) => match text.as_str() {
+                "" => None,
+                "true" | "True" | "last" => Some(ResumeFrom::Last),
+                "false" | "False" => Some(ResumeFrom::Nothing),
+                path => Some(ResumeFrom::Path(path.into())),
+            },
+            _ => None,
+        }
+    }
+    fn write(&self) -> Value {
+        match self {
+            ResumeFrom::Nothing => Value::Null,
+            ResumeFrom::Last => Value::from("last"),
+            ResumeFrom::Path(path) => Value::from(path.to_string_lossy()),
+        }
+    }
+}
+
+/// A conversation: in a file, or written out on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Messages {
+    File(PathBuf),
+    /// JSON text.
+    Inline(String),
+}
+
+impl OptionValue for Messages {
+    const KIND: Kind = Kind::Form("a JSON file, or JSON such as [{\"role\": \"user\", \"content\": \"Hello\"}]");
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        let text = match raw {
+            Raw::Other(json) => json.clone(),
+            _ => String::parse(raw, range)?,
+        };
+        let is_json = text.trim_start().starts_with(['[', '{']);
+        Some(if is_json { Messages::Inline(text) } else { Messages::File(text.into()) })
+    }
+    fn write(&self) -> Value {
+        match self {
+            Messages::File(path) => Value::from(path.to_string_lossy()),
+            Messages::Inline(json) => Value::from(json.as_str()),
+        }
+    }
+}
+
+impl OptionValue for DeviceChoice {
+    const KIND: Kind = Kind::Form(DeviceChoice::ACCEPTS);
+    fn parse(raw: &Raw, _: Range) -> Option<Self> {
+        match raw {
+            Raw::Text(text) => DeviceChoice::parse(text),
+            _ => None,
+        }
+    }
+    fn write(&self) -> Value {
+        Value::from(self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::ANY;
+    use super::*;
+
+    fn text(s: &str) -> Raw {
+        Raw::Text(s.into())
+    }
+
+    #[test]
+    fn other_spellings() {
+        assert_eq!(Optimizer::parse(&text("adamw_torch_fused"), ANY), Some(Optimizer::AdamW));
+        assert_eq!(Optimizer::parse(&text("adafactor"), ANY), None);
+        assert_eq!(SftLoss::parse(&text("chunked_nll"), ANY), Some(SftLoss::Nll));
+        assert_eq!(Strategy::parse(&text("false"), ANY), Some(Strategy::No));
+        assert_eq!(WeightType::parse(&text("bf16"), ANY).and_then(WeightType::dtype), Some(DType::BF16));
+    }
+
+    #[test]
+    fn target_modules() {
+        let named = |names: &[&str]| Some(TargetModules::Named(names.iter().map(|n| n.to_string()).collect()));
+        assert_eq!(TargetModules::parse(&text("all-linear"), ANY), Some(TargetModules::AllLinear));
+        assert_eq!(TargetModules::parse(&Raw::List(vec!["all-linear".into()]), ANY), Some(TargetModules::AllLinear));
+        assert_eq!(TargetModules::parse(&text("q_proj v_proj"), ANY), named(&["q_proj", "v_proj"]));
+        assert_eq!(
+            TargetModules::parse(&text("model.layers.0.mlp.up_proj"), ANY),
+            named(&["model.layers.0.mlp.up_proj"])
+        );
+        for wrong in ["all-linear,q_proj", ".*q_proj", "lm_head", "q_proj,model.lm_head", ""] {
+            assert_eq!(TargetModules::parse(&text(wrong), ANY), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn resume_from() {
+        for (raw, value) in [
+            (text("true"), Some(ResumeFrom::Last)),
+            (text("last"), Some(ResumeFrom::Last)),
+            (text("false"), Some(ResumeFrom::Nothing)),
+            (Raw::Null, Some(ResumeFrom::Nothing)),
+            (text("run/checkpoint-5"), Some(ResumeFrom::Path("run/checkpoint-5".into()))),
+            (text(""), None),
+        ] {
+            assert_eq!(ResumeFrom::parse(&raw, ANY), value);
+        }
+    }
+
+    #[test]
+    fn messages() {
+        assert_eq!(Messages::parse(&text(" [{}]"), ANY), Some(Messages::Inline(" [{}]".into())));
+        assert_eq!(Messages::parse(&text("chat.json"), ANY), Some(Messages::File("chat.json".into())));
+    }
+}

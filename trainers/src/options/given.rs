@@ -1,0 +1,133 @@
+//! What was given, by flag or by file, and where: the input of every option's parser.
+use super::spec::{DefaultValue, OptionSpec};
+use super::value::{ANY, OptionValue, Raw};
+use crate::error::{Error, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    /// Lines count from 1.
+    File {
+        path: PathBuf,
+        line: u64,
+    },
+    Default,
+}
+
+/// "--seed" or "run.yaml:3: seed": how a message begins.
+struct At<'a>(&'a Origin, &'a str);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Origin::Flag => write!(f, "--{}", self.1),
+            Origin::File { path, line } => write!(f, "{}:{line}: {}", path.display(), self.1),
+            Origin::Default => write!(f, "{}", self.1),
+        }
+    }
+}
+
+/// The options of a command with the values given to them.
+#[derive(Debug)]
+pub struct Given {
+    specs: Vec<&'static OptionSpec>,
+    defaults: &'static [(&'static str, &'static str)],
+    values: BTreeMap<&'static str, (Raw, Origin)>,
+}
+
+impl Given {
+    /// `defaults`: those of this command that differ from the declared ones.
+    pub fn new(specs: Vec<&'static OptionSpec>, defaults: &'static [(&'static str, &'static str)]) -> Self {
+        Given { specs, defaults, values: BTreeMap::new() }
+    }
+
+    /// The option called `name`, by its own name or another.
+    pub fn spec(&self, name: &str) -> Option<&'static OptionSpec> {
+        self.specs.iter().copied().find(|spec| spec.is_called(name))
+    }
+
+    /// A later value replaces an earlier one: put the file's in first, then the command line's.
+    pub fn put(&mut self, spec: &'static OptionSpec, raw: Raw, origin: Origin) {
+        self.values.insert(spec.name, (raw, origin));
+    }
+
+    /// Whether it was given at all, even if with its default value.
+    pub fn has(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// Whether it was given with another value than its default: what a contradiction takes. (A resolved config file
+    /// gives every option.)
+    pub fn differs(&self, name: &str) -> bool {
+        let Some((spec, (raw, _))) = self.spec(name).zip(self.values.get(name)) else { return false };
+        let default = match default_of(spec, self.defaults) {
+            DefaultValue::Required => return true,
+            DefaultValue::None => (spec.normal)(&Raw::Null, ANY),
+            DefaultValue::Written(text) => (spec.normal)(&Raw::Text(text.into()), spec.range),
+        };
+        (spec.normal)(raw, spec.range) != default
+    }
+
+    /// The value of an option: as given, else its default.
+    pub fn read<T: OptionValue>(&self, name: &'static str) -> Result<T> {
+        let spec = self.spec(name).ok_or_else(|| Error::Internal(format!("option {name} is not declared")))?;
+        if let Some((raw, origin)) = self.values.get(spec.name) {
+            return T::parse(raw, spec.range).ok_or_else(|| {
+                Error::Input(format!("{}: got {}, but it takes {}", At(origin, spec.name), raw.show(), spec.accepts()))
+            });
+        }
+        let wrong = || Error::Internal(format!("the default of {name} is not {}", spec.accepts()));
+        match default_of(spec, self.defaults) {
+            DefaultValue::Required => Err(Error::Input(format!("--{name} is missing. {}", spec.paragraph()))),
+            DefaultValue::None => T::parse(&Raw::Null, ANY).ok_or_else(wrong),
+            DefaultValue::Written(text) => T::parse(&Raw::Text(text.into()), spec.range).ok_or_else(wrong),
+        }
+    }
+
+    /// An error about the value of `name`, with the place where it was given.
+    pub fn complain<T>(&self, name: &str, detail: impl fmt::Display) -> Result<T> {
+        let origin = self.values.get(name).map_or(&Origin::Default, |(_, origin)| origin);
+        Err(Error::Input(format!("{}: {detail}", At(origin, name))))
+    }
+}
+
+/// The default of an option in a command that may override it.
+pub fn default_of(spec: &OptionSpec, overrides: &'static [(&'static str, &'static str)]) -> DefaultValue {
+    overrides.iter().find(|(name, _)| *name == spec.name).map_or(spec.default, |(_, text)| DefaultValue::Written(text))
+}
+
+/// The known name that is most like `name`, if one is like it at all.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = known.into_iter().map(|k| (strsim::jaro_winkler(name, k), k));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
+    best.filter(|(score, _)| *score > 0.8).map(|(_, k)| k)
+}
+
+/// "; did you mean `x`?", or nothing.
+pub fn suggestion<'a>(name: &str, prefix: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map_or(String::new(), |near| format!("; did you mean {prefix}{near}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names() {
+        let known = ["learning_rate", "lora_r", "logging_steps", "max_length", "max_steps"];
+        for (typo, near) in [
+            ("learning_rat", Some("learning_rate")),
+            ("lerning_rate", Some("learning_rate")),
+            ("loging_steps", Some("logging_steps")),
+            ("max_lenght", Some("max_length")),
+            ("zzz", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(typo, known), near, "{typo}");
+        }
+    }
+}

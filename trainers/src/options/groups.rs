@@ -1,0 +1,165 @@
+//! The options that several commands share, each declared once.
+//!
+//! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
+use super::choices::*;
+use super::spec::option_group;
+use super::value::{ANY, Steps, above, at_least, between, limit, share};
+use crate::device::DeviceChoice;
+use std::path::PathBuf;
+
+option_group! {
+    /// Which model, and how its weights are held.
+    pub struct ModelOptions "Model" {
+        /// The model: a directory in Hugging Face layout, or a .gguf file.
+        model_name_or_path: String = required, Trl, ANY, free;
+        /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all
+        /// arithmetic are float32.
+        dtype | torch_dtype: WeightType = "float32", Trl;
+    }
+}
+
+option_group! {
+    /// What computes.
+    pub struct DeviceOptions "Device" {
+        /// auto takes a GPU if there is one, else the CPU; gpu:N takes the N-th GPU, counted from 0; gpu:software is
+        /// a GPU's driver that runs on the CPU, for tests.
+        device: DeviceChoice = "auto", Lapidary, ANY, free;
+        /// CPU threads; none for as many as the machine has. Results do not depend on it.
+        threads: Option<usize> = none, Lapidary, at_least(1.0), free;
+    }
+}
+
+option_group! {
+    /// Which rows are read.
+    pub struct DataOptions "Data" {
+        /// The data set: a .jsonl or .json file, or a directory of them.
+        dataset_name: String = required, Trl, ANY, free;
+        /// Rows to evaluate on: a file like dataset_name's. If it is given and eval_strategy is not, it is evaluated
+        /// after each epoch (every eval_steps, if those are given).
+        eval_dataset: Option<PathBuf> = none, Lapidary, ANY, free;
+        /// The order of the rows within an epoch: random (from the seed), or as in the file.
+        train_sampling_strategy: SamplingStrategy = "random", Trl;
+        /// Shuffle the rows (from the seed) before they are packed.
+        shuffle_dataset: bool = "false", Trl;
+    }
+}
+
+option_group! {
+    /// How rows become tokens, and which tokens are trained on.
+    pub struct TextOptions "Tokens" {
+        /// Longest sequence in tokens; longer rows are cut. none for no limit.
+        max_length | max_seq_length: Option<usize> = "1024", Trl, at_least(1.0);
+        /// Which end of a row that is too long stays.
+        truncation_mode: TruncationMode = "keep_start", Trl;
+        /// Put several rows into each sequence of max_length tokens. They do not see each other.
+        packing: bool = "false", Trl;
+        /// How rows are packed: bfd (best fit, longest first) or wrapped (one stream, cut every max_length tokens).
+        packing_strategy: PackingStrategy = "bfd", Trl;
+        /// Whether eval_dataset is packed; none for the same as packing.
+        eval_packing: Option<bool> = none, Trl, ANY, free;
+        /// Train on the completion only; none for yes where rows have a prompt and a completion.
+        completion_only_loss: Option<bool> = none, Trl;
+        /// Train on the assistant's messages only; rows must be conversations.
+        assistant_only_loss: bool = "false", Trl;
+        /// The column that holds the text of plain language-modelling rows.
+        dataset_text_field: String = "text", Trl;
+        /// A Jinja file to use as chat template instead of the model's.
+        chat_template_path: Option<PathBuf> = none, Trl;
+        /// The token that ends a sequence, if not the tokenizer's own.
+        eos_token: Option<String> = none, Trl;
+    }
+}
+
+option_group! {
+    /// The run and its optimiser steps.
+    pub struct TrainingOptions "Training" {
+        /// Directory that the run writes to.
+        output_dir: PathBuf = required, Trl, ANY, free;
+        /// Write over an earlier run in output_dir.
+        overwrite_output_dir: bool = "false", Transformers, ANY, free;
+        /// Seed of everything random: the order of the rows, dropout, new adapters.
+        seed: u64 = "42", Trl;
+        /// Rows that are computed at once.
+        per_device_train_batch_size: usize = "8", Trl, at_least(1.0);
+        /// Rows that are evaluated at once.
+        per_device_eval_batch_size: usize = "8", Trl, at_least(1.0), free;
+        /// Batches whose gradients make one optimiser step.
+        gradient_accumulation_steps: usize = "1", Trl, at_least(1.0);
+        /// How often the data set is gone through; fractions are fine.
+        num_train_epochs: f64 = "3", Trl, above(0.0);
+        /// Number of optimiser steps; if given, num_train_epochs does not count.
+        max_steps: Option<u64> = none, Trl, limit(1.0);
+        /// Highest learning rate of the run.
+        learning_rate: f64 = "2e-5", Trl, at_least(0.0);
+        /// How the learning rate falls (or not) after the warm-up.
+        lr_scheduler_type: Scheduler = "linear", Trl;
+        /// Optimiser steps in which the learning rate rises from 0; below 1, a share of all steps.
+        warmup_steps: f64 = "0", Trl, at_least(0.0);
+        /// The warm-up as a share of all steps: the older name of warmup_steps below 1.
+        warmup_ratio: Option<f64> = none, Transformers, between(0.0, 1.0);
+        /// The optimiser.
+        optim: Optimizer = "adamw", Transformers;
+        /// β₁: how much of the mean of gradients AdamW keeps at each step.
+        adam_beta1: f64 = "0.9", Trl, share();
+        /// β₂: how much of the mean of squared gradients AdamW keeps at each step.
+        adam_beta2: f64 = "0.999", Trl, share();
+        /// ε that AdamW adds to the denominator.
+        adam_epsilon: f64 = "1e-8", Trl, at_least(0.0);
+        /// Decoupled weight decay: weights shrink by learning_rate · weight_decay at each step.
+        weight_decay: f64 = "0", Trl, at_least(0.0);
+        /// Gradients are scaled down to this norm (over all of them) if theirs is larger; 0 switches it off.
+        max_grad_norm: f64 = "1", Trl, at_least(0.0);
+        /// Compute activations again in the backward pass instead of keeping them: less memory, some more time.
+        gradient_checkpointing | activation_checkpointing: bool = "true", Trl, ANY, free;
+        /// The same as --device cpu.
+        use_cpu: bool = "false", Transformers, ANY, free;
+    }
+}
+
+option_group! {
+    /// When a run logs, evaluates and saves.
+    pub struct RecordOptions "Logging, evaluation, checkpoints" {
+        /// When metrics are logged.
+        logging_strategy: Strategy = "steps", Trl, ANY, free;
+        /// Optimiser steps between two log lines; below 1, a share of all steps.
+        logging_steps: Steps = "10", Trl, ANY, free;
+        /// Log the first step too.
+        logging_first_step: bool = "false", Trl, ANY, free;
+        /// When eval_dataset is evaluated.
+        eval_strategy | evaluation_strategy: Strategy = "no", Trl, ANY, free;
+        /// Optimiser steps between two evaluations; below 1, a share of all steps; none for logging_steps.
+        eval_steps: Option<Steps> = none, Trl, ANY, free;
+        /// When checkpoints are written. The finished model is always saved.
+        save_strategy: Strategy = "steps", Trl, ANY, free;
+        /// Optimiser steps between two checkpoints; below 1, a share of all steps.
+        save_steps: Steps = "500", Trl, ANY, free;
+        /// How many checkpoints are kept, the newest; none for all.
+        save_total_limit: Option<usize> = none, Trl, at_least(1.0), free;
+        /// Go on from a checkpoint, to the very bits of a run that was never interrupted.
+        resume_from_checkpoint: ResumeFrom = none, Trl, ANY, free;
+    }
+}
+
+option_group! {
+    /// Low-rank adapters instead of all weights.
+    pub struct LoraOptions "LoRA" {
+        /// Train a LoRA adapter; the model's own weights stay as they are.
+        use_peft: bool = "false", Trl;
+        /// Rank of the adapter.
+        lora_r: usize = "16", Trl, at_least(1.0);
+        /// The adapter is scaled by lora_alpha / lora_r.
+        lora_alpha: usize = "32", Trl, at_least(1.0);
+        /// Share of an adapter's inputs that is dropped at random in training.
+        lora_dropout: f64 = "0.05", Trl, share();
+        /// Layers that get an adapter: names such as q_proj,v_proj, or all-linear; none for q_proj and v_proj.
+        lora_target_modules: Option<TargetModules> = none, Trl;
+        /// Scale the adapter by lora_alpha / √lora_r.
+        use_rslora: bool = "false", Trl;
+        /// Weight-decomposed adapters: not supported yet.
+        use_dora: bool = "false", Trl;
+        /// Hold the frozen weights in 4 bits: not supported yet (a quantised .gguf file with --dtype auto is).
+        load_in_4bit: bool = "false", Trl;
+        /// Go on training this PEFT adapter; rank, scale and layers are then its own.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
+    }
+}

@@ -1,0 +1,28 @@
+//! What a run can be told: each option is declared once, which gives its parser, YAML key, help and docs.
+//!
+//! Modules in reading order; each uses only those before it (`spec` and `given` read together).
+pub mod value;
+pub mod spec;
+pub mod given;
+pub mod choices;
+pub mod groups;
+pub mod sft;
+pub mod tools;
+pub mod accepted;
+pub mod file;
+pub mod flags;
+pub mod parse;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use choices::*;
+pub use groups::*;
+pub use parse::Parsed;
+pub use sft::{SftLossOptions, SftOptions};
+pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
+pub use tools::{
+    FoldOptions, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,
+    TokenizerOptions, TourOptions,
+};
+pub use value::Steps;

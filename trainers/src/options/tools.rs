@@ -1,0 +1,167 @@
+//! The commands around training: `generate`, `merge`, `preview`, `quickstart`.
+use super::choices::Messages;
+use super::given::Given;
+use super::groups::*;
+use super::spec::{Command, option_group, option_set};
+use super::value::{ANY, above, at_least, between, share_above_zero};
+use crate::error::Result;
+use std::path::PathBuf;
+
+option_group! {
+    /// What is asked, and how the answer is drawn.
+    pub struct SamplingOptions "Generation" {
+        /// A PEFT adapter to put on the model.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary;
+        /// The text to answer.
+        prompt: Option<String> = none, Lapidary;
+        /// A conversation to go on with: a JSON file, or JSON itself.
+        messages: Option<Messages> = none, Lapidary;
+        /// A system message to put before the prompt.
+        system: Option<String> = none, Lapidary;
+        /// Most tokens to generate.
+        max_new_tokens: usize = "256", Lapidary, at_least(1.0);
+        /// Divides the logits before sampling; 0 always takes the likeliest token.
+        temperature: f64 = "1", Transformers, at_least(0.0);
+        /// Sample from this many likeliest tokens; 0 for all.
+        top_k: usize = "0", Trl, at_least(0.0);
+        /// Sample from the likeliest tokens whose probabilities add up to this.
+        top_p: f64 = "1", Trl, share_above_zero();
+        /// Sample from tokens at least this share as likely as the likeliest; 0 for all.
+        min_p: f64 = "0", Lapidary, between(0.0, 1.0);
+        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
+        repetition_penalty: f64 = "1", Transformers, above(0.0);
+        /// Seed of the sampling.
+        seed: u64 = "42", Trl;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary generate` can be told.
+    pub struct GenerateOptions {
+        pub model: ModelOptions,
+        pub sampling: SamplingOptions,
+        pub device: DeviceOptions,
+    }
+}
+
+impl Command for GenerateOptions {
+    const NAME: &'static str = "generate";
+    const ABOUT: &'static str = "Answer a prompt or go on with a conversation; prints the completion alone";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let asked = &self.sampling;
+        match (&asked.prompt, &asked.messages) {
+            (None, None) => {
+                return given.complain("prompt", "give --prompt with a text, or --messages with a conversation");
+            }
+            (Some(_), Some(_)) => return given.complain("messages", "contradicts prompt; give one of them"),
+            (None, Some(_)) if asked.system.is_some() => {
+                return given.complain("system", "goes with --prompt; with --messages, put it into the conversation");
+            }
+            _ => {}
+        }
+        let mut notes = Vec::new();
+        if asked.temperature == 0.0 {
+            for name in ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name)) {
+                notes.push(format!("{name} has no effect: temperature 0 always takes the likeliest token"));
+            }
+        }
+        Ok(notes)
+    }
+}
+
+option_group! {
+    /// What goes together, and where to.
+    pub struct FoldOptions "Merge" {
+        /// The PEFT adapter to fold in.
+        adapter_name_or_path: PathBuf = required, Lapidary;
+        /// Directory for the merged model.
+        output_dir: PathBuf = required, Lapidary;
+        /// Write over a model in output_dir.
+        overwrite_output_dir: bool = "false", Transformers;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary merge` can be told. `dtype` is that of the merged weights.
+    pub struct MergeOptions {
+        pub model: ModelOptions,
+        pub fold: FoldOptions,
+    }
+}
+
+impl Command for MergeOptions {
+    const NAME: &'static str = "merge";
+    const ABOUT: &'static str = "Fold an adapter into its base model and save the result as one model";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// What is shown.
+    pub struct ShownOptions "Preview" {
+        /// The data set: a .jsonl or .json file, or a directory of them.
+        dataset_name: String = required, Trl;
+        /// How many rows to show.
+        rows: usize = "3", Lapidary, at_least(1.0);
+        /// Mark the tokens that are trained on by colour; none for yes on a terminal, brackets elsewhere.
+        color: Option<bool> = none, Lapidary;
+    }
+}
+
+option_group! {
+    /// Whose tokenizer and chat template.
+    pub struct TokenizerOptions "Model" {
+        /// The model whose tokenizer and chat template are used: a directory in Hugging Face layout, or a .gguf file.
+        model_name_or_path: String = required, Trl, ANY, free;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary preview` can be told.
+    pub struct PreviewOptions {
+        pub model: TokenizerOptions,
+        pub shown: ShownOptions,
+        pub text: TextOptions,
+    }
+}
+
+impl Command for PreviewOptions {
+    const NAME: &'static str = "preview";
+    const ABOUT: &'static str = "Show rows token by token, with those that are trained on marked";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        self.text.check(given, &mut notes)?;
+        Ok(notes)
+    }
+}
+
+option_group! {
+    /// Where to, and from which seed.
+    pub struct TourOptions "Quickstart" {
+        /// Directory to keep the trained model in; none keeps nothing.
+        output_dir: Option<PathBuf> = none, Lapidary;
+        /// Seed of the model, the task and the training.
+        seed: u64 = "42", Trl;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary quickstart` can be told.
+    pub struct QuickstartOptions {
+        pub tour: TourOptions,
+        pub device: DeviceOptions,
+    }
+}
+
+impl Command for QuickstartOptions {
+    const NAME: &'static str = "quickstart";
+    const ABOUT: &'static str = "Make a small model and a task, train, and show before and after; needs no files";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,344 @@
+//! Checkpoints: `checkpoint-N/` is complete or not there, whenever the machine stops.
+//!
+//! A checkpoint is written into `.checkpoint-N.partial` beside, its files are hashed and flushed, and the directory is
+//! renamed. What a crash leaves behind is cleared away when the next run begins.
+use super::durable::{self, FileHash, hash_file, io_error, sibling};
+use super::optimizer_file::OptimizerState;
+use super::state::TrainerState;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `files.json`: what belongs to a checkpoint. Written last.
+#[derive(Debug, Serialize, Deserialize)]
+struct FileList {
+    files: BTreeMap<String, FileHash>,
+}
+
+const FILE_LIST: &str = "files.json";
+
+/// A checkpoint on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub path: PathBuf,
+    /// Optimiser steps done.
+    pub step: u64,
+}
+
+impl Checkpoint {
+    /// The checkpoints of a run, complete or not, oldest first.
+    pub fn list(run: &Path) -> Result<Vec<Checkpoint>> {
+        let mut found = Vec::new();
+        if !run.is_dir() {
+            return Ok(found);
+        }
+        for entry in fs::read_dir(run).map_err(|e| io_error(run, "read", e))? {
+            let path = entry.map_err(|e| io_error(run, "read", e))?.path();
+            if let Some(step) = step_of(&path).filter(|_| path.is_dir()) {
+                found.push(Checkpoint { path, step });
+            }
+        }
+        found.sort_by_key(|checkpoint| checkpoint.step);
+        Ok(found)
+    }
+
+    /// The newest checkpoint of a run whose files are all there.
+    pub fn last_complete(run: &Path) -> Result<Option<Checkpoint>> {
+        let newest_first = Self::list(run)?.into_iter().rev();
+        Ok(newest_first.into_iter().find(|checkpoint| checkpoint.check_sizes().is_ok()))
+    }
+
+    /// A checkpoint by its path, every file compared with its hash.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        if !path.is_dir() {
+            let detail = "there is no such checkpoint directory";
+            return Err(Error::Input(format!("resume_from_checkpoint: {}: {detail}", path.display())));
+        }
+        // The path as given may be "." or a link; the state knows the step.
+        let checkpoint = Checkpoint { path: path.to_path_buf(), step: 0 };
+        let list = checkpoint.check_sizes()?;
+        for (name, expected) in &list.files {
+            let file = path.join(name);
+            if hash_file(&file)? != *expected {
+                let advice = "its content is not what was written; take another checkpoint";
+                return Err(Error::Input(format!("{}: damaged: {advice}", file.display())));
+            }
+        }
+        let step = TrainerState::read(path)?.global_step;
+        Ok(Checkpoint { step, ..checkpoint })
+    }
+
+    /// Compares names and sizes with the list.
+    fn check_sizes(&self) -> Result<FileList> {
+        let path = self.path.join(FILE_LIST);
+        let incomplete = |detail: String| {
+            let shown = self.path.display();
+            Error::Input(format!("{shown}: incomplete checkpoint: {detail}; take another one"))
+        };
+        let text = fs::read_to_string(&path).map_err(|_| incomplete(format!("{FILE_LIST} is missing")))?;
+        let list: FileList =
+            serde_json::from_str(&text).map_err(|e| incomplete(format!("{FILE_LIST} is damaged ({e})")))?;
+        if !list.files.contains_key(TrainerState::FILE_NAME) {
+            return Err(incomplete(format!("{FILE_LIST} does not name {}", TrainerState::FILE_NAME)));
+        }
+        for (name, expected) in &list.files {
+            match fs::metadata(self.path.join(name)) {
+                Err(_) => return Err(incomplete(format!("{name} is missing"))),
+                Ok(found) if found.len() != expected.bytes => {
+                    let (is, was) = (found.len(), expected.bytes);
+                    return Err(incomplete(format!("{name} has {is} bytes instead of {was}")));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(list)
+    }
+
+    pub fn state(&self) -> Result<TrainerState> {
+        TrainerState::read(&self.path)
+    }
+    pub fn optimizer(&self) -> Result<OptimizerState> {
+        OptimizerState::read(&self.path)
+    }
+}
+
+/// N of a path that ends in checkpoint-N.
+fn step_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse().ok()
+}
+
+/// A checkpoint that is being written. Dropped without [`CheckpointWriter::commit`], it was never there.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    partial: PathBuf,
+    target: PathBuf,
+    step: u64,
+    is_committed: bool,
+}
+
+impl CheckpointWriter {
+    pub fn begin(run: &Path, step: u64) -> Result<Self> {
+        let target = run.join(format!("checkpoint-{step}"));
+        let partial = sibling(&target, "partial");
+        if partial.exists() {
+            fs::remove_dir_all(&partial).map_err(|e| io_error(&partial, "removed", e))?;
+        }
+        fs::create_dir(&partial).map_err(|e| io_error(&partial, "made", e))?;
+        Ok(CheckpointWriter { partial, target, step, is_committed: false })
+    }
+
+    /// Where to put the model's or adapter's files; each lies directly in this directory.
+    pub fn path(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Adds the state, makes everything durable, and puts the checkpoint in its place.
+    pub fn commit(mut self, state: &TrainerState, optimizer: &OptimizerState) -> Result<Checkpoint> {
+        if state.global_step != self.step {
+            let (ours, theirs) = (self.step, state.global_step);
+            return Err(Error::Internal(format!("checkpoint-{ours} with the state of step {theirs}")));
+        }
+        optimizer.write(&self.partial)?;
+        let state_path = self.partial.join(TrainerState::FILE_NAME);
+        fs::write(&state_path, state.to_json()?).map_err(|e| io_error(&state_path, "written", e))?;
+        let files: BTreeMap<String, FileHash> = durable::hash_files(&self.partial)?.into_iter().collect();
+        for name in files.keys() {
+            durable::sync_file(&self.partial.join(name))?;
+        }
+        let list = serde_json::to_vec_pretty(&FileList { files }).map_err(|e| Error::Internal(e.to_string()))?;
+        durable::write_file(&self.partial.join(FILE_LIST), &list)?;
+        self.put_in_place()?;
+        self.is_committed = true;
+        Ok(Checkpoint { path: self.target.clone(), step: self.step })
+    }
+
+    fn put_in_place(&self) -> Result<()> {
+        let old = sibling(&self.target, "old");
+        let replaces = self.target.exists();
+        if replaces {
+            // A run that was resumed from an earlier step comes by here again.
+            fs::rename(&self.target, &old).map_err(|e| io_error(&self.target, "moved", e))?;
+        }
+        fs::rename(&self.partial, &self.target).map_err(|e| io_error(&self.target, "put in place", e))?;
+        durable::sync_parent(&self.target);
+        if replaces {
+            fs::remove_dir_all(&old).map_err(|e| io_error(&old, "removed", e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CheckpointWriter {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            // What cannot be removed now is cleared away when the next run begins.
+            let _ = fs::remove_dir_all(&self.partial);
+        }
+    }
+}
+
+/// Removes the oldest checkpoints until `limit` are left. The newest stays, and so does `keep`, the one the run was
+/// resumed from, beyond the limit if need be.
+pub fn rotate(run: &Path, limit: Option<usize>, keep: Option<&Path>) -> Result<()> {
+    let Some(limit) = limit else { return Ok(()) };
+    let all = Checkpoint::list(run)?;
+    let n_old = all.len().saturating_sub(limit.max(1));
+    let canonical = |path: &Path| path.canonicalize().ok();
+    let kept = keep.and_then(canonical);
+    for checkpoint in &all[..n_old] {
+        if kept.is_none() || canonical(&checkpoint.path) != kept {
+            remove(&checkpoint.path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a checkpoint: first out of its place in one move, so that no half of it is ever taken for a checkpoint.
+pub fn remove(path: &Path) -> Result<()> {
+    let aside = sibling(path, "removed");
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(|e| io_error(&aside, "removed", e))?;
+    }
+    fs::rename(path, &aside).map_err(|e| io_error(path, "removed", e))?;
+    fs::remove_dir_all(&aside).map_err(|e| io_error(&aside, "removed", e))
+}
+
+/// Clears away what an interrupted run left half done; brings back a checkpoint whose replacement did not get into place.
+pub fn clear_leftovers(run: &Path) -> Result<()> {
+    for entry in fs::read_dir(run).map_err(|e| io_error(run, "read", e))? {
+        let path = entry.map_err(|e| io_error(run, "read", e))?.path();
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let Some((number, suffix)) = name.strip_prefix(".checkpoint-").and_then(|rest| rest.split_once('.')) else {
+            continue;
+        };
+        let target = run.join(format!("checkpoint-{number}"));
+        match suffix {
+            "old" if !target.exists() => fs::rename(&path, &target).map_err(|e| io_error(&path, "moved", e))?,
+            "old" | "partial" | "removed" => fs::remove_dir_all(&path).map_err(|e| io_error(&path, "removed", e))?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::{TempDir, tempdir};
+
+    fn run() -> TempDir {
+        tempdir().expect("directory")
+    }
+    fn state(step: u64) -> TrainerState {
+        TrainerState { global_step: step, ..TrainerState::new() }
+    }
+    fn save(run: &Path, step: u64) -> Checkpoint {
+        let writer = CheckpointWriter::begin(run, step).expect("begun");
+        fs::write(writer.path().join("model.safetensors"), format!("weights {step}")).expect("written");
+        writer.commit(&state(step), &OptimizerState { step, ..Default::default() }).expect("committed")
+    }
+    fn steps(run: &Path) -> Vec<u64> {
+        Checkpoint::list(run).expect("listed").iter().map(|checkpoint| checkpoint.step).collect()
+    }
+    fn names(run: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(run)
+            .expect("listed")
+            .map(|e| e.expect("entry").file_name().to_string_lossy().into())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn saved_and_opened() {
+        let run = run();
+        let saved = save(run.path(), 20);
+        save(run.path(), 100);
+        save(run.path(), 3);
+        assert_eq!(steps(run.path()), [3, 20, 100]);
+        assert_eq!(Checkpoint::open(&saved.path).expect("whole"), saved);
+        assert_eq!(saved.state().expect("read").global_step, 20);
+        assert_eq!(saved.optimizer().expect("read").step, 20);
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(100));
+        assert_eq!(Checkpoint::last_complete(&run.path().join("none")).expect("fine"), None);
+    }
+
+    #[test]
+    fn an_uncommitted_checkpoint_was_never_there() {
+        let run = run();
+        save(run.path(), 10);
+        let writer = CheckpointWriter::begin(run.path(), 20).expect("begun");
+        fs::write(writer.path().join("model.safetensors"), "half").expect("written");
+        assert_eq!(steps(run.path()), [10]);
+        drop(writer);
+        assert_eq!(names(run.path()), ["checkpoint-10"]);
+        let writer = CheckpointWriter::begin(run.path(), 20).expect("begun");
+        assert!(matches!(writer.commit(&state(21), &OptimizerState::default()), Err(Error::Internal(_))));
+        assert_eq!(names(run.path()), ["checkpoint-10"]);
+    }
+
+    /// The states a crash can leave: while writing, between the two renames, while removing.
+    #[test]
+    fn leftovers_of_a_crash() {
+        let run = run();
+        save(run.path(), 10);
+        save(run.path(), 20);
+        fs::create_dir(run.path().join(".checkpoint-30.partial")).expect("made");
+        fs::write(run.path().join(".checkpoint-30.partial/model.safetensors"), "half").expect("written");
+        fs::create_dir(run.path().join(".checkpoint-5.removed")).expect("made");
+        fs::rename(run.path().join("checkpoint-20"), run.path().join(".checkpoint-20.old")).expect("moved");
+        fs::write(run.path().join("notes.txt"), "mine").expect("written");
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(10));
+        clear_leftovers(run.path()).expect("cleared");
+        assert_eq!(names(run.path()), ["checkpoint-10", "checkpoint-20", "notes.txt"]);
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(20));
+        // The same step again, as in a resumed run.
+        fs::write(run.path().join("checkpoint-20/old"), "").expect("written");
+        save(run.path(), 20);
+        assert!(!run.path().join("checkpoint-20/old").exists());
+        assert_eq!(names(run.path()), ["checkpoint-10", "checkpoint-20", "notes.txt"]);
+    }
+
+    #[test]
+    fn incomplete_and_damaged_checkpoints_are_told() {
+        let run = run();
+        save(run.path(), 10);
+        let newest = save(run.path(), 20);
+        let told = |path: &Path| Checkpoint::open(path).expect_err("is wrong").to_string();
+        let model = newest.path.join("model.safetensors");
+
+        fs::write(&model, "weights 2X").expect("written");
+        assert!(told(&newest.path).contains("model.safetensors: damaged"), "{}", told(&newest.path));
+        fs::write(&model, "weights").expect("written");
+        assert!(told(&newest.path).contains("model.safetensors has 7 bytes instead of 10"));
+        fs::remove_file(&model).expect("removed");
+        assert!(told(&newest.path).contains("model.safetensors is missing"));
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(10));
+        fs::write(newest.path.join(FILE_LIST), "{").expect("written");
+        assert!(told(&newest.path).contains("files.json is damaged"));
+        fs::write(newest.path.join(FILE_LIST), "{\"files\":{}}").expect("written");
+        assert!(told(&newest.path).contains("does not name trainer_state.json"));
+        fs::remove_file(newest.path.join(FILE_LIST)).expect("removed");
+        assert!(told(&newest.path).contains("files.json is missing"));
+        assert!(told(&run.path().join("checkpoint-99")).contains("there is no such checkpoint directory"));
+    }
+
+    #[test]
+    fn rotation() {
+        let run = run();
+        for step in [10, 20, 30, 40] {
+            save(run.path(), step);
+        }
+        rotate(run.path(), None, None).expect("rotated");
+        assert_eq!(steps(run.path()), [10, 20, 30, 40]);
+        rotate(run.path(), Some(3), None).expect("rotated");
+        assert_eq!(steps(run.path()), [20, 30, 40]);
+        rotate(run.path(), Some(1), Some(&run.path().join("checkpoint-20"))).expect("rotated");
+        assert_eq!(steps(run.path()), [20, 40]);
+        rotate(run.path(), Some(0), None).expect("rotated");
+        assert_eq!(steps(run.path()), [40]);
+        assert_eq!(names(run.path()), ["checkpoint-40"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! The output directory of a run: looked at before training, made when everything else is known to be right.
+use super::checkpoint::{self, Checkpoint};
+use super::durable::{FileHash, io_error, write_file};
+use super::metrics::MetricsLog;
+use crate::error::{Error, Result};
+use crate::options::ResumeFrom;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What will be done with the output directory. Making a plan touches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunPlan {
+    path: PathBuf,
+    resume: Option<Checkpoint>,
+    clear: bool,
+}
+
+/// What a run is, for its manifest and config file.
+#[derive(Clone, Debug)]
+pub struct Begin<'a> {
+    /// sft …
+    pub command: &'a str,
+    /// Every option with its value ([`crate::options::resolved`]).
+    pub options: &'a Map<String, Value>,
+    /// The device's own name.
+    pub device: &'a str,
+    pub seed: u64,
+    /// The files that are read, by role (model, data …), with their hashes.
+    pub inputs: &'a BTreeMap<String, Vec<(String, FileHash)>>,
+}
+
+/// `manifest.json`: where the results come from. Times are UTC.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Manifest {
+    lapidary: String,
+    command: String,
+    device: String,
+    seed: u64,
+    started: String,
+    resumed: Vec<Resumed>,
+    finished: Option<String>,
+    /// By role and file name.
+    inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Resumed {
+    from_step: u64,
+    at: String,
+    device: String,
+    lapidary: String,
+}
+
+const MANIFEST: &str = "manifest.json";
+const CONFIG: &str = "config.yaml";
+/// Options about starting a run, which a config file to repeat it must not hold.
+const ABOUT_STARTING: [&str; 2] = ["resume_from_checkpoint", "overwrite_output_dir"];
+
+/// A run's output directory, made and its own.
+#[derive(Debug)]
+pub struct RunDirectory {
+    path: PathBuf,
+    manifest: Manifest,
+    resume: Option<Checkpoint>,
+}
+
+impl RunDirectory {
+    /// Looks whether a run may use `output_dir`; errors say what stands there and what to do. A run that was finished or
+    /// has checkpoints is not written over unless `overwrite` is given; nothing is cleared that no run of this program
+    /// wrote, or that is among `inputs` (the paths the run reads).
+    pub fn plan(output_dir: &Path, resume: &ResumeFrom, overwrite: bool, inputs: &[&Path]) -> Result<RunPlan> {
+        check_is_possible(output_dir)?;
+        let shown = output_dir.display();
+        let resume = match resume {
+            ResumeFrom::Nothing => None,
+            ResumeFrom::Path(path) => Some(Checkpoint::open(path)?),
+            ResumeFrom::Last => {
+                let last = Checkpoint::last_complete(output_dir)?;
+                let none = || Error::Input(format!("resume_from_checkpoint: {shown} has no complete checkpoint"));
+                Some(Checkpoint::open(&last.ok_or_else(none)?.path)?)
+            }
+        };
+        let plan = |resume, clear| Ok(RunPlan { path: output_dir.into(), resume, clear });
+        if resume.as_ref().is_some_and(|checkpoint| lies_in(&checkpoint.path, output_dir)) {
+            return plan(resume, false);
+        }
+        let weights = weight_files(output_dir)?;
+        let last = Checkpoint::list(output_dir)?.pop();
+        let holds = match (weights.first(), &last) {
+            (Some(file), _) => file.display().to_string(),
+            (None, Some(checkpoint)) => checkpoint.path.display().to_string(),
+            (None, None) => return plan(resume, false),
+        };
+        if !overwrite || resume.is_some() {
+            let advice = match (&resume, &last) {
+                (Some(_), _) => "give another output_dir, or resume a checkpoint of this one",
+                (None, Some(_)) => {
+                    "give --resume_from_checkpoint last to go on with it, another output_dir, or --overwrite_output_dir"
+                }
+                (None, None) => "give another output_dir, or --overwrite_output_dir",
+            };
+            return Err(Error::Input(format!("output_dir: {shown} holds an earlier run ({holds}); {advice}")));
+        }
+        if !output_dir.join(MANIFEST).is_file() {
+            let detail = "and no manifest.json, so it is not a run's output and is not written over; give another one";
+            return Err(Error::Input(format!("output_dir: {shown} holds {holds} {detail}")));
+        }
+        if let Some(input) = inputs.iter().find(|input| lies_in(input, output_dir)) {
+            let input = input.display();
+            return Err(Error::Input(format!(
+                "overwrite_output_dir would clear {shown}, but the run reads {input} there; give another output_dir"
+            )));
+        }
+        plan(None, true)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// The checkpoint the run goes on from.
+    pub fn resumed_from(&self) -> Option<&Checkpoint> {
+        self.resume.as_ref()
+    }
+
+    /// Opens `metrics.jsonl`, cut back to the step the run is resumed from.
+    pub fn metrics(&self) -> Result<MetricsLog> {
+        MetricsLog::open(&self.path, self.resume.as_ref().map(|checkpoint| checkpoint.step))
+    }
+
+    /// Removes old checkpoints, those that the run still may need excepted.
+    pub fn rotate(&self, save_total_limit: Option<usize>) -> Result<()> {
+        checkpoint::rotate(
+            &self.path,
+            save_total_limit,
+            self.resume.as_ref().map(|checkpoint| checkpoint.path.as_path()),
+        )
+    }
+
+    /// Says in the manifest that the run has come to its end.
+    pub fn finish(&mut self) -> Result<()> {
+        self.manifest.finished = Some(now());
+        self.write_manifest()
+    }
+
+    fn write_manifest(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.manifest).map_err(|e| Error::Internal(e.to_string()))?;
+        write_file(&self.path.join(MANIFEST), &text)
+    }
+}
+
+impl RunPlan {
+    /// The checkpoint to go on from: compare its state before anything is written.
+    pub fn resumes_from(&self) -> Option<&Checkpoint> {
+        self.resume.as_ref()
+    }
+
+    /// Makes the directory, clears away what an interrupted or overwritten run left, and writes `config.yaml` and
+    /// `manifest.json`.
+    pub fn begin(self, about: &Begin) -> Result<RunDirectory> {
+        fs::create_dir_all(&self.path).map_err(|e| io_error(&self.path, "made", e))?;
+        checkpoint::clear_leftovers(&self.path)?;
+        if self.clear {
+            clear(&self.path)?;
+        }
+        let mut options = about.options.clone();
+        for name in ABOUT_STARTING {
+            options.shift_remove(name);
+        }
+        let yaml = serde_saphyr::to_string(&options).map_err(|e| Error::Internal(format!("{CONFIG}: {e}")))?;
+        write_file(&self.path.join(CONFIG), yaml.as_bytes())?;
+        let run = RunDirectory { manifest: self.manifest(about), path: self.path, resume: self.resume };
+        run.write_manifest()?;
+        Ok(run)
+    }
+
+    /// A new manifest, or the one of the run that is resumed, with a line about that.
+    fn manifest(&self, about: &Begin) -> Manifest {
+        let by_name = |files: &Vec<(String, FileHash)>| files.iter().cloned().collect();
+        let mut manifest = Manifest {
+            lapidary: env!("CARGO_PKG_VERSION").into(),
+            command: about.command.into(),
+            device: about.device.into(),
+            seed: about.seed,
+            started: now(),
+            resumed: Vec::new(),
+            finished: None,
+            inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
+        };
+        if let Some(checkpoint) = &self.resume {
+            let text = fs::read_to_string(self.path.join(MANIFEST)).unwrap_or_default();
+            if let Ok(earlier) = serde_json::from_str::<Manifest>(&text) {
+                (manifest.started, manifest.resumed) = (earlier.started, earlier.resumed);
+                (manifest.device, manifest.lapidary) = (earlier.device, earlier.lapidary);
+            }
+            manifest.resumed.push(Resumed {
+                from_step: checkpoint.step,
+                at: now(),
+                device: about.device.into(),
+                lapidary: env!("CARGO_PKG_VERSION").into(),
+            });
+        }
+        manifest
+    }
+}
+
+/// Whether the path is, or can be made, a directory.
+fn check_is_possible(path: &Path) -> Result<()> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::Input("output_dir is empty; give a directory".into()));
+    }
+    let existing = path.ancestors().find(|ancestor| ancestor.exists());
+    match existing {
+        Some(ancestor) if !ancestor.is_dir() => {
+            let (path, file) = (path.display(), ancestor.display());
+            Err(Error::Input(format!("output_dir: {path} cannot be a directory: {file} is a file")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Files of model or adapter weights that lie directly in a directory, by name.
+fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|e| io_error(directory, "read", e))? {
+        let path = entry.map_err(|e| io_error(directory, "read", e))?.path();
+        let is_weights = path.extension().is_some_and(|ext| ext == "safetensors" || ext == "gguf" || ext == "bin");
+        if is_weights || path.file_name().is_some_and(|name| name == "model.safetensors.index.json") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes an earlier run's weights, checkpoints and metrics. Other files stay, or are written over one by one.
+fn clear(path: &Path) -> Result<()> {
+    for file in weight_files(path)?.into_iter().chain([path.join(MetricsLog::FILE_NAME)]) {
+        if file.exists() {
+            fs::remove_file(&file).map_err(|e| io_error(&file, "removed", e))?;
+        }
+    }
+    Checkpoint::list(path)?.iter().try_for_each(|checkpoint| checkpoint::remove(&checkpoint.path))
+}
+
+fn lies_in(path: &Path, directory: &Path) -> bool {
+    match (path.canonicalize(), directory.canonicalize()) {
+        (Ok(path), Ok(directory)) => path.starts_with(directory),
+        _ => false,
+    }
+}
+
+/// The present time as 2026-11-05T13:45:07Z.
+fn now() -> String {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    utc(since_1970.as_secs())
+}
+
+/// Seconds since 1970 as date and time of the Gregorian calendar, UTC. Years begin in March here, so that the leap day
+/// comes last: the first 153·m + 2 over 5 days of such a year are its first m months.
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second % 3600 / 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+#[cfg(test)]
+#[path = "directory_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+//! How much memory is free, so that a run that cannot fit is told so before it starts.
+use crate::error::{Error, Result};
+use std::fs;
+
+/// Bytes of memory that can be had without swapping; None where the system does not say (elsewhere than Linux).
+pub fn available_bytes() -> Option<u64> {
+    let free = from_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
+    // A container may be allowed less than the machine has.
+    let read = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok();
+    let allowed = from_cgroup(read("memory.max"), read("memory.current"));
+    let limit = fs::read_to_string("/proc/self/limits").ok();
+    let left = from_limits(limit, fs::read_to_string("/proc/self/status").ok());
+    Some([allowed, left].into_iter().flatten().fold(free, u64::min))
+}
+
+/// What `ulimit -v` leaves this process: the limit on its address space less what it has.
+fn from_limits(limits: Option<String>, status: Option<String>) -> Option<u64> {
+    let limits = limits?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let limit: u64 = line.split_whitespace().next()?.parse().ok()?;
+    let status = status?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let kib: u64 = used.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(limit.saturating_sub(kib.saturating_mul(1024)))
+}
+
+/// `MemAvailable` of /proc/meminfo, in bytes.
+fn from_meminfo(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn from_cgroup(max: Option<String>, current: Option<String>) -> Option<u64> {
+    let max: u64 = max?.trim().parse().ok()?;
+    let current: u64 = current?.trim().parse().ok()?;
+    Some(max.saturating_sub(current))
+}
+
+/// An error if `needed` bytes are more than what is available. `advice`: what would fit.
+pub fn check(needed: u64, available: Option<u64>, advice: &str) -> Result<()> {
+    match available {
+        Some(available) if needed > available => Err(Error::Input(format!(
+            "this run needs about {} of memory and {} are free: {advice}",
+            show_bytes(needed),
+            show_bytes(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// "3.4 GB"
+pub fn show_bytes(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 99.5 {
+        format!("{value:.0} {}", units[unit])
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_limits() {
+        let status = || Some("VmPeak:\t  300 kB\nVmSize:\t     200 kB\n".to_string());
+        let limits = |soft: &str| {
+            Some(format!(
+                "Limit  Soft Limit  Hard Limit  Units\nMax address space         {soft}    unlimited   bytes\n"
+            ))
+        };
+        assert_eq!(from_limits(limits("1000000"), status()), Some(1_000_000 - 200 * 1024));
+        assert_eq!(from_limits(limits("unlimited"), status()), None);
+    }
+
+    #[test]
+    fn reads_meminfo() {
+        let text = "MemTotal:       16000000 kB\nMemFree:          100000 kB\nMemAvailable:    8000000 kB\n";
+        assert_eq!(from_meminfo(text), Some(8_192_000_000));
+        for wrong in ["", "MemAvailable: many", "MemFree: 1 kB\n"] {
+            assert_eq!(from_meminfo(wrong), None);
+        }
+        assert_eq!(from_cgroup(Some("max\n".into()), Some("5\n".into())), None);
+        assert_eq!(from_cgroup(Some("9\n".into()), Some("5\n".into())), Some(4));
+    }
+
+    #[test]
+    fn tells_what_would_fit() {
+        assert!(check(10, Some(10), "").is_ok());
+        assert!(check(10, None, "").is_ok());
+        let told = check(3_400_000_000, Some(999_999_999), "use --use_peft").expect_err("too much").to_string();
+        assert_eq!(told, "this run needs about 3.4 GB of memory and 1.0 GB are free: use --use_peft");
+        assert_eq!(
+            (show_bytes(0), show_bytes(999), show_bytes(123_456)),
+            ("0 B".into(), "999 B".into(), "123 kB".into())
+        );
+    }
+}
