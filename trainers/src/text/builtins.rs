@@ -27,10 +27,8 @@ pub fn register(env: &mut Environment<'static>, now: i64) {
     env.add_filter("length", length);
     env.add_filter("count", length);
     env.remove_filter("pprint");
-    // Python's idea of what can be iterated: strings and undefined values too, None not.
-    let iterable = |v: &Value| !matches!(v.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain);
-    env.add_test("iterable", iterable);
-    env.add_test("sequence", iterable);
+    env.add_test("iterable", is_iterable);
+    env.add_test("sequence", is_iterable);
     env.add_function("raise_exception", |text: String| -> Result<Value, Error> { Err(fail(text)) });
     env.add_function("strftime_now", move |state: &mut State, format: &str| -> Result<String, Error> {
         charge(state, format.len() * 16)?;
@@ -105,6 +103,11 @@ fn replaced(state: &mut State, text: &str, from: &str, to: &str, count: i64) -> 
     let hits = text.matches(from).take(limit).count();
     charge(state, text.len() + hits.saturating_mul(to.len()))?;
     Ok(text.replacen(from, to, limit))
+}
+
+/// Python's idea of what can be iterated: strings and undefined values too, None not.
+fn is_iterable(value: &Value) -> bool {
+    !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain)
 }
 
 fn length(value: &Value) -> Result<usize, Error> {
