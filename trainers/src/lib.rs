@@ -12,6 +12,7 @@ pub mod losses;
 pub mod batch;
 pub mod learner;
 pub mod setup;
+pub mod job;
 pub mod sft_data;
 pub mod sft;
 pub mod cli;
