@@ -83,7 +83,12 @@ pub fn software_gpu_is_there() -> bool {
 
 /// Runs `lapidary sft` in this process and returns the lines of its metrics.jsonl.
 pub fn sft(arguments: &[String], out: &Path) -> Vec<Value> {
-    let all = ["lapidary", "sft"].into_iter().map(String::from).chain(arguments.iter().cloned()).map(Into::into);
+    run("sft", arguments, out)
+}
+
+/// Runs a training command in this process and returns the lines of its metrics.jsonl.
+pub fn run(command: &str, arguments: &[String], out: &Path) -> Vec<Value> {
+    let all = ["lapidary", command].into_iter().map(String::from).chain(arguments.iter().cloned()).map(Into::into);
     let request = trainers::cli::read(all).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
     trainers::cli::carry_out(request).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics.jsonl");
@@ -125,9 +130,35 @@ impl Trajectory {
             flag("adapter_name_or_path", below(adapter));
         }
         for (name, value) in self.value["config"].as_object().expect("config") {
-            flag(name, value.as_str().map_or_else(|| value.to_string(), String::from));
+            let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), String::from);
+            flag(
+                name,
+                value.as_array().map_or_else(|| text(value), |l| l.iter().map(text).collect::<Vec<_>>().join(",")),
+            );
         }
         flags
+    }
+
+    /// The command that the trajectory is of.
+    pub fn command(&self) -> &str {
+        self.text("trainer").expect("a trainer")
+    }
+
+    /// Rewards, margins and log-probabilities: 1e-3 (5e-3 after three steps) of the larger of the value and `floor`,
+    /// which float32 sums of some tens of log-probabilities reach in TRL itself.
+    pub fn check_rewards(&self, metrics: &[Value], about: &str, names: &[&str], floor: f64) {
+        let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
+        for name in names {
+            for (step, (expected, line)) in self.series(name).iter().zip(&lines).enumerate() {
+                let found = line[*name].as_f64().unwrap_or(f64::NAN);
+                let tolerance = if step < 3 { 1e-3 } else { 5e-3 };
+                assert!(
+                    (found - expected).abs() <= tolerance * expected.abs().max(floor),
+                    "{about}: step {}: {name} is {found}, {expected} in TRL",
+                    step + 1
+                );
+            }
+        }
     }
 
     fn series(&self, name: &str) -> Vec<f64> {

@@ -53,6 +53,20 @@ pub fn frozen_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     })
 }
 
+/// The options' own chat template and end-of-sequence token, where given.
+pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokenizer: &mut Tokenizer) -> Result<()> {
+    if let Some(path) = template {
+        let file = if path.is_dir() { path.join("chat_template.jinja") } else { path.to_path_buf() };
+        let source =
+            std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
+        tokenizer.set_chat_template(&source);
+    }
+    match eos_token {
+        Some(token) => tokenizer.set_eos(token),
+        None => Ok(()),
+    }
+}
+
 /// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
 pub struct Policy {
     config: ModelConfig,
@@ -122,6 +136,27 @@ impl Policy {
             learner.restore_optimizer(checkpoint.optimizer()?)?;
         }
         Ok(learner)
+    }
+
+    /// The model as it was before training, to compare with: a frozen copy, or for a new adapter the model with the
+    /// adapter off, or beside it the adapter that training went on from. `model` is the one to be trained;
+    /// `resumed`: it has been trained already.
+    pub fn reference(&self, model: &Decoder, source: &Source, resumed: bool) -> Result<Decoder> {
+        match (&self.adapter, &self.start) {
+            (None, _) if resumed => Ok(Decoder::load(&source.files, &model.device, self.dtype)?),
+            (None, _) => Ok(model.clone()),
+            (Some(_), None) => Ok(model.without_adapter()),
+            (Some(_), Some(start)) => {
+                let mut reference = model.without_adapter();
+                reference.load_adapter(start)?;
+                Ok(reference)
+            }
+        }
+    }
+
+    /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
+    pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
+        if lora.is_used() { 0 } else { 4 * engine::model::memory::count_parameters(&source.files.config).0 }
     }
 
     /// One line: what is trained, on how much, where.

@@ -10,7 +10,7 @@ use super::cache::{KvCache, LayerCache};
 use super::config::ModelConfig;
 use super::linear::{DropoutKey, Linear};
 use super::rope::inverse_frequencies;
-use crate::backend::{AttentionShape, Device, RowIndex};
+use crate::backend::{AttentionShape, Device, Layout, Product, RowIndex};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::{AttentionPlan, Forest};
@@ -325,6 +325,27 @@ impl Decoder {
     /// What the model says about target i at row `rows[i]` of the hidden states: only rows that predict reach the head.
     pub fn score(&self, hidden: &Tensor, rows: &[u32], targets: &[u32], temperature: f32) -> Result<Scored> {
         ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, temperature)
+    }
+
+    /// The mean logit of some rows over the vocabulary, a metric without a gradient: [N].
+    /// (1/V) Σᵥ h·wᵥ = h · (1/V) Σᵥ wᵥ: the logits themselves are not needed.
+    pub fn mean_logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let head = self.head_weight().detach();
+        let (v, d) = head.matrix();
+        let ones = Tensor::from_f32(&self.device, vec![1.0 / v as f32; v], &[1, v])?;
+        let product = Product { layout: Layout::NN, m: 1, n: d, k: v, alpha: 1.0 };
+        let mean = self.device.matmul(product, ones.buffer(), head.buffer(), None)?;
+        let mean = Tensor::from_buffer(&self.device, mean, &[1, d]);
+        ops::linear(&self.without_gradient().normed_rows(&hidden.detach(), rows)?, &mean, None)?.reshape(&[rows.len()])
+    }
+
+    /// The same model off every tape.
+    pub fn without_gradient(&self) -> Decoder {
+        let mut model = self.clone();
+        for (_, tensor) in model.tensors_mut() {
+            *tensor = tensor.detach();
+        }
+        model
     }
 
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
