@@ -6,6 +6,7 @@ mod common;
 
 use common::{Trajectory, golden, golden_root, run, software_gpu_is_there};
 
+/// Metrics of either sign.
 const SIGNED: &[&str] = &[
     "rewards/chosen",
     "rewards/rejected",
@@ -39,6 +40,7 @@ fn compare(name: &str, device: &str) {
     expected.check_steps(&metrics, &about);
     expected.check_rewards(&metrics, &about, SIGNED, 0.02);
     expected.check_rewards(&metrics, &about, &["rewards/accuracies", "accuracy"], 0.0);
+    expected.check_evaluations(&metrics, &about, 0.1);
     if !["orpo", "cpo"].contains(&expected.command()) {
         // Those two take the mean over padding too.
         expected.check_rewards(&metrics, &about, &["logits/chosen", "logits/rejected"], 0.1);
@@ -70,29 +72,53 @@ macro_rules! trajectories {
 }
 
 trajectories!(
-    dpo_sigmoid,
-    dpo_hinge,
-    dpo_ipo,
-    dpo_exo_pair,
-    dpo_nca_pair,
-    dpo_robust,
-    dpo_bco_pair,
-    dpo_sppo_hard,
-    dpo_aot,
-    dpo_aot_unpaired,
-    dpo_apo_zero,
-    dpo_apo_down,
-    dpo_discopop,
-    dpo_sigmoid_norm,
-    dpo_mixed,
-    dpo_beta_half,
-    dpo_forward_kl,
-    dpo_js,
-    dpo_ld,
-    dpo_wpo,
-    dpo_qwen2,
-    kto,
-    orpo,
+    alphapo,
     cpo,
+    cpo_hinge,
+    cpo_ipo,
+    cpo_smoothed,
+    dpo_accumulate,
+    dpo_alpha,
+    dpo_aot,
+    dpo_aot_smoothed,
+    dpo_aot_unpaired,
+    dpo_apo_down,
+    dpo_apo_zero,
+    dpo_bco_pair,
+    dpo_beta_half,
+    dpo_discopop,
+    dpo_evaluate,
+    dpo_exo_pair,
+    dpo_forward_kl,
+    dpo_hinge,
+    dpo_implicit,
+    dpo_ipo,
+    dpo_js,
+    dpo_keep_end,
+    dpo_ld,
+    dpo_lora,
+    dpo_mistral,
+    dpo_mixed,
+    dpo_nca_pair,
+    dpo_precompute,
+    dpo_qwen2,
+    dpo_robust,
+    dpo_sigmoid,
+    dpo_sigmoid_norm,
+    dpo_sppo_hard,
+    dpo_sync,
+    dpo_truncated,
+    dpo_wpo,
+    kto,
+    kto_apo_zero,
+    kto_pairs,
+    kto_weights,
+    orpo,
+    orpo_implicit,
+    reward_bt,
+    reward_centered,
+    reward_evaluate,
+    reward_filtered,
+    reward_margin,
     simpo,
 );

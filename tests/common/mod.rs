@@ -161,6 +161,19 @@ impl Trajectory {
         }
     }
 
+    /// What evaluations during training found, all within 5e-3 of the larger of the value and `floor`.
+    pub fn check_evaluations(&self, metrics: &[Value], about: &str, floor: f64) {
+        let Some(all) = self.value.get("evaluations").and_then(Value::as_object) else { return };
+        let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("eval_loss").is_some()).collect();
+        for (name, expected) in all.iter().filter(|(name, _)| name.starts_with("eval_") && *name != "eval_num_tokens") {
+            let expected: Vec<f64> = expected.as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
+            let found: Vec<f64> = lines.iter().map(|line| line[name].as_f64().unwrap_or(f64::NAN)).collect();
+            let close = |(e, f): (&f64, &f64)| (f - e).abs() <= 5e-3 * e.abs().max(floor);
+            let fits = found.len() == expected.len() && expected.iter().zip(&found).all(close);
+            assert!(fits, "{about}: {name} is {found:?}, {expected:?} in TRL");
+        }
+    }
+
     fn series(&self, name: &str) -> Vec<f64> {
         self.value["steps"][name]
             .as_array()

@@ -10,7 +10,7 @@ use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
 use engine::files::adapter_config::{self, AdapterConfig};
-use engine::model::config::ModelConfig;
+use engine::model::config::{Head, ModelConfig, SCORE};
 use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
 use engine::optim::AdamW;
@@ -86,7 +86,7 @@ impl Policy {
                 adapter.check_fits(&config, path)?;
                 (Some(adapter.config.clone()), Some(adapter))
             }
-            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, lora)), None),
+            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)), None),
             None => (None, None),
         };
         if let Some(adapter) = &adapter {
@@ -183,7 +183,11 @@ impl Policy {
 }
 
 /// PEFT's configuration of the adapter that the options describe.
-fn new_adapter(model: &str, lora: &LoraOptions) -> AdapterConfig {
+fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
+    let (task_type, modules_to_save) = match head {
+        Head::LanguageModel => ("CAUSAL_LM", Vec::new()),
+        Head::Score => ("SEQ_CLS", vec!["score".to_string()]),
+    };
     let target_modules = match &lora.lora_target_modules {
         None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
         Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
@@ -196,6 +200,8 @@ fn new_adapter(model: &str, lora: &LoraOptions) -> AdapterConfig {
         lora_dropout: lora.lora_dropout,
         use_rslora: lora.use_rslora,
         target_modules,
+        task_type: Some(task_type.into()),
+        modules_to_save,
         ..AdapterConfig::default()
     }
 }
@@ -216,7 +222,7 @@ pub fn load_adapter(path: &Path) -> Result<Adapter> {
     if adapter.config.use_dora {
         return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
     }
-    if let Some((name, _)) = adapter.whole().next() {
+    if let Some((name, _)) = adapter.whole().find(|(name, _)| *name != SCORE) {
         return Err(Error::Input(format!(
             "{}: it replaces {name} as a whole (modules_to_save), which is not supported",
             path.display()

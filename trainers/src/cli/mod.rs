@@ -5,15 +5,16 @@ mod generate;
 mod merge;
 mod preview;
 mod quickstart;
+mod score;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
     BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, KtoOptions, MergeOptions, OrpoOptions,
-    PreviewOptions, QuickstartOptions, SftOptions,
+    PreviewOptions, QuickstartOptions, RewardOptions, ScoreOptions, SftOptions,
 };
-use crate::{cpo, dpo, kto, orpo, sft};
+use crate::{cpo, dpo, kto, orpo, reward, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
+    Reward(Box<Parsed<RewardOptions>>),
+    Score(Parsed<ScoreOptions>),
     Dpo(Box<Parsed<DpoOptions>>),
     Orpo(Box<Parsed<OrpoOptions>>),
     Cpo(Box<Parsed<CpoOptions>>),
@@ -45,6 +48,8 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<RewardOptions>())
+        .subcommand(flags::command::<ScoreOptions>())
         .subcommand(flags::command::<DpoOptions>())
         .subcommand(flags::command::<OrpoOptions>())
         .subcommand(flags::command::<CpoOptions>())
@@ -58,6 +63,8 @@ pub fn program() -> clap::Command {
 
 const COMMANDS: &[&str] = &[
     SftOptions::NAME,
+    RewardOptions::NAME,
+    ScoreOptions::NAME,
     DpoOptions::NAME,
     OrpoOptions::NAME,
     CpoOptions::NAME,
@@ -73,6 +80,8 @@ const COMMANDS: &[&str] = &[
 fn names_of(command: &str) -> Vec<&'static str> {
     match command {
         SftOptions::NAME => known_names::<SftOptions>(),
+        RewardOptions::NAME => known_names::<RewardOptions>(),
+        ScoreOptions::NAME => known_names::<ScoreOptions>(),
         DpoOptions::NAME => known_names::<DpoOptions>(),
         OrpoOptions::NAME => known_names::<OrpoOptions>(),
         CpoOptions::NAME => known_names::<CpoOptions>(),
@@ -110,6 +119,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     match matches.subcommand() {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((RewardOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reward),
+        Some((ScoreOptions::NAME, m)) => parse(m, &foreign).map(Request::Score),
         Some((DpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Dpo),
         Some((OrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Orpo),
         Some((CpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Cpo),
@@ -127,6 +138,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
+        Request::Score(parsed) => score::run(&announced(parsed)),
         Request::Dpo(parsed) => dpo::train(&announced(*parsed)).map(|_| ()),
         Request::Orpo(parsed) => orpo::train(&announced(*parsed)).map(|_| ()),
         Request::Cpo(parsed) => cpo::train(&announced(*parsed)).map(|_| ()),

@@ -114,7 +114,8 @@ impl AnswerStats {
         say(
             self.n_too_long,
             format!(
-                "were left out: max_length leaves nothing of an answer (the longest row has {} tokens)",
+                "were left out: they are longer than max_length, or it leaves nothing of an answer (the longest row has {} \
+                 tokens)",
                 self.longest
             ),
         );
@@ -221,7 +222,8 @@ impl<'a> Encoder<'a> {
         let shared = |ids: &Vec<u32>| prompt_ids.iter().zip(ids).take_while(|(a, b)| a == b).count();
         let starts: Vec<usize> = wholes.iter().map(shared).collect();
         let first = starts.iter().copied().min().unwrap_or(0);
-        self.stats.n_prefix_mismatch += usize::from(first < prompt_ids.len());
+        let whole = self.options.rules == Rules::Whole;
+        self.stats.n_prefix_mismatch += usize::from(!whole && first < prompt_ids.len());
         self.stats.longest = self.stats.longest.max(wholes.iter().map(Vec::len).max().unwrap_or(0));
         let mut all = Vec::new();
         for (ids, start) in wholes.into_iter().zip(starts) {
@@ -230,7 +232,7 @@ impl<'a> Encoder<'a> {
                 Rules::BosEos => self.with_bos_and_eos(ids, start, prompt_ids.len()),
             });
         }
-        if all.iter().any(|s| s.answer().is_empty()) {
+        if all.iter().any(|s| if whole { s.ids.is_empty() } else { s.answer().is_empty() }) {
             self.stats.n_without_answer += 1;
             return Ok(None);
         }

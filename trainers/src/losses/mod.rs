@@ -6,6 +6,7 @@ pub mod dpo;
 pub mod orpo;
 pub mod cpo;
 pub mod kto;
+pub mod reward;
 
 #[cfg(test)]
 mod by_hand {

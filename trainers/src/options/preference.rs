@@ -217,6 +217,7 @@ macro_rules! trainer {
         }
     };
 }
+pub(super) use trainer;
 
 trainer! {
     /// Everything `lapidary dpo` can be told.
