@@ -4,7 +4,7 @@
 //!   answers begin with (TRL's `extract_prompt`)
 //! - unpaired preference: `prompt`, `completion`, `label`
 //!
-//! A pair becomes two unpaired rows, the chosen answer first (TRL's `unpair_preference_dataset`); unpaired rows become
+//! A pair becomes two unpaired rows (TRL's `unpair_preference_dataset`); unpaired rows become
 //! pairs where a prompt has both good and bad answers. What was done to a data set is said in its notes.
 use super::format::{messages, template_kwargs, text, tools};
 use super::read::{Row, kind};
@@ -232,24 +232,27 @@ fn paired(rows: Vec<Judged>) -> Result<(Vec<Ranked>, Vec<String>)> {
     }
 }
 
+/// Of so many pairs at a time come first all chosen answers, then all rejected ones: the order that TRL's
+/// `unpair_preference_dataset` makes.
+const UNPAIRED_AT_ONCE: usize = 1000;
+
 /// Rows as single answers with their labels.
 pub fn judged_rows(rows: &[Row]) -> Result<(Vec<Judged>, Vec<String>)> {
     let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
     if has(first, "chosen") && has(first, "rejected") {
         let (pairs, mut notes) = pairs(rows)?;
-        let all: Vec<Judged> = pairs
-            .into_iter()
-            .flat_map(|pair| {
-                let Ranked { row, prompt, answers, extras, .. } = pair;
-                answers.into_iter().zip([true, false]).map(move |(answer, label)| Judged {
-                    row: row.clone(),
-                    prompt: prompt.clone(),
-                    answer,
+        let mut all = Vec::with_capacity(2 * pairs.len());
+        for group in pairs.chunks(UNPAIRED_AT_ONCE) {
+            for (i, label) in [true, false].into_iter().enumerate() {
+                all.extend(group.iter().map(|pair| Judged {
+                    row: pair.row.clone(),
+                    prompt: pair.prompt.clone(),
+                    answer: pair.answers[i].clone(),
                     label,
-                    extras: extras.clone(),
-                })
-            })
-            .collect();
+                    extras: pair.extras.clone(),
+                }));
+            }
+        }
         notes.push(format!(
             "{} pairs became {} rows: chosen with label true, rejected with false",
             rows.len(),
