@@ -18,7 +18,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
-use trainers::learner::{Learner, Optimizer};
+use trainers::batch::Batch;
+use trainers::data::Sequence;
+use trainers::learner::{Learner, Optimizer, loss_device};
+use trainers::losses::sequences::{pick, sum_of_tokens};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -26,6 +29,10 @@ const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// 4 sequences of 256 tokens.
 const BATCH: (usize, usize) = (4, 256);
 const STEPS: usize = 4;
+/// Of DPO: 4 pairs, prompts of 128 tokens, two answers of 64 each.
+const PAIRS: usize = 4;
+const PROMPT: usize = 128;
+const ANSWER: usize = 64;
 
 fn main() -> Outcome<()> {
     let models = PathBuf::from(std::env::var_os("LAPIDARY_MODELS").unwrap_or("target/models".into()));
@@ -46,13 +53,14 @@ fn main() -> Outcome<()> {
 /// Every job in its own process, then PyTorch's, then the ratios.
 fn compare(path: &std::path::Path) -> Outcome<()> {
     let mut ours = Vec::new();
-    for job in ["sft_full", "sft_lora"] {
+    // Each with its peer: sharing the prompt is what PyTorch cannot do.
+    for (job, peer) in [("sft_full", "sft"), ("sft_lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")] {
         let output = Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job).output()?;
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         print!("{line}");
         let line = line.lines().last().unwrap_or_default();
-        ours.push((job, serde_json::from_str::<serde_json::Value>(line)?));
+        ours.push((job, peer, serde_json::from_str::<serde_json::Value>(line)?));
     }
     let Some(python) = std::env::var_os("LAPIDARY_PYTHON") else {
         println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
@@ -61,12 +69,16 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
     let device: Device = engine::cpu::Cpu::new(None)?;
     Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
-    for (job, ours) in ours {
-        let output = Command::new(&python).arg("benches/peers.py").arg(&dir).arg(job).output()?;
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{line}");
-        let theirs: serde_json::Value = serde_json::from_str(line.lines().last().unwrap_or_default())?;
+    let mut timed = std::collections::HashMap::new();
+    for (job, peer, ours) in ours {
+        if !timed.contains_key(peer) {
+            let output = Command::new(&python).arg("benches/peers.py").arg(&dir).arg(peer).output()?;
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            let line = String::from_utf8_lossy(&output.stdout).into_owned();
+            print!("{line}");
+            timed.insert(peer, serde_json::from_str(line.lines().last().unwrap_or_default())?);
+        }
+        let theirs: &serde_json::Value = &timed[peer];
         let ratio = |key: &str| Some(theirs.get(key)?.as_f64()? / ours.get(key)?.as_f64()?);
         if let (Some(time), Some(memory)) = (ratio("seconds"), ratio("peak_gb")) {
             println!("{job}: {time:.2} x PyTorch's speed, {memory:.2} x less memory");
@@ -90,27 +102,70 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
         model.add_lora(&config, 1)?;
     }
     let mut learner = Learner::new(model, Optimizer::AdamW(AdamW::new(0.9, 0.999, 1e-8)), 0.0, 1.0);
-    let (sequences, stream) = (BATCH.0, Stream::new(0, 0));
-    let ids: Vec<Vec<u32>> = (0..sequences)
-        .map(|s| (0..BATCH.1).map(|i| stream.below((s * BATCH.1 + i) as u64, 49152) as u32).collect())
-        .collect();
-    let mut seconds = Vec::new();
-    for _ in 0..=STEPS {
-        let start = Instant::now();
-        step(&mut learner, &ids)?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
+    let (mut seconds, tokens) = match job {
+        "dpo" | "dpo_unshared" => {
+            let (pairs, reference) = (pairs(), learner.model.clone());
+            let share = job == "dpo";
+            (time(|| dpo_step(&mut learner, &reference, &pairs, share))?, PAIRS * 2 * (PROMPT + ANSWER))
+        }
+        _ => {
+            let ids = random_ids(BATCH.0, BATCH.1, 0);
+            (time(|| step(&mut learner, &ids))?, BATCH.0 * BATCH.1)
+        }
+    };
     // The first step warms up.
-    let mut counted = seconds[1..].to_vec();
+    let counted = &mut seconds[1..];
     counted.sort_by(f64::total_cmp);
-    let median = counted[counted.len() / 2];
-    let tokens = (BATCH.0 * BATCH.1) as f64;
+    let (median, tokens) = (counted[counted.len() / 2], tokens as f64);
     let line = serde_json::json!({
         "job": job, "device": device.name(), "seconds": (median * 1e4).round() / 1e4,
         "tokens_per_s": (tokens / median * 10.0).round() / 10.0, "peak_gb": peak_gb(),
     });
     println!("{line}");
     Ok(())
+}
+
+/// Seconds of each run of `work`, the first one to warm up.
+fn time(mut work: impl FnMut() -> engine::Result<f64>) -> engine::Result<Vec<f64>> {
+    (0..=STEPS)
+        .map(|_| {
+            let start = Instant::now();
+            work()?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+fn random_ids(n: usize, length: usize, stream: u64) -> Vec<Vec<u32>> {
+    let stream = Stream::new(0, stream);
+    (0..n).map(|s| (0..length).map(|i| stream.below((s * length + i) as u64, 49152) as u32).collect()).collect()
+}
+
+/// Four prompts with two answers each: chosen, rejected.
+fn pairs() -> Vec<Sequence> {
+    let (prompts, answers) = (random_ids(PAIRS, PROMPT, 1), random_ids(2 * PAIRS, ANSWER, 2));
+    let whole =
+        |(i, answer): (usize, &Vec<u32>)| Sequence { ids: [&prompts[i / 2][..], answer].concat(), start: PROMPT };
+    answers.iter().enumerate().map(whole).collect()
+}
+
+/// One step of DPO, the reference's pass included; with `share` each prompt is computed once in either model.
+fn dpo_step(learner: &mut Learner, reference: &Decoder, pairs: &[Sequence], share: bool) -> engine::Result<f64> {
+    let batch = Batch::from_answers(&pairs.iter().collect::<Vec<_>>(), share, false)?;
+    let logps = |model: &Decoder| -> engine::Result<Tensor> {
+        let hidden = model.hidden(&batch.forest, Pass::default())?;
+        let logp = ops::to_device(&model.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp, &loss_device())?;
+        sum_of_tokens(&logp, None, &batch.sequences, pairs.len())
+    };
+    let logp_ref = logps(reference)?;
+    let tape = Tape::new();
+    let watched = learner.model.watch(&tape);
+    let ratio = ops::sub(&logps(&watched)?, &logp_ref)?;
+    let side = |first: usize| pick(&ratio, (0..PAIRS).map(|p| 2 * p + first));
+    let ahead = ops::sub(&side(0)?, &side(1)?)?;
+    let loss = ops::scale(&ops::sum(&ops::log_sigmoid(&ops::scale(&ahead, 0.1)?)?)?, -1.0 / PAIRS as f32)?;
+    learner.accumulate(&tape, watched, &loss)?;
+    learner.step(1e-6)
 }
 
 /// One training step without activation checkpointing, as PyTorch's is.
