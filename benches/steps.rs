@@ -1,6 +1,6 @@
 //! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
 //!
-//! `cargo bench --bench steps` runs every job in a process of its own (peaks are then right), each first comparing the
+//! `cargo bench --bench steps` (`-- dpo`: one of them) runs every job in a process of its own (peaks are then right), each first comparing the
 //! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
 //! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
 use engine::backend::Device;
@@ -33,6 +33,10 @@ const STEPS: usize = 4;
 const PAIRS: usize = 4;
 const PROMPT: usize = 128;
 const ANSWER: usize = 64;
+/// Jobs, each with its name in benches/peers.py: to share prompts is what PyTorch cannot do.
+const JOBS: [(&str, &str); 4] = [("sft", "sft"), ("lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")];
+/// Times that a job and its peer take turns.
+const ROUNDS: usize = 3;
 
 fn main() -> Outcome<()> {
     let models = PathBuf::from(std::env::var_os("LAPIDARY_MODELS").unwrap_or("target/models".into()));
@@ -50,42 +54,52 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// Every job in its own process, then PyTorch's, then the ratios.
+/// Every job in a process of its own; where PyTorch is installed, it takes turns with ours, and the ratio is of medians.
 fn compare(path: &std::path::Path) -> Outcome<()> {
-    let mut ours = Vec::new();
-    // Each with its peer: sharing the prompt is what PyTorch cannot do.
-    for (job, peer) in [("sft_full", "sft"), ("sft_lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")] {
-        let output = Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job).output()?;
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{line}");
-        let line = line.lines().last().unwrap_or_default();
-        ours.push((job, peer, serde_json::from_str::<serde_json::Value>(line)?));
-    }
-    let Some(python) = std::env::var_os("LAPIDARY_PYTHON") else {
-        println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
-        return Ok(());
-    };
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let python = std::env::var_os("LAPIDARY_PYTHON");
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
-    let device: Device = engine::cpu::Cpu::new(None)?;
-    Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
-    let mut timed = std::collections::HashMap::new();
-    for (job, peer, ours) in ours {
-        if !timed.contains_key(peer) {
-            let output = Command::new(&python).arg("benches/peers.py").arg(&dir).arg(peer).output()?;
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            let line = String::from_utf8_lossy(&output.stdout).into_owned();
-            print!("{line}");
-            timed.insert(peer, serde_json::from_str(line.lines().last().unwrap_or_default())?);
+    if python.is_some() {
+        let device: Device = engine::cpu::Cpu::new(None)?;
+        Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
+    } else {
+        println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
+    }
+    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| only == *job)) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..if python.is_some() { ROUNDS } else { 1 } {
+            ours.push(one(Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job))?);
+            if let Some(python) = &python {
+                theirs.push(one(Command::new(python).arg("benches/peers.py").arg(&dir).arg(peer))?);
+            }
         }
-        let theirs: &serde_json::Value = &timed[peer];
-        let ratio = |key: &str| Some(theirs.get(key)?.as_f64()? / ours.get(key)?.as_f64()?);
+        let ratio = |key: &str| Some(median(&theirs, key)? / median(&ours, key)?);
         if let (Some(time), Some(memory)) = (ratio("seconds"), ratio("peak_gb")) {
-            println!("{job}: {time:.2} x PyTorch's speed, {memory:.2} x less memory");
+            println!("{job}: {time:.2} x PyTorch's speed, PyTorch takes {memory:.2} x the memory");
         }
     }
-    std::fs::remove_dir_all(dir)?;
+    if python.is_some() {
+        std::fs::remove_dir_all(dir)?;
+    }
     Ok(())
+}
+
+/// Runs a job and shows its line; an error if it fails.
+fn one(command: &mut Command) -> Outcome<serde_json::Value> {
+    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{text}");
+    if !output.status.success() {
+        return Err(format!("{command:?} failed").into());
+    }
+    Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
+}
+
+/// The middle of one figure over the rounds.
+fn median(runs: &[serde_json::Value], key: &str) -> Option<f64> {
+    let mut values: Vec<f64> = runs.iter().filter_map(|run| run.get(key)?.as_f64()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
@@ -96,7 +110,7 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
     if std::env::var_os("LAPIDARY_BENCH_TRUST").is_none() {
         verify(&files, &model)?;
     }
-    if job == "sft_lora" {
+    if job == "lora" {
         let config =
             AdapterConfig { r: 16, lora_alpha: 32.0, target_modules: TargetModules::AllLinear, ..Default::default() };
         model.add_lora(&config, 1)?;

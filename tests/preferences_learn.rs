@@ -191,6 +191,6 @@ fn orpo_moves_generation() {
 fn simpo_moves_generation() {
     moves(
         "cpo",
-        "--loss_type simpo --cpo_alpha 0 --learning_rate 2e-4 --per_device_train_batch_size 16 --num_train_epochs 3 --beta 2",
+        "--loss_type simpo --cpo_alpha 0 --learning_rate 2e-4 --per_device_train_batch_size 16 --num_train_epochs 5 --beta 2",
     );
 }
