@@ -1,6 +1,6 @@
 //! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
 //!
-//! `cargo bench --bench steps` runs every job in a process of its own (peaks are then right), each first comparing the
+//! `cargo bench --bench steps` (`-- dpo`: one of them) runs every job in a process of its own (peaks are then right), each first comparing the
 //! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
 //! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
 use engine::backend::Device;
@@ -18,7 +18,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
-use trainers::learner::{Learner, Optimizer};
+use trainers::batch::Batch;
+use trainers::data::Sequence;
+use trainers::learner::{Learner, Optimizer, loss_device};
+use trainers::losses::sequences::{pick, sum_of_tokens};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -26,8 +29,12 @@ const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// 4 sequences of 256 tokens.
 const BATCH: (usize, usize) = (4, 256);
 const STEPS: usize = 4;
-/// Jobs by the names that benches/peers.py has for them.
-const JOBS: [&str; 2] = ["sft", "lora"];
+/// Of DPO: 4 pairs, prompts of 128 tokens, two answers of 64 each.
+const PAIRS: usize = 4;
+const PROMPT: usize = 128;
+const ANSWER: usize = 64;
+/// Jobs, each with its name in benches/peers.py: to share prompts is what PyTorch cannot do.
+const JOBS: [(&str, &str); 4] = [("sft", "sft"), ("lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")];
 /// Times that a job and its peer take turns.
 const ROUNDS: usize = 3;
 
@@ -49,6 +56,7 @@ fn main() -> Outcome<()> {
 
 /// Every job in a process of its own; where PyTorch is installed, it takes turns with ours, and the ratio is of medians.
 fn compare(path: &std::path::Path) -> Outcome<()> {
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let python = std::env::var_os("LAPIDARY_PYTHON");
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
     if python.is_some() {
@@ -57,12 +65,12 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     } else {
         println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
     }
-    for job in JOBS {
+    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| only == *job)) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..if python.is_some() { ROUNDS } else { 1 } {
             ours.push(one(Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job))?);
             if let Some(python) = &python {
-                theirs.push(one(Command::new(python).arg("benches/peers.py").arg(&dir).arg(job))?);
+                theirs.push(one(Command::new(python).arg("benches/peers.py").arg(&dir).arg(peer))?);
             }
         }
         let ratio = |key: &str| Some(median(&theirs, key)? / median(&ours, key)?);
@@ -108,27 +116,70 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
         model.add_lora(&config, 1)?;
     }
     let mut learner = Learner::new(model, Optimizer::AdamW(AdamW::new(0.9, 0.999, 1e-8)), 0.0, 1.0);
-    let (sequences, stream) = (BATCH.0, Stream::new(0, 0));
-    let ids: Vec<Vec<u32>> = (0..sequences)
-        .map(|s| (0..BATCH.1).map(|i| stream.below((s * BATCH.1 + i) as u64, 49152) as u32).collect())
-        .collect();
-    let mut seconds = Vec::new();
-    for _ in 0..=STEPS {
-        let start = Instant::now();
-        step(&mut learner, &ids)?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
+    let (mut seconds, tokens) = match job {
+        "dpo" | "dpo_unshared" => {
+            let (pairs, reference) = (pairs(), learner.model.clone());
+            let share = job == "dpo";
+            (time(|| dpo_step(&mut learner, &reference, &pairs, share))?, PAIRS * 2 * (PROMPT + ANSWER))
+        }
+        _ => {
+            let ids = random_ids(BATCH.0, BATCH.1, 0);
+            (time(|| step(&mut learner, &ids))?, BATCH.0 * BATCH.1)
+        }
+    };
     // The first step warms up.
-    let mut counted = seconds[1..].to_vec();
+    let counted = &mut seconds[1..];
     counted.sort_by(f64::total_cmp);
-    let median = counted[counted.len() / 2];
-    let tokens = (BATCH.0 * BATCH.1) as f64;
+    let (median, tokens) = (counted[counted.len() / 2], tokens as f64);
     let line = serde_json::json!({
         "job": job, "device": device.name(), "seconds": (median * 1e4).round() / 1e4,
         "tokens_per_s": (tokens / median * 10.0).round() / 10.0, "peak_gb": peak_gb(),
     });
     println!("{line}");
     Ok(())
+}
+
+/// Seconds of each run of `work`, the first one to warm up.
+fn time(mut work: impl FnMut() -> engine::Result<f64>) -> engine::Result<Vec<f64>> {
+    (0..=STEPS)
+        .map(|_| {
+            let start = Instant::now();
+            work()?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+fn random_ids(n: usize, length: usize, stream: u64) -> Vec<Vec<u32>> {
+    let stream = Stream::new(0, stream);
+    (0..n).map(|s| (0..length).map(|i| stream.below((s * length + i) as u64, 49152) as u32).collect()).collect()
+}
+
+/// Four prompts with two answers each: chosen, rejected.
+fn pairs() -> Vec<Sequence> {
+    let (prompts, answers) = (random_ids(PAIRS, PROMPT, 1), random_ids(2 * PAIRS, ANSWER, 2));
+    let whole =
+        |(i, answer): (usize, &Vec<u32>)| Sequence { ids: [&prompts[i / 2][..], answer].concat(), start: PROMPT };
+    answers.iter().enumerate().map(whole).collect()
+}
+
+/// One step of DPO, the reference's pass included; with `share` each prompt is computed once in either model.
+fn dpo_step(learner: &mut Learner, reference: &Decoder, pairs: &[Sequence], share: bool) -> engine::Result<f64> {
+    let batch = Batch::from_answers(&pairs.iter().collect::<Vec<_>>(), share, false)?;
+    let logps = |model: &Decoder| -> engine::Result<Tensor> {
+        let hidden = model.hidden(&batch.forest, Pass::default())?;
+        let logp = ops::to_device(&model.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp, &loss_device())?;
+        sum_of_tokens(&logp, None, &batch.sequences, pairs.len())
+    };
+    let logp_ref = logps(reference)?;
+    let tape = Tape::new();
+    let watched = learner.model.watch(&tape);
+    let ratio = ops::sub(&logps(&watched)?, &logp_ref)?;
+    let side = |first: usize| pick(&ratio, (0..PAIRS).map(|p| 2 * p + first));
+    let ahead = ops::sub(&side(0)?, &side(1)?)?;
+    let loss = ops::scale(&ops::sum(&ops::log_sigmoid(&ops::scale(&ahead, 0.1)?)?)?, -1.0 / PAIRS as f32)?;
+    learner.accumulate(&tape, watched, &loss)?;
+    learner.step(1e-6)
 }
 
 /// One training step without activation checkpointing, as PyTorch's is.

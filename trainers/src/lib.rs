@@ -13,8 +13,16 @@ pub mod batch;
 pub mod learner;
 pub mod setup;
 pub mod job;
+pub mod answers;
 pub mod sft_data;
+pub mod reward_model;
 pub mod sft;
+pub mod preference;
+pub mod reward;
+pub mod dpo;
+pub mod orpo;
+pub mod cpo;
+pub mod kto;
 pub mod cli;
 
 pub use error::{Error, Result};

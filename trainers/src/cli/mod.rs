@@ -5,12 +5,16 @@ mod generate;
 mod merge;
 mod preview;
 mod quickstart;
+mod score;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
-use crate::options::{Command, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SftOptions};
-use crate::sft;
+use crate::options::{
+    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, KtoOptions, MergeOptions, OrpoOptions,
+    PreviewOptions, QuickstartOptions, RewardOptions, ScoreOptions, SftOptions,
+};
+use crate::{cpo, dpo, kto, orpo, reward, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,6 +23,13 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
+    Reward(Box<Parsed<RewardOptions>>),
+    Score(Parsed<ScoreOptions>),
+    Dpo(Box<Parsed<DpoOptions>>),
+    Orpo(Box<Parsed<OrpoOptions>>),
+    Cpo(Box<Parsed<CpoOptions>>),
+    Kto(Box<Parsed<KtoOptions>>),
+    Bco(Box<Parsed<BcoOptions>>),
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
@@ -37,19 +48,45 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<RewardOptions>())
+        .subcommand(flags::command::<ScoreOptions>())
+        .subcommand(flags::command::<DpoOptions>())
+        .subcommand(flags::command::<OrpoOptions>())
+        .subcommand(flags::command::<CpoOptions>())
+        .subcommand(flags::command::<KtoOptions>())
+        .subcommand(flags::command::<BcoOptions>())
         .subcommand(flags::command::<GenerateOptions>())
         .subcommand(flags::command::<MergeOptions>())
         .subcommand(flags::command::<PreviewOptions>())
         .subcommand(flags::command::<QuickstartOptions>())
 }
 
-const COMMANDS: &[&str] =
-    &[SftOptions::NAME, GenerateOptions::NAME, MergeOptions::NAME, PreviewOptions::NAME, QuickstartOptions::NAME];
+const COMMANDS: &[&str] = &[
+    SftOptions::NAME,
+    RewardOptions::NAME,
+    ScoreOptions::NAME,
+    DpoOptions::NAME,
+    OrpoOptions::NAME,
+    CpoOptions::NAME,
+    KtoOptions::NAME,
+    BcoOptions::NAME,
+    GenerateOptions::NAME,
+    MergeOptions::NAME,
+    PreviewOptions::NAME,
+    QuickstartOptions::NAME,
+];
 
 /// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
 fn names_of(command: &str) -> Vec<&'static str> {
     match command {
         SftOptions::NAME => known_names::<SftOptions>(),
+        RewardOptions::NAME => known_names::<RewardOptions>(),
+        ScoreOptions::NAME => known_names::<ScoreOptions>(),
+        DpoOptions::NAME => known_names::<DpoOptions>(),
+        OrpoOptions::NAME => known_names::<OrpoOptions>(),
+        CpoOptions::NAME => known_names::<CpoOptions>(),
+        KtoOptions::NAME => known_names::<KtoOptions>(),
+        BcoOptions::NAME => known_names::<BcoOptions>(),
         GenerateOptions::NAME => known_names::<GenerateOptions>(),
         MergeOptions::NAME => known_names::<MergeOptions>(),
         PreviewOptions::NAME => known_names::<PreviewOptions>(),
@@ -82,6 +119,13 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     match matches.subcommand() {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((RewardOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reward),
+        Some((ScoreOptions::NAME, m)) => parse(m, &foreign).map(Request::Score),
+        Some((DpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Dpo),
+        Some((OrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Orpo),
+        Some((CpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Cpo),
+        Some((KtoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Kto),
+        Some((BcoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Bco),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
@@ -94,6 +138,13 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
+        Request::Score(parsed) => score::run(&announced(parsed)),
+        Request::Dpo(parsed) => dpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Orpo(parsed) => orpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Cpo(parsed) => cpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Kto(parsed) => kto::train_kto(&announced(*parsed)).map(|_| ()),
+        Request::Bco(parsed) => kto::train_bco(&announced(*parsed)).map(|_| ()),
         Request::Generate(parsed) => generate::run(&announced(parsed)),
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),

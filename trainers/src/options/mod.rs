@@ -4,10 +4,13 @@
 pub mod value;
 pub mod spec;
 pub mod given;
+pub mod lists;
 pub mod choices;
 pub mod groups;
 pub mod shared;
 pub mod sft;
+pub mod preference;
+pub mod reward;
 pub mod tools;
 pub mod accepted;
 pub mod file;
@@ -19,7 +22,10 @@ mod tests;
 
 pub use choices::*;
 pub use groups::*;
+pub use lists::List;
 pub use parse::Parsed;
+pub use preference::*;
+pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};
 pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
