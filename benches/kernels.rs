@@ -1,11 +1,13 @@
-//! The CPU's matrix product on the shapes of SmolLM2: compared with the reference backend first, then timed.
+//! The matrix product on the shapes of SmolLM2: compared with the reference backend first, then timed.
 //!
-//! `cargo bench --bench kernels`; THREADS sets the number of threads. Rows of the table: layout, m, n, k, GFLOP/s
-//! (median of 9 after 2 to warm up).
+//! `cargo bench --bench kernels`; LAPIDARY_DEVICE=cpu|gpu|gpu:N|gpu:software says where (default: cpu), THREADS sets the
+//! CPU's threads. Rows of the table: layout, m, n, k, GFLOP/s (median of 9 after 2 to warm up; a software adapter, which
+//! runs on the same cores, gets an eighth of the rows).
 use engine::backend::{Backend, Device, Layout, Product};
 use engine::buffer::Host;
 use engine::random::Stream;
 use std::time::Instant;
+use trainers::device::DeviceChoice;
 
 /// Forward, gradient to the input and to the weight of SmolLM2's layers on 1024 tokens; its LM head on a chunk; LoRA.
 const SHAPES: [(Layout, usize, usize, usize); 14] = [
@@ -35,17 +37,27 @@ fn verify(cpu: &dyn Backend, p: Product) -> engine::Result<f32> {
     let p = Product { m: p.m.min(9), n: p.n.min(50), ..p };
     let reference = engine::reference::Reference;
     let (a, b) = (random(cpu, p.m * p.k, 1)?, random(cpu, p.n * p.k, 2)?);
-    let (found, expected) = (cpu.matmul(p, &a, &b, None)?, reference.matmul(p, &a, &b, None)?);
-    let (found, expected) = (found.f32()?, expected.f32()?);
+    let found = cpu.download_f32(&[&cpu.matmul(p, &a, &b, None)?])?.remove(0);
+    let (a, b) = (random(&reference, p.m * p.k, 1)?, random(&reference, p.n * p.k, 2)?);
+    let expected = reference.matmul(p, &a, &b, None)?;
+    let expected = expected.f32()?;
     let scale = expected.iter().fold(1e-3f32, |s, x| s.max(x.abs()));
     Ok(found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
-    let cpu: Device = engine::cpu::Cpu::new(threads)?;
+    let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("cpu".into());
+    let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;
+    let cpu: Device = trainers::device::open(chosen, threads)?;
     println!("{}\n| layout | m | n | k | GFLOP/s |\n|---|---|---|---|---|", cpu.name());
+    let slow = name == "gpu:software";
     for (layout, m, n, k) in SHAPES {
+        let (m, k) = match layout {
+            _ if !slow || n > 40_000 || m > 40_000 || k > 40_000 => (m, k),
+            Layout::TN => (m, k / 8),
+            _ => (m / 8, k),
+        };
         let p = Product { layout, m, n, k, alpha: 1.0 };
         let error = verify(&*cpu, p)?;
         if error > 1e-4 {
@@ -56,6 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for _ in 0..11 {
             let start = Instant::now();
             cpu.matmul(p, &a, &b, None)?;
+            cpu.synchronize()?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         seconds.drain(..2);

@@ -343,14 +343,52 @@ fn a_gpu_that_is_not_there() {
     assert!(!run.out().exists());
 }
 
+/// A directory with the tiny llama's tokenizer and 70 billion weights, all zeros: the file has a header, then a hole.
+#[cfg(unix)]
+fn large_model(dir: &Path) {
+    let (d, f, kv, layers) = (8192, 28672, 1024, 80);
+    let mut shapes = vec![("model.embed_tokens".to_string(), vec![512, d]), ("model.norm".to_string(), vec![d])];
+    for layer in 0..layers {
+        let of_layer = [
+            ("self_attn.q_proj", vec![d, d]),
+            ("self_attn.k_proj", vec![kv, d]),
+            ("self_attn.v_proj", vec![kv, d]),
+            ("self_attn.o_proj", vec![d, d]),
+            ("mlp.gate_proj", vec![f, d]),
+            ("mlp.up_proj", vec![f, d]),
+            ("mlp.down_proj", vec![d, f]),
+            ("input_layernorm", vec![d]),
+            ("post_attention_layernorm", vec![d]),
+        ];
+        shapes.extend(of_layer.map(|(name, shape)| (format!("model.layers.{layer}.{name}"), shape)));
+    }
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in shapes {
+        let start = end;
+        end += 2 * shape.iter().product::<u64>();
+        let tensor = serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [start, end]});
+        header.insert(format!("{name}.weight"), tensor);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    fs::write(dir.join("model.safetensors"), &bytes).expect("written");
+    let file = fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).expect("opened");
+    file.set_len(bytes.len() as u64 + end).expect("a hole");
+    let config = serde_json::json!({
+        "model_type": "llama", "hidden_size": d, "intermediate_size": f, "num_hidden_layers": layers,
+        "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 512, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 3
+    });
+    fs::write(dir.join("config.json"), config.to_string()).expect("written");
+}
+
+#[cfg(unix)]
 #[test]
 fn memory_that_is_not_there() {
-    let run = Run::new().model(|m| {
-        // A model of 100 T weights: only its configuration is looked at before memory is.
-        edit(&m.join("config.json"), "\"vocab_size\": 512", "\"vocab_size\": 60000000");
-    });
-    // The weights on disk do not fit that configuration, which is told first.
-    run.refused(&["shape"]);
+    Run::new().model(large_model).refused(&["GB", "what would fit"]);
+    let adapter = ["--use_peft", "--dtype", "float32"];
+    Run::new().model(large_model).with(&adapter).refused(&["GB", "bfloat16"]);
 }
 
 #[test]

@@ -129,16 +129,7 @@ fn sft_full_on_the_cpu() {
     trajectory("sft_full", "cpu");
 }
 
-// Software Vulkan runs the real model too; it is slow, so the texts are few and short.
-
-/// Whole training steps of 135 M weights on a software adapter take minutes each.
-fn slow_tests_wanted() -> bool {
-    let wanted = std::env::var_os("LAPIDARY_SLOW_TESTS").is_some();
-    if !wanted {
-        eprintln!("SKIPPED: minutes a step on a software adapter; LAPIDARY_SLOW_TESTS=1 runs it");
-    }
-    wanted
-}
+// Software Vulkan runs the real model too. It is slow: of the completions, one and its first tokens.
 
 #[test]
 fn token_logprobs_on_software_vulkan() {
@@ -156,14 +147,14 @@ fn greedy_completions_on_software_vulkan() {
 
 #[test]
 fn sft_lora_on_software_vulkan() {
-    if slow_tests_wanted() && software_gpu().is_some() {
+    if software_gpu().is_some() {
         trajectory("sft_lora", "gpu:software");
     }
 }
 
 #[test]
 fn sft_full_on_software_vulkan() {
-    if slow_tests_wanted() && software_gpu().is_some() {
+    if software_gpu().is_some() {
         trajectory("sft_full", "gpu:software");
     }
 }

@@ -88,7 +88,7 @@ fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> (usize,
             let rows = if columns < 2 * threads { (2 * threads).div_ceil(columns).min(m / 48).max(1) } else { 1 };
             (rows, columns)
         }
-        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(2 * threads)), 1),
-        Layout::TN => (1, (n / 96).clamp(1, most.min(2 * threads))),
+        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(threads)), 1),
+        Layout::TN => (1, (n / 96).clamp(1, most.min(threads))),
     }
 }

@@ -1,6 +1,7 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
 use super::config::ModelConfig;
 use crate::dtype::DType;
+use crate::ops::LOGITS_KEPT;
 
 /// A training step as memory sees it.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,15 @@ pub struct StepMemory {
     pub gradients: u64,
     pub optimizer: u64,
     pub activations: u64,
-    /// A chunk of logits and the gradient to it.
+    /// Logits that wait for the backward, and the gradient to the output layer.
     pub head: u64,
+    /// The program itself, its tokenizer, pages of files it has read.
+    pub program: u64,
 }
 
 impl StepMemory {
     pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer + self.activations + self.head
+        self.weights + self.gradients + self.optimizer + self.activations + self.head + self.program
     }
 }
 
@@ -73,7 +76,7 @@ pub fn step_memory(config: &ModelConfig, step: StepShape) -> StepMemory {
     let kept = if step.checkpointing { layers * inputs + 2 * block } else { layers * block };
     let gradients = 4 * trained;
     let v = config.vocab_size as u64;
-    let chunk = (4 * v * step.n_items as u64).min(64 << 20);
+    let logits = (4 * v * step.n_items as u64).min(LOGITS_KEPT as u64);
     // The embedding's gradient comes as a whole, beside the head's where they are one matrix.
     let embedding = if step.adapter.is_none() { 4 * v * config.hidden_size as u64 } else { 0 };
     StepMemory {
@@ -81,6 +84,7 @@ pub fn step_memory(config: &ModelConfig, step: StepShape) -> StepMemory {
         gradients: gradients.saturating_sub(kept / 2).max(embedding),
         optimizer: 4 * step.moments as u64 * trained,
         activations: kept + 2 * inputs,
-        head: 2 * chunk + embedding,
+        head: logits + embedding,
+        program: 100_000_000,
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! z = h Wᵀ / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
 //! ```
-//! Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `KEPT` bytes,
+//! Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `LOGITS_KEPT` bytes,
 //! wait for it; those of the chunks before are computed anew, one chunk at a time. So a short batch pays for its logits
 //! once, and peak memory does not grow with rows × vocabulary.
 use super::beside;
@@ -39,12 +39,12 @@ impl Scored {
 }
 
 /// Bytes of logits that may wait for the backward.
-const KEPT: usize = 256 << 20;
+pub const LOGITS_KEPT: usize = 256 << 20;
 
 /// Rows of a chunk: as many as may be kept in host memory, a quarter of it on a device (whose bindings have limits); a
 /// multiple of 256 rows where possible (the product's block over rows, so that dW does not depend on the chunks).
 fn chunk_rows(v: usize, is_host: bool) -> usize {
-    let rows = if is_host { KEPT } else { KEPT / 4 } / (4 * v.max(1));
+    let rows = if is_host { LOGITS_KEPT } else { LOGITS_KEPT / 4 } / (4 * v.max(1));
     if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
 }
 
@@ -85,7 +85,7 @@ impl Head {
 
     /// Whether the logits of these rows wait for the backward.
     fn keeps(&self, rows: &Range<usize>) -> bool {
-        (self.targets.len() - rows.start).saturating_mul(4 * self.w.matrix().0) <= KEPT
+        (self.targets.len() - rows.start).saturating_mul(4 * self.w.matrix().0) <= LOGITS_KEPT
     }
 }
 
