@@ -9,6 +9,7 @@ pub mod options;
 pub mod schedule;
 pub mod run;
 pub mod losses;
+pub mod advantages;
 pub mod batch;
 pub mod learner;
 pub mod setup;
