@@ -10,7 +10,7 @@ use super::cache::{KvCache, LayerCache};
 use super::config::ModelConfig;
 use super::linear::{DropoutKey, Linear};
 use super::rope::inverse_frequencies;
-use crate::backend::{AttentionShape, Device, RowIndex};
+use crate::backend::{AttentionShape, Device, Layout, Product, RowIndex};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::{AttentionPlan, Forest};
@@ -325,6 +325,24 @@ impl Decoder {
     /// What the model says about target i at row `rows[i]` of the hidden states: only rows that predict reach the head.
     pub fn score(&self, hidden: &Tensor, rows: &[u32], targets: &[u32], temperature: f32) -> Result<Scored> {
         ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, temperature)
+    }
+
+    /// Logits of some rows divided by `temperature`: [N, V]. The same product as [`Decoder::score`]'s, bit for bit.
+    pub fn logits_at(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
+        let (h, w) = (self.normed_rows(hidden, rows)?, self.head_weight());
+        let ((m, k), (n, _)) = (h.matrix(), w.matrix());
+        let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / temperature };
+        let z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
+        Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
+    }
+
+    /// The same model with its adapter taken off; no tensor is copied.
+    pub fn without_adapter(&self) -> Decoder {
+        let mut base = self.clone();
+        for block in &mut base.blocks {
+            block.linears_mut().into_iter().for_each(|(_, linear)| linear.lora = None);
+        }
+        base
     }
 
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
