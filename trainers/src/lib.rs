@@ -13,6 +13,7 @@ pub mod advantages;
 pub mod batch;
 pub mod learner;
 pub mod setup;
+pub mod job;
 pub mod sft_data;
 pub mod sft;
 pub mod cli;

@@ -3,23 +3,18 @@
 //! This is pre-training's objective on chosen tokens: the data set says which tokens count (`data/tokenize.rs`), the
 //! loss (`losses/sft.rs`) is a mean over them. All weights are trained, or a LoRA adapter beside frozen ones.
 use crate::batch::Batch;
-use crate::data::{Example, order};
+use crate::data::Example;
 use crate::error::Result;
-use crate::learner::{Learner, loss_device};
+use crate::job::{Job, Summary, Work, length_of};
+use crate::learner::loss_device;
 use crate::losses::sft::{dft, nll};
-use crate::options::{self, SamplingStrategy, SftLoss, SftOptions};
-use crate::run::{Accumulator, Begin, Cadence, DataPosition, Progress, TrainerState};
-use crate::schedule::{Schedule, run_length};
-use crate::setup::{self, Policy};
-use crate::sft_data::{SftData, read_sft_data};
-use crate::{device, run};
+use crate::options::{SftLoss, SftOptions};
+use crate::setup;
+use crate::sft_data::read_sft_data;
 use engine::model::decoder::{Decoder, Pass};
-use engine::model::linear::DropoutKey;
 use engine::ops;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 /// A loss over the log-probabilities of the trained tokens, divided by the number of them in the accumulated batch.
@@ -52,155 +47,53 @@ fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: Loss, pass: Pas
     Ok((loss, measured))
 }
 
-/// Metrics since the last log line, as TRL takes their means: the loss over steps, the others over micro-batches.
-#[derive(Default)]
-struct Window(BTreeMap<String, Accumulator>);
-
-impl Window {
-    fn add(&mut self, name: &str, value: f64) {
-        self.0.entry(name.into()).or_default().add(value, 1.0);
-    }
-    fn mean(&self, name: &str) -> f64 {
-        self.0.get(name).and_then(Accumulator::mean).unwrap_or(f64::NAN)
-    }
-}
-
-/// How far a finished run came.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Summary {
-    pub steps: u64,
-    pub num_tokens: u64,
-}
-
 /// Runs `lapidary sft`: everything is read and checked first, then trained, then saved.
 pub fn train(options: &SftOptions) -> Result<Summary> {
-    let (training, record) = (&options.training, &options.record);
+    let training = &options.training;
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
     let data = read_sft_data(options, &mut source.tokenizer)?;
-    let batch_size = training.per_device_train_batch_size;
-    let length = run_length(
-        data.train.len(),
-        batch_size,
-        training.gradient_accumulation_steps,
-        training.num_train_epochs,
-        training.max_steps,
-    );
-    let schedule = Schedule::new(training, length.total_steps);
-    let policy = Policy::new(&source, &options.model, &options.lora, training.seed)?;
-    let largest = setup::largest_batch(&data.train, batch_size);
-    let device = device::open(options.device.device, options.device.threads)?;
-    let free = if device.is_host() { run::memory::available_bytes() } else { None };
-    setup::check_memory(free, &source.files.config, policy.step_shape(training, largest)?, batch_size)?;
-    let read = data.paths(options);
-    let paths: Vec<&Path> = read.iter().map(|(_, path)| *path).collect();
-    let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);
-    let plan = run::RunDirectory::plan(&training.output_dir, resume, overwrite, &paths)?;
-    let inputs = setup::hash_inputs(&read)?;
-    let mut state = TrainerState { max_steps: length.total_steps, seed: training.seed, ..TrainerState::new() };
-    (state.options, state.inputs) = (options::fingerprint(options), setup::combined(&inputs));
-    let resumed = plan.resumes_from().cloned();
-    if let Some(checkpoint) = &resumed {
-        let saved = checkpoint.state()?;
-        saved.check_same_run(&state.options, &state.inputs)?;
-        state = TrainerState { max_steps: length.total_steps, ..saved };
-    }
-    let mut learner = policy.learner(&device, &source, training, resumed.as_ref())?;
-    let name = device.name();
-    let about = Begin {
-        command: "sft",
-        options: &options::resolved(options),
-        device: &name,
-        seed: training.seed,
-        inputs: &inputs,
+    let work = Work {
+        n_rows: data.train.len(),
+        n_tokens: data.stats.n_tokens,
+        length: length_of(data.train.len(), training),
+        largest: setup::largest_batch(&data.train, training.per_device_train_batch_size),
+        bytes_beside: 0,
+        reads: data.paths(options),
+        notes: &data.notes,
     };
-    let mut directory = plan.begin(&about)?;
-    let mut metrics = directory.metrics()?;
-    let mut progress = Progress::new(length.total_steps, state.global_step);
-    data.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
-    progress.say(&policy.describe(&mut learner.model, data.train.len(), data.stats.n_tokens, &name));
-
+    let mut job = Job::open(options, source, work)?;
     let loss_of = loss_function(options.loss.loss_type);
-    let mut window = Window(std::mem::take(&mut state.accumulators));
-    let cadence = Cadence::new(record, length);
-    while state.global_step < length.total_steps {
-        let step = state.global_step;
-        let (epoch, batches) = length.batches_of(step);
-        let order = epoch_order(&data, training.seed, epoch, options.data.train_sampling_strategy);
-        let micro: Vec<Batch> = batches
-            .clone()
-            .map(|b| rows_of(&order, b as usize, batch_size))
+    while let Some(step) = job.next_step() {
+        let micro: Vec<Batch> = job
+            .rows_of(&step, data.train.len(), options.data.train_sampling_strategy)
+            .iter()
             .map(|rows| Batch::from_examples(rows.iter().flat_map(|&r| &data.train[r])))
             .collect::<engine::Result<_>>()?;
         let n_items: usize = micro.iter().map(Batch::n_items).sum();
         let (mut loss_sum, mut n_tokens) = (0.0, 0);
         for (i, batch) in micro.iter().enumerate() {
-            let key = DropoutKey { seed: training.seed, pass: step * length.batches_per_step + i as u64 };
-            let pass = Pass { checkpointing: training.gradient_checkpointing, dropout: Some(key) };
             let tape = Tape::new();
-            let watched = learner.model.watch(&tape);
-            let (loss, measured) = measure(&watched, batch, n_items, loss_of, pass)?;
-            learner.accumulate(&tape, watched, &loss)?;
+            let watched = job.learner.model.watch(&tape);
+            let (loss, measured) = measure(&watched, batch, n_items, loss_of, job.pass(&step, i))?;
+            job.learner.accumulate(&tape, watched, &loss)?;
             loss_sum += measured.loss;
             n_tokens += batch.n_tokens() as u64;
-            window.add("entropy", measured.entropy);
-            window.add("mean_token_accuracy", measured.accuracy);
+            job.window.add("entropy", measured.entropy);
+            job.window.add("mean_token_accuracy", measured.accuracy);
         }
-        let learning_rate = schedule.at(step);
-        let grad_norm = learner.step(learning_rate)?;
-        window.add("loss", loss_sum);
-        state.global_step = step + 1;
-        state.num_tokens += n_tokens;
-        state.epoch = length.epochs_after(state.global_step);
-        state.position = DataPosition { epoch, batch: batches.end };
-        progress.step(state.global_step, n_tokens, loss_sum);
-
-        let (now, due) = (state.global_step, cadence.after(state.global_step));
+        let due = job.step(loss_sum, n_tokens)?;
         if due.log {
-            let loss = window.mean("loss");
-            metrics.write(
-                now,
-                state.epoch,
-                &[
-                    ("loss", loss),
-                    ("grad_norm", grad_norm),
-                    ("learning_rate", learning_rate),
-                    ("entropy", window.mean("entropy")),
-                    ("mean_token_accuracy", window.mean("mean_token_accuracy")),
-                    ("num_tokens", state.num_tokens as f64),
-                ],
-            )?;
-            progress.logged(now, loss);
-            window = Window::default();
+            job.log()?;
         }
         if due.evaluate && !data.eval.is_empty() {
-            let values = evaluate(&learner.model, &data.eval, training.per_device_eval_batch_size, loss_of)?;
-            metrics.write(now, state.epoch, &values)?;
-            progress.say(&format!("step {now}: eval_loss {:.4}", values[0].1));
+            let values = evaluate(&job.learner.model, &data.eval, training.per_device_eval_batch_size, loss_of)?;
+            job.log_evaluation(&values)?;
         }
         if due.save {
-            state.accumulators = window.0.clone();
-            save_checkpoint(directory.path(), &policy, &mut learner, &source.tokenizer, &state)?;
-            directory.rotate(record.save_total_limit)?;
+            job.save(|_| Ok(()))?;
         }
     }
-    progress.finish();
-    policy.save(directory.path(), &mut learner.model, &source.tokenizer)?;
-    directory.finish()?;
-    Ok(Summary { steps: state.global_step, num_tokens: state.num_tokens })
-}
-
-fn epoch_order(data: &SftData, seed: u64, epoch: u64, strategy: SamplingStrategy) -> Vec<usize> {
-    let sampling = match strategy {
-        SamplingStrategy::Random => order::Sampling::Random,
-        SamplingStrategy::Sequential => order::Sampling::Sequential,
-    };
-    order::epoch_order(data.train.len(), sampling, seed, epoch)
-}
-
-/// The rows of batch `batch` of an epoch.
-fn rows_of(order: &[usize], batch: usize, batch_size: usize) -> &[usize] {
-    let start = (batch * batch_size).min(order.len());
-    &order[start..(start + batch_size).min(order.len())]
+    job.finish()
 }
 
 /// Means over the evaluation rows, weighed as transformers' Trainer does: each batch by its rows.
@@ -226,18 +119,4 @@ fn evaluate(model: &Decoder, rows: &[Vec<Example>], batch_size: usize, loss: Los
         ("eval_samples_per_second", rows.len() as f64 / seconds),
         ("eval_steps_per_second", n_batches / seconds),
     ])
-}
-
-/// Everything a run needs to go on to the same bits: weights, optimiser, position, counters.
-fn save_checkpoint(
-    run: &Path,
-    policy: &Policy,
-    learner: &mut Learner,
-    tokenizer: &crate::text::Tokenizer,
-    state: &TrainerState,
-) -> Result<()> {
-    let writer = run::CheckpointWriter::begin(run, state.global_step)?;
-    policy.save(writer.path(), &mut learner.model, tokenizer)?;
-    writer.commit(state, &learner.optimizer_state()?)?;
-    Ok(())
 }

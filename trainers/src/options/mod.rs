@@ -6,6 +6,7 @@ pub mod spec;
 pub mod given;
 pub mod choices;
 pub mod groups;
+pub mod shared;
 pub mod sft;
 pub mod tools;
 pub mod accepted;
@@ -20,6 +21,7 @@ pub use choices::*;
 pub use groups::*;
 pub use parse::Parsed;
 pub use sft::{SftLossOptions, SftOptions};
+pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use tools::{
     FoldOptions, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,

@@ -1,0 +1,160 @@
+//! What every training command's options have in common, and how those contradict each other.
+use super::choices::*;
+use super::given::Given;
+use super::groups::*;
+use super::spec::Command;
+use crate::device::DeviceChoice;
+use crate::error::Result;
+
+/// The groups that every training command has.
+#[derive(Clone, Copy, Debug)]
+pub struct Common<'a> {
+    pub model: &'a ModelOptions,
+    pub training: &'a TrainingOptions,
+    pub lora: &'a LoraOptions,
+    pub record: &'a RecordOptions,
+    pub device: &'a DeviceOptions,
+}
+
+/// A command that trains a model.
+pub trait TrainingCommand: Command {
+    fn common(&self) -> Common<'_>;
+}
+
+/// The groups of [`Common`] that settle each other's values.
+type Settled<'a> = (&'a mut TrainingOptions, &'a mut LoraOptions, &'a mut RecordOptions, &'a mut DeviceOptions);
+
+/// Contradictions among the groups that every training command has are an error, what has no effect is a note.
+pub(super) fn check_shared(
+    model: &ModelOptions,
+    data: &DataOptions,
+    (training, lora, record, device): Settled,
+    given: &Given,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    training.check(given, notes)?;
+    lora.check(given)?;
+    record.check(data, given, notes)?;
+    if training.use_cpu {
+        if given.has("device") && device.device != DeviceChoice::Cpu {
+            return given.complain("use_cpu", format!("contradicts --device {}", device.device));
+        }
+        device.device = DeviceChoice::Cpu;
+    }
+    if record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
+        return given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them");
+    }
+    if !lora.is_used() && matches!(model.dtype, WeightType::Bfloat16 | WeightType::Float16) {
+        notes.push(format!(
+            "dtype {} has no effect: it is the type of frozen weights, and without use_peft all weights are trained, in float32",
+            model.dtype.name()
+        ));
+    }
+    Ok(())
+}
+
+impl TextOptions {
+    /// As TRL: packing needs a length to pack to.
+    pub(super) fn check(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        let packs = self.packing || self.eval_packing == Some(true);
+        if packs && self.max_length.is_none() {
+            return given.complain("max_length", "packing needs it: sequences are packed to this many tokens");
+        }
+        if given.differs("packing_strategy") && !packs {
+            notes.push("packing_strategy has no effect without packing".into());
+        }
+        if given.differs("truncation_mode") && self.max_length.is_none() {
+            notes.push("truncation_mode has no effect without max_length".into());
+        }
+        Ok(())
+    }
+}
+
+impl TrainingOptions {
+    /// The warm-up and the length of the run may each be given in two ways; one of them wins, as in transformers.
+    pub(super) fn check(&mut self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        if self.warmup_steps >= 1.0 && self.warmup_steps.fract() != 0.0 {
+            return given.complain("warmup_steps", "is a whole number of steps, or below 1 a share of all steps");
+        }
+        if self.warmup_ratio.is_some() && self.warmup_steps > 0.0 {
+            notes.push("warmup_ratio has no effect: warmup_steps is given".into());
+            self.warmup_ratio = None;
+        }
+        let warms_up = self.warmup_steps > 0.0 || self.warmup_ratio.is_some_and(|ratio| ratio > 0.0);
+        if warms_up && self.lr_scheduler_type == Scheduler::Constant {
+            notes.push("lr_scheduler_type constant has no warm-up; constant_with_warmup has".into());
+        }
+        if self.max_steps.is_some() && given.differs("num_train_epochs") {
+            notes.push("num_train_epochs has no effect: max_steps is given".into());
+        }
+        if self.optim == Optimizer::Sgd {
+            for name in ["adam_beta1", "adam_beta2", "adam_epsilon"] {
+                if given.differs(name) {
+                    notes.push(format!("{name} has no effect: the optimiser is sgd"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LoraOptions {
+    /// Whether an adapter is trained: a new one or one that exists.
+    pub fn is_used(&self) -> bool {
+        self.use_peft || self.adapter_name_or_path.is_some()
+    }
+
+    pub(super) fn check(&mut self, given: &Given) -> Result<()> {
+        if self.use_dora {
+            return given.complain("use_dora", "not supported yet; LoRA and rsLoRA (--use_rslora) are");
+        }
+        if self.load_in_4bit {
+            let advice =
+                "not supported yet; a quantised .gguf model with --dtype auto holds its frozen weights as they are";
+            return given.complain("load_in_4bit", advice);
+        }
+        if given.has("use_peft") && !self.use_peft && self.adapter_name_or_path.is_some() {
+            return given.complain("use_peft", "is false, but adapter_name_or_path names an adapter to train");
+        }
+        for name in ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora"] {
+            if given.differs(name) && self.adapter_name_or_path.is_some() {
+                return given.complain(name, "is the adapter's own where adapter_name_or_path is given; leave it out");
+            }
+            if given.differs(name) && !self.is_used() {
+                return given.complain(name, "needs --use_peft");
+            }
+        }
+        self.use_peft = self.is_used();
+        Ok(())
+    }
+}
+
+impl RecordOptions {
+    /// Evaluation needs rows to evaluate on; rows to evaluate on mean evaluation.
+    pub(super) fn check(&mut self, data: &DataOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        match (&data.eval_dataset, self.eval_strategy) {
+            (None, Strategy::Steps | Strategy::Epoch) => {
+                let detail =
+                    format!("{} needs --eval_dataset, a file of rows to evaluate on", self.eval_strategy.name());
+                return given.complain("eval_strategy", detail);
+            }
+            (None, Strategy::No) if given.differs("eval_steps") => {
+                notes.push("eval_steps has no effect without eval_dataset".into());
+            }
+            (Some(_), Strategy::No) if given.has("eval_strategy") => {
+                notes.push("eval_dataset has no effect: eval_strategy is no".into());
+            }
+            (Some(_), Strategy::No) => {
+                self.eval_strategy = if given.differs("eval_steps") { Strategy::Steps } else { Strategy::Epoch };
+            }
+            _ => {}
+        }
+        if given.differs("save_steps") && self.save_strategy != Strategy::Steps {
+            notes.push(format!("save_steps has no effect: save_strategy is {}", self.save_strategy.name()));
+        }
+        if given.differs("logging_steps") && self.logging_strategy != Strategy::Steps {
+            notes.push(format!("logging_steps has no effect: logging_strategy is {}", self.logging_strategy.name()));
+        }
+        Ok(())
+    }
+}
