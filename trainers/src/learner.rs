@@ -66,6 +66,15 @@ impl Learner {
         Ok(())
     }
 
+    /// Counts a micro-batch in which nothing is trained on: its gradients are 0.
+    pub fn accumulate_nothing(&mut self) -> Result<()> {
+        if self.gradients.is_empty() {
+            let zeros = |(_, t): (String, &mut Tensor)| Tensor::zeros(t.device(), t.shape());
+            self.gradients = self.model.trainable_mut().into_iter().map(zeros).collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
     /// One optimiser step with the collected gradients; returns their global norm before clipping.
     pub fn step(&mut self, learning_rate: f64) -> Result<f64> {
         let gradients = std::mem::take(&mut self.gradients);

@@ -16,6 +16,9 @@ pub mod setup;
 pub mod job;
 pub mod sft_data;
 pub mod sft;
+pub mod rl;
+pub mod rloo;
+pub mod grpo;
 pub mod cli;
 
 pub use error::{Error, Result};

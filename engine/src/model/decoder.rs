@@ -336,15 +336,6 @@ impl Decoder {
         Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
     }
 
-    /// The same model with its adapter taken off; no tensor is copied.
-    pub fn without_adapter(&self) -> Decoder {
-        let mut base = self.clone();
-        for block in &mut base.blocks {
-            block.linears_mut().into_iter().for_each(|(_, linear)| linear.lora = None);
-        }
-        base
-    }
-
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
         ops::linear(&self.normed_rows(hidden, rows)?, self.head_weight(), None)

@@ -9,8 +9,10 @@ mod quickstart;
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
-use crate::options::{Command, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SftOptions};
-use crate::sft;
+use crate::options::{
+    Command, GenerateOptions, GrpoOptions, MergeOptions, PreviewOptions, QuickstartOptions, RlooOptions, SftOptions,
+};
+use crate::{grpo, rloo, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
+    Grpo(Box<Parsed<GrpoOptions>>),
+    Rloo(Box<Parsed<RlooOptions>>),
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
@@ -37,6 +41,8 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<GrpoOptions>())
+        .subcommand(flags::command::<RlooOptions>())
         .subcommand(flags::command::<GenerateOptions>())
         .subcommand(flags::command::<MergeOptions>())
         .subcommand(flags::command::<PreviewOptions>())
@@ -44,12 +50,14 @@ pub fn program() -> clap::Command {
 }
 
 const COMMANDS: &[&str] =
-    &[SftOptions::NAME, GenerateOptions::NAME, MergeOptions::NAME, PreviewOptions::NAME, QuickstartOptions::NAME];
+    &[SftOptions::NAME, GrpoOptions::NAME, RlooOptions::NAME, GenerateOptions::NAME, MergeOptions::NAME, PreviewOptions::NAME, QuickstartOptions::NAME];
 
 /// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
 fn names_of(command: &str) -> Vec<&'static str> {
     match command {
         SftOptions::NAME => known_names::<SftOptions>(),
+        GrpoOptions::NAME => known_names::<GrpoOptions>(),
+        RlooOptions::NAME => known_names::<RlooOptions>(),
         GenerateOptions::NAME => known_names::<GenerateOptions>(),
         MergeOptions::NAME => known_names::<MergeOptions>(),
         PreviewOptions::NAME => known_names::<PreviewOptions>(),
@@ -82,6 +90,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     match matches.subcommand() {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((GrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Grpo),
+        Some((RlooOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Rloo),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
@@ -94,6 +104,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
         Request::Generate(parsed) => generate::run(&announced(parsed)),
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),

@@ -87,6 +87,14 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "eval_accumulation_steps",
         ],
     ),
+    (
+        "completions and rewards are in output_dir/samples.jsonl",
+        &["log_completions", "log_completions_hub_repo", "num_completions_to_print", "log_unique_prompts", "log_multimodal"],
+    ),
+    (
+        "completions are drawn by the one generation engine",
+        &["use_transformers_paged", "use_transformers_continuous_batching", "transformers_continuous_batching_config", "ds3_gather_for_generation", "cache_implementation", "cast_lm_head_to_fp32"],
+    ),
     ("nothing is uploaded", &["push_to_hub*", "hub_*"]),
     ("no code from a model repository is ever run", &["trust_remote_code"]),
     ("files are local", &["model_revision", "dataset_config", "dataset_train_split", "dataset_test_split"]),
@@ -129,6 +137,11 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("save_only_model", &["false"]),
     ("load_best_model_at_end", &["false"]),
     ("eval_on_start", &["false"]),
+    ("generation_kwargs", &["{}"]),
+    ("entropy_coef", &["0", "0.0"]),
+    ("use_adaptive_entropy", &["false"]),
+    ("off_policy_mask_threshold", &[]),
+    ("chat_template_kwargs", &["{}"]),
     ("eval_delay", &["0", "0.0"]),
 ];
 

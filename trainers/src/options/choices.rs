@@ -35,6 +35,7 @@ macro_rules! choices {
         }
     };
 }
+pub(super) use choices;
 
 choices! {
     /// Type of the weights that are not trained.
