@@ -83,7 +83,12 @@ pub fn software_gpu_is_there() -> bool {
 
 /// Runs `lapidary sft` in this process and returns the lines of its metrics.jsonl.
 pub fn sft(arguments: &[String], out: &Path) -> Vec<Value> {
-    let all = ["lapidary", "sft"].into_iter().map(String::from).chain(arguments.iter().cloned()).map(Into::into);
+    run("sft", arguments, out)
+}
+
+/// Runs a training command in this process and returns the lines of its metrics.jsonl.
+pub fn run(command: &str, arguments: &[String], out: &Path) -> Vec<Value> {
+    let all = ["lapidary", command].into_iter().map(String::from).chain(arguments.iter().cloned()).map(Into::into);
     let request = trainers::cli::read(all).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
     trainers::cli::carry_out(request).unwrap_or_else(|e| panic!("{arguments:?}: {e}"));
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("metrics.jsonl");
@@ -123,6 +128,9 @@ impl Trajectory {
         }
         if let Some(adapter) = self.text("initial_adapter") {
             flag("adapter_name_or_path", below(adapter));
+        }
+        if let Some(completions) = self.text("completions") {
+            flag("completions_file", below(completions));
         }
         for (name, value) in self.value["config"].as_object().expect("config") {
             flag(name, value.as_str().map_or_else(|| value.to_string(), String::from));

@@ -3,7 +3,8 @@
 
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
-Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, smollm2.
+Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, prompts,
+policy_gradient, smollm2.
 `--only trajectories/sft_lora,trajectories/sft_text` redoes single trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
@@ -12,7 +13,7 @@ import json
 import os
 from pathlib import Path
 
-PARTS = ("tokenizer", "models", "data", "trajectories", "smollm2")
+PARTS = ("tokenizer", "models", "data", "trajectories", "prompts", "policy_gradient", "smollm2")
 
 
 def arguments() -> argparse.Namespace:
@@ -42,7 +43,7 @@ def main() -> None:
     import transformers
     import trl
 
-    from generator import chat_tokenizer, data, smollm2, tiny_models, trajectories
+    from generator import chat_tokenizer, data, policy_gradient, smollm2, tiny_models, trajectories
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -57,6 +58,11 @@ def main() -> None:
     named = [p.split("/")[1] for p in args.parts if p.startswith("trajectories/")]
     if named or "trajectories" in args.parts:
         trajectories.write(args.out, args.seed, named)
+    if "prompts" in args.parts:
+        policy_gradient.write_data(args.out, args.seed)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("policy_gradient/")]
+    if named or "policy_gradient" in args.parts:
+        policy_gradient.write(args.out, args.seed, named)
     if "smollm2" in args.parts:
         smollm2.write(args.out, args.seed, args.gguf)
 

@@ -69,10 +69,8 @@ pub fn train(options: &GrpoOptions) -> Result<Summary> {
     let (training, rollout) = (&options.training, &options.rollout);
     let recipe = recipe(options);
     let cuts = rollout.batches_per_generation(training);
-    let turns = Turns {
-        per_generation: cuts * options.ratio.num_iterations,
-        per_step: training.gradient_accumulation_steps,
-    };
+    let turns =
+        Turns { per_generation: cuts * options.ratio.num_iterations, per_step: training.gradient_accumulation_steps };
     // Where every generation is learnt from within one step, the policy that drew is the policy that learns.
     let is_on_policy = turns.per_step.is_multiple_of(turns.per_generation);
     let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0)?;
@@ -193,8 +191,7 @@ fn loss_of(
     let log_ratio = ops::sub(logp, &logp_old)?;
     let ratio = (recipe.ratio)(&log_ratio, &sequences)?;
     let advantages = per_token(samples, Sample::advantage)?;
-    let terms =
-        Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences: &sequences };
+    let terms = Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences: &sequences };
     let mut losses = (recipe.token_loss)(&terms, &recipe.constants)?;
     let mut metrics = (recipe.clipped)(&terms, &recipe.constants, options.loss.importance_sampling_level)?;
     if options.loss.top_entropy_quantile < 1.0 {

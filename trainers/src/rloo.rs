@@ -24,8 +24,7 @@ use engine::tensor::Tensor;
 pub fn train(options: &RlooOptions) -> Result<Summary> {
     let (training, rollout, ratio) = (&options.training, &options.rollout, &options.ratio);
     let cuts = rollout.batches_per_generation(training);
-    let turns =
-        Turns { per_generation: cuts * ratio.num_iterations, per_step: training.gradient_accumulation_steps };
+    let turns = Turns { per_generation: cuts * ratio.num_iterations, per_step: training.gradient_accumulation_steps };
     let constants = Constants {
         epsilon: ratio.epsilon as f32,
         epsilon_high: ratio.epsilon_high.unwrap_or(ratio.epsilon) as f32,

@@ -12,10 +12,6 @@ impl Rows {
         Rows { free: (0..n as u32).collect() }
     }
 
-    pub fn n_free(&self) -> usize {
-        self.free.len()
-    }
-
     /// `n` rows, or None if there are not so many.
     pub fn take(&mut self, n: usize) -> Option<Vec<u32>> {
         if n > self.free.len() {
@@ -44,6 +40,6 @@ mod tests {
         assert_eq!(rows.take(2), None);
         rows.give_back([1]);
         assert_eq!(rows.take(2), Some(vec![1, 3]));
-        assert_eq!(rows.n_free(), 0);
+        assert_eq!(rows.take(1), None);
     }
 }

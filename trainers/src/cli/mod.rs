@@ -49,8 +49,15 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<QuickstartOptions>())
 }
 
-const COMMANDS: &[&str] =
-    &[SftOptions::NAME, GrpoOptions::NAME, RlooOptions::NAME, GenerateOptions::NAME, MergeOptions::NAME, PreviewOptions::NAME, QuickstartOptions::NAME];
+const COMMANDS: &[&str] = &[
+    SftOptions::NAME,
+    GrpoOptions::NAME,
+    RlooOptions::NAME,
+    GenerateOptions::NAME,
+    MergeOptions::NAME,
+    PreviewOptions::NAME,
+    QuickstartOptions::NAME,
+];
 
 /// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
 fn names_of(command: &str) -> Vec<&'static str> {

@@ -89,11 +89,24 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ),
     (
         "completions and rewards are in output_dir/samples.jsonl",
-        &["log_completions", "log_completions_hub_repo", "num_completions_to_print", "log_unique_prompts", "log_multimodal"],
+        &[
+            "log_completions",
+            "log_completions_hub_repo",
+            "num_completions_to_print",
+            "log_unique_prompts",
+            "log_multimodal",
+        ],
     ),
     (
         "completions are drawn by the one generation engine",
-        &["use_transformers_paged", "use_transformers_continuous_batching", "transformers_continuous_batching_config", "ds3_gather_for_generation", "cache_implementation", "cast_lm_head_to_fp32"],
+        &[
+            "use_transformers_paged",
+            "use_transformers_continuous_batching",
+            "transformers_continuous_batching_config",
+            "ds3_gather_for_generation",
+            "cache_implementation",
+            "cast_lm_head_to_fp32",
+        ],
     ),
     ("nothing is uploaded", &["push_to_hub*", "hub_*"]),
     ("no code from a model repository is ever run", &["trust_remote_code"]),

@@ -83,11 +83,14 @@ impl Command for GrpoOptions {
                 notes.push(format!("{name} has no effect: loss_type is {}", loss.name()));
             }
         }
-        if given.differs("delta") && !matches!(loss, GrpoLoss::Dapo | GrpoLoss::Grpo | GrpoLoss::DrGrpo | GrpoLoss::Bnpo | GrpoLoss::Luspo) {
+        if given.differs("delta")
+            && !matches!(loss, GrpoLoss::Dapo | GrpoLoss::Grpo | GrpoLoss::DrGrpo | GrpoLoss::Bnpo | GrpoLoss::Luspo)
+        {
             notes.push(format!("delta has no effect: loss_type is {}", loss.name()));
         }
         if self.loss.dynamic_sampling_rounds > 0 && self.rollout.completions_file.is_some() {
-            return given.complain("dynamic_sampling_rounds", "needs completions to be drawn; leave out completions_file");
+            return given
+                .complain("dynamic_sampling_rounds", "needs completions to be drawn; leave out completions_file");
         }
         Ok(notes)
     }
@@ -136,7 +139,8 @@ impl Command for ReinforceOptions {
         let mut notes = self.check_common(1, given)?;
         if !self.loss.plus_plus {
             if self.ratio.num_iterations > 1 {
-                let detail = "REINFORCE learns from each completion once; --plus_plus (a clipped ratio) may do so more often";
+                let detail =
+                    "REINFORCE learns from each completion once; --plus_plus (a clipped ratio) may do so more often";
                 return given.complain("num_iterations", detail);
             }
             for name in ["epsilon", "epsilon_high"].into_iter().filter(|name| given.differs(name)) {
@@ -170,14 +174,17 @@ impl Command for PpoOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = self.check_common(1, given)?;
-        let completions = self.rollout.batches_per_generation(&self.training) * self.training.per_device_train_batch_size;
+        let completions =
+            self.rollout.batches_per_generation(&self.training) * self.training.per_device_train_batch_size;
         let parts = self.loss.num_mini_batches;
         if !completions.is_multiple_of(parts) || completions < parts {
             let detail = format!("is {parts}, which does not divide the {completions} completions of a batch");
             return given.complain("num_mini_batches", detail);
         }
         if self.lora.use_peft && self.loss.critic == CriticKind::Model {
-            notes.push("the critic is a copy of the model with all its weights trained; --critic head is lighter".into());
+            notes.push(
+                "the critic is a copy of the model with all its weights trained; --critic head is lighter".into(),
+            );
         }
         for name in ["kl_horizon"].into_iter().filter(|name| given.differs(name) && self.loss.kl_target.is_none()) {
             notes.push(format!("{name} has no effect without kl_target"));

@@ -223,8 +223,12 @@ impl RolloutOptions {
         if data.eval_dataset.is_none() && (given.differs("eval_temperature") || given.differs("num_generations_eval")) {
             notes.push("num_generations_eval and eval_temperature have no effect without eval_dataset".into());
         }
-        if lora.use_peft && lora.lora_dropout > 0.0 && !given.has("lora_dropout") && lora.adapter_name_or_path.is_none() {
-            notes.push("lora_dropout makes the trained policy differ from the one that drew; --lora_dropout 0 avoids it".into());
+        if lora.use_peft && lora.lora_dropout > 0.0 && !given.has("lora_dropout") && lora.adapter_name_or_path.is_none()
+        {
+            notes.push(
+                "lora_dropout makes the trained policy differ from the one that drew; --lora_dropout 0 avoids it"
+                    .into(),
+            );
         }
         Ok(())
     }

@@ -72,7 +72,8 @@ choices! {
 pub struct Items(pub Vec<String>);
 
 impl OptionValue for Items {
-    const KIND: Kind = Kind::Form("texts: several as a list, or parted by commas or blanks (a text with a colon is one)");
+    const KIND: Kind =
+        Kind::Form("texts: several as a list, or parted by commas or blanks (a text with a colon is one)");
     const OPTIONAL: bool = true;
     fn parse(raw: &Raw, range: Range) -> Option<Self> {
         match raw {

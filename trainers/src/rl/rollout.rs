@@ -89,10 +89,9 @@ impl FixedCompletions {
             };
             if row.completion_ids.len() < n {
                 let has = row.completion_ids.len();
-                return Err(prompt.row.error(format!(
-                    "{} has {has} completions of this prompt, num_generations is {n}",
-                    self.shown
-                )));
+                return Err(prompt
+                    .row
+                    .error(format!("{} has {has} completions of this prompt, num_generations is {n}", self.shown)));
             }
             if needs_rewards && row.rewards.is_empty() {
                 return Err(prompt.row.error(format!(

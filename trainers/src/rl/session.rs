@@ -388,7 +388,9 @@ fn metrics_of(names: &[String], completions: &[Completion], scores: &Scores) -> 
         completions.iter().filter(|c| c.ended || !ended_only).map(|c| c.ids.len() as f64).collect()
     };
     let ended = lengths(true);
-    for (kind, lengths) in [("", lengths(false)), ("terminated_", if ended.is_empty() { vec![0.0] } else { ended.clone() })] {
+    for (kind, lengths) in
+        [("", lengths(false)), ("terminated_", if ended.is_empty() { vec![0.0] } else { ended.clone() })]
+    {
         let (least, most) = lengths.iter().fold((f64::INFINITY, 0.0f64), |(a, b), x| (a.min(*x), b.max(*x)));
         all.push((format!("completions/mean_{kind}length"), mean(&lengths)));
         all.push((format!("completions/min_{kind}length"), least));

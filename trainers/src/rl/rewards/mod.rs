@@ -88,7 +88,9 @@ impl Rewards {
                     }
                     (None, "task", Some(task)) => Box::new(task.clone()),
                     (None, "task", None) => {
-                        return Err(Error::input("reward_funcs: task needs a task:… data set, which checks its answers"));
+                        return Err(Error::input(
+                            "reward_funcs: task needs a task:… data set, which checks its answers",
+                        ));
                     }
                     _ => builtin::by_name(name, options, rollout)?,
                 })

@@ -182,7 +182,8 @@ fn request(completions: &[Judged]) -> Value {
     line.insert("prompts".into(), completions.iter().map(|c| c.prompt.value().clone()).collect());
     line.insert("completions".into(), completions.iter().map(|c| Value::from(c.text)).collect());
     line.insert("completion_ids".into(), completions.iter().map(|c| json!(c.ids)).collect());
-    for name in columns.into_iter().filter(|name| !matches!(name.as_str(), "prompt" | "completion" | "completion_ids")) {
+    for name in columns.into_iter().filter(|name| !matches!(name.as_str(), "prompt" | "completion" | "completion_ids"))
+    {
         let value = |c: &Judged| c.prompt.row.fields.get(name).cloned().unwrap_or(Value::Null);
         line.insert(name.clone(), completions.iter().map(value).collect());
     }
@@ -191,8 +192,9 @@ fn request(completions: &[Judged]) -> Value {
 
 /// The rewards in a line, or what is wrong with it.
 fn rewards_of(line: &str, n: usize) -> std::result::Result<Vec<Option<f64>>, String> {
-    let value: Value = serde_json::from_str(line)
-        .map_err(|e| format!("answered {:?}, which is not JSON ({e}); write [1.0, null, …] on one line", shortened(line)))?;
+    let value: Value = serde_json::from_str(line).map_err(|e| {
+        format!("answered {:?}, which is not JSON ({e}); write [1.0, null, …] on one line", shortened(line))
+    })?;
     let list = match &value {
         Value::Array(list) => list,
         Value::Object(fields) => match fields.get("rewards") {
@@ -248,7 +250,10 @@ mod tests {
     fn a_program_judges() {
         // The shell's read takes the request line; the answer is fixed.
         assert_eq!(score("sh -c 'read line; echo \"[1, null]\"'", 60.0, 0).unwrap(), [Some(1.0), None]);
-        assert_eq!(score("sh -c 'read x; echo \"{\\\"rewards\\\": [0.5, -2]}\"'", 60.0, 0).unwrap(), [Some(0.5), Some(-2.0)]);
+        assert_eq!(
+            score("sh -c 'read x; echo \"{\\\"rewards\\\": [0.5, -2]}\"'", 60.0, 0).unwrap(),
+            [Some(0.5), Some(-2.0)]
+        );
     }
 
     #[test]

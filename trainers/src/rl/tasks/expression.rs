@@ -21,13 +21,16 @@ impl Fraction {
 /// The value of an expression and the whole numbers in it, in order. None for what is no expression, a division by
 /// zero, or numbers beyond all bounds.
 pub fn evaluate(text: &str) -> Option<(Fraction, Vec<i128>)> {
-    let text: Vec<char> =
-        text.chars().filter(|c| !c.is_whitespace()).map(|c| match c {
+    let text: Vec<char> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| match c {
             '×' | '·' => '*',
             '÷' => '/',
             '−' => '-',
             c => c,
-        }).collect();
+        })
+        .collect();
     if text.len() > 200 {
         return None;
     }
@@ -104,7 +107,9 @@ mod tests {
 
     #[test]
     fn values() {
-        for (text, n, d) in [("1+2*3", 7, 1), ("(1 + 2) × 3", 9, 1), ("7/2-1", 5, 2), ("-3*-2", 6, 1), ("8/(3-8/3)", 24, 1)] {
+        for (text, n, d) in
+            [("1+2*3", 7, 1), ("(1 + 2) × 3", 9, 1), ("7/2-1", 5, 2), ("-3*-2", 6, 1), ("8/(3-8/3)", 24, 1)]
+        {
             assert_eq!(evaluate(text).map(|(v, _)| v), Some(Fraction { n, d }), "{text}");
         }
         assert_eq!(evaluate("(1+2)*3").map(|(_, numbers)| numbers), Some(vec![1, 2, 3]));

@@ -173,7 +173,10 @@ fn sorting(dials: &Dials, dice: &mut Dice) -> Question {
     sorted.sort_unstable();
     let list = |x: &[u64], between: &str| x.iter().map(u64::to_string).collect::<Vec<_>>().join(between);
     question(
-        format!("Sort these numbers in ascending order: {}. Answer with the sorted numbers only.", list(&numbers, ", ")),
+        format!(
+            "Sort these numbers in ascending order: {}. Answer with the sorted numbers only.",
+            list(&numbers, ", ")
+        ),
         format!("sort {}: ", list(&numbers, " ")),
         list(&sorted, " "),
     )
@@ -252,7 +255,13 @@ fn sequences(dials: &Dials, dice: &mut Dice) -> Question {
     let (length, level) = (dials.get("length", 5), dials.level());
     let (start, step) = (dice.below(10 * level + 1) as i64, dice.between(1, 2 + 3 * level) as i64);
     // From level 3 on also steps that grow, from level 5 on also factors.
-    let kind = dice.below(if level < 3 { 1 } else if level < 5 { 2 } else { 3 });
+    let kind = dice.below(if level < 3 {
+        1
+    } else if level < 5 {
+        2
+    } else {
+        3
+    });
     let (mut x, mut step_now) = (start.max(1), step);
     let mut all = vec![];
     for _ in 0..=length {
@@ -357,9 +366,14 @@ mod tests {
     #[test]
     fn countdown_wants_each_number_once() {
         let facts = json!({"numbers": [3, 5, 2], "target": 16});
-        for (text, right) in
-            [("(3+5)*2", true), ("2 × (5 + 3) = 16", true), ("3*5+2-1", false), ("8*2", false), ("(3+5)*2*1", false), ("16", false)]
-        {
+        for (text, right) in [
+            ("(3+5)*2", true),
+            ("2 × (5 + 3) = 16", true),
+            ("3*5+2-1", false),
+            ("8*2", false),
+            ("(3+5)*2*1", false),
+            ("16", false),
+        ] {
             assert_eq!(by_expression("", &facts, text), right, "{text}");
         }
     }

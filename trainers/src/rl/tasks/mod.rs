@@ -137,7 +137,8 @@ pub fn parse(name: &str) -> Result<Option<Task>> {
             ("style", _) => return Err(wrong(format!("style is {value}, but it takes short or full"))),
             ("holdout", _) => {
                 let share = value.parse().ok().filter(|s: &f64| (0.0..1.0).contains(s));
-                task.holdout = share.ok_or_else(|| wrong(format!("holdout is {value}, but it takes a share below 1")))?;
+                task.holdout =
+                    share.ok_or_else(|| wrong(format!("holdout is {value}, but it takes a share below 1")))?;
             }
             _ => {
                 let Some((dial, low, high)) = family.dials.iter().copied().find(|(dial, ..)| *dial == key) else {
@@ -190,7 +191,10 @@ impl Task {
     /// By the question's own text: the same in every run, so that no question is in both splits.
     fn split_of(&self, question: &Question) -> Split {
         // FNV-1a, then one round of the counter-based generator to spread it.
-        let hash = question.text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        let hash = question
+            .text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         if f64::from(Stream::new(hash, 0).uniform(0)) < self.holdout { Split::Test } else { Split::Train }
     }
 
@@ -222,7 +226,9 @@ impl Reward for Task {
     fn check(&self, prompts: &[Prompt]) -> Result<()> {
         match prompts.iter().find(|p| !p.row.fields.get("task").is_some_and(|t| t == self.family.name)) {
             None => Ok(()),
-            Some(p) => Err(p.row.error(format!("is no row of task:{}, which the reward task checks", self.family.name))),
+            Some(p) => {
+                Err(p.row.error(format!("is no row of task:{}, which the reward task checks", self.family.name)))
+            }
         }
     }
     fn score(&mut self, completions: &[Judged]) -> Result<Vec<Option<f64>>> {
