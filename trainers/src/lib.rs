@@ -17,8 +17,10 @@ pub mod job;
 pub mod sft_data;
 pub mod sft;
 pub mod rl;
+pub mod reinforce;
 pub mod rloo;
 pub mod grpo;
+pub mod ppo;
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -10,12 +10,12 @@ use crate::error::Result;
 use crate::job::Summary;
 use crate::learner::loss_device;
 use crate::losses::clipping::{clipped_units, sequence_shares};
-use crate::losses::kl::k1;
 use crate::losses::policy::{Constants, sequence_clipped};
 use crate::options::RlooOptions;
+use crate::rl::Session;
 use crate::rl::measure::{mean, per_token, score, sequences};
+use crate::rl::penalty::{mean_kl, penalised};
 use crate::rl::session::Turns;
-use crate::rl::{Experience, Sample, Session};
 use engine::ops;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
@@ -39,7 +39,8 @@ pub fn train(options: &RlooOptions) -> Result<Summary> {
             if turn == 0 {
                 let collected = session.collect(&step, generation)?;
                 let mut experience = session.experience_of(&collected, true, rollout.temperature)?;
-                let rewards = penalised(&collected.scores.total, &experience, options);
+                let rewards = bounded(&collected.scores.total, options);
+                let rewards = penalised(&rewards, &experience.samples, ratio.beta);
                 let mut advantages = leave_one_out(&rewards, rollout.num_generations);
                 session.record(&collected, advantages.share_without_spread())?;
                 if options.loss.normalize_advantages {
@@ -89,23 +90,11 @@ pub fn train(options: &RlooOptions) -> Result<Summary> {
     session.finish()
 }
 
-/// k1 of each trained token of a completion.
-fn kl_of(sample: &Sample) -> impl Iterator<Item = f64> {
-    let n = sample.n_trained();
-    sample.logp_old[..n].iter().zip(&sample.logp_ref).map(|(p, q)| k1(f64::from(*p), f64::from(*q)))
-}
-
-fn mean_kl(experience: &Experience) -> f64 {
-    let sum: f64 = experience.samples.iter().flat_map(kl_of).sum();
-    sum / experience.n_trained().max(1) as f64
-}
-
-/// r ← clip(r) − β Σₜ k1ₜ.
-fn penalised(rewards: &[f64], experience: &Experience, options: &RlooOptions) -> Vec<f64> {
-    let clip = |r: f64| match options.loss.reward_clip_range.0[..] {
+/// Each reward brought within reward_clip_range.
+fn bounded(rewards: &[f64], options: &RlooOptions) -> Vec<f64> {
+    let clip = |r: &f64| match options.loss.reward_clip_range.0[..] {
         [low, high] if !r.is_nan() => r.clamp(low, high),
-        _ => r,
+        _ => *r,
     };
-    let penalty = |s: &Sample| if options.ratio.beta > 0.0 { options.ratio.beta * kl_of(s).sum::<f64>() } else { 0.0 };
-    rewards.iter().zip(&experience.samples).map(|(r, s)| clip(*r) - penalty(s)).collect()
+    rewards.iter().map(clip).collect()
 }

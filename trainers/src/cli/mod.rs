@@ -10,9 +10,10 @@ use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    Command, GenerateOptions, GrpoOptions, MergeOptions, PreviewOptions, QuickstartOptions, RlooOptions, SftOptions,
+    Command, GenerateOptions, GrpoOptions, MergeOptions, PpoOptions, PreviewOptions, QuickstartOptions,
+    ReinforceOptions, RlooOptions, SftOptions,
 };
-use crate::{grpo, rloo, sft};
+use crate::{grpo, ppo, reinforce, rloo, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
+    Reinforce(Box<Parsed<ReinforceOptions>>),
+    Ppo(Box<Parsed<PpoOptions>>),
     Grpo(Box<Parsed<GrpoOptions>>),
     Rloo(Box<Parsed<RlooOptions>>),
     Generate(Parsed<GenerateOptions>),
@@ -41,6 +44,8 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<ReinforceOptions>())
+        .subcommand(flags::command::<PpoOptions>())
         .subcommand(flags::command::<GrpoOptions>())
         .subcommand(flags::command::<RlooOptions>())
         .subcommand(flags::command::<GenerateOptions>())
@@ -51,6 +56,8 @@ pub fn program() -> clap::Command {
 
 const COMMANDS: &[&str] = &[
     SftOptions::NAME,
+    ReinforceOptions::NAME,
+    PpoOptions::NAME,
     GrpoOptions::NAME,
     RlooOptions::NAME,
     GenerateOptions::NAME,
@@ -63,6 +70,8 @@ const COMMANDS: &[&str] = &[
 fn names_of(command: &str) -> Vec<&'static str> {
     match command {
         SftOptions::NAME => known_names::<SftOptions>(),
+        ReinforceOptions::NAME => known_names::<ReinforceOptions>(),
+        PpoOptions::NAME => known_names::<PpoOptions>(),
         GrpoOptions::NAME => known_names::<GrpoOptions>(),
         RlooOptions::NAME => known_names::<RlooOptions>(),
         GenerateOptions::NAME => known_names::<GenerateOptions>(),
@@ -97,6 +106,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     match matches.subcommand() {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((ReinforceOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reinforce),
+        Some((PpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Ppo),
         Some((GrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Grpo),
         Some((RlooOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Rloo),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
@@ -111,6 +122,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Reinforce(parsed) => reinforce::train(&announced(*parsed)).map(|_| ()),
+        Request::Ppo(parsed) => ppo::train(&announced(*parsed)).map(|_| ()),
         Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
         Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
         Request::Generate(parsed) => generate::run(&announced(parsed)),

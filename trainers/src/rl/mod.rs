@@ -8,6 +8,8 @@ pub mod rollout;
 pub mod experience;
 pub mod samples;
 pub mod measure;
+pub mod penalty;
+pub mod critic;
 pub mod session;
 
 pub use experience::{Experience, Sample};
