@@ -14,22 +14,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Options of a short run on the tiny llama; `more` wins over them.
 fn arguments(out: &Path, more: &str) -> Vec<String> {
     let mut all = vec!["--model_name_or_path".to_string(), golden("models/llama").display().to_string()];
     all.extend(["--output_dir".into(), out.display().to_string()]);
-    let usual = "--dataset_name task:addition?digits=2&rows=24 --device cpu --learning_rate 1e-3 --logging_steps 1 \
-                 --max_completion_length 8 --per_device_train_batch_size 4";
-    all.extend(
-        usual
-            .split_whitespace()
-            .filter(|w| {
-                !more.contains("--dataset_name") || !matches!(*w, "--dataset_name" | "task:addition?digits=2&rows=24")
-            })
-            .map(String::from),
-    );
-    all.extend(more.split_whitespace().map(String::from));
+    let usual = [
+        ("--dataset_name", "task:addition?digits=2&rows=24"),
+        ("--device", "cpu"),
+        ("--learning_rate", "1e-3"),
+        ("--logging_steps", "1"),
+        ("--max_completion_length", "8"),
+        ("--per_device_train_batch_size", "4"),
+    ];
+    let given: Vec<&str> = more.split_whitespace().collect();
+    for (flag, value) in usual.into_iter().filter(|(flag, _)| !given.contains(flag)) {
+        all.extend([flag.to_string(), value.to_string()]);
+    }
+    all.extend(given.into_iter().map(String::from));
     all
 }
+
+/// A reward that some of the tiny llama's random completions get.
+const SOME: &str = "--reward_funcs regex:[ae]";
 
 /// The weights and samples a run leaves.
 fn left(out: &Path) -> (Vec<u8>, String) {
@@ -65,7 +71,7 @@ fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
     for (command, options) in RUNS {
         let dir = tempfile::tempdir().unwrap();
         let (whole, halves) = (dir.path().join("whole"), dir.path().join("halves"));
-        let options = format!("{options} --reward_funcs length --max_steps 4 --save_steps 2");
+        let options = format!("{options} {SOME} --max_steps 4 --save_steps 2");
         let straight = run(command, &arguments(&whole, &options), &whole);
         // The state after two steps, as if the run had been interrupted there.
         copy_dir(&whole, &halves);
@@ -77,6 +83,8 @@ fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
         let ((weights, samples), (weights_again, samples_again)) = (left(&whole), left(&halves));
         assert!(weights == weights_again, "{command} {options}: other weights after resuming");
         assert_eq!(samples, samples_again, "{command} {options}");
+        let learns = |line: &Value| line["grad_norm"].as_f64().is_some_and(|g| g > 0.0);
+        assert!(straight.iter().any(learns), "{command} {options}: nothing was learnt, so nothing was tested");
         assert_eq!(numbers(&straight), numbers(&again), "{command} {options}");
     }
 }
@@ -87,7 +95,7 @@ fn any_number_of_threads_gives_the_same_completions_and_weights() {
         let of = |threads: usize| {
             let dir = tempfile::tempdir().unwrap();
             let out = dir.path().join("out");
-            let options = format!("{options} --reward_funcs length --max_steps 2 --threads {threads}");
+            let options = format!("{options} {SOME} --max_steps 2 --threads {threads}");
             run(command, &arguments(&out, &options), &out);
             left(&out)
         };
@@ -159,8 +167,8 @@ fn completions_do_not_depend_on_the_batch() {
 fn the_first_inner_step_clips_nothing_and_the_metrics_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let options = "--num_generations 4 --num_iterations 2 --reward_funcs length --max_steps 4 --epsilon 0 --beta 0.1";
-    let metrics = run("grpo", &arguments(&out, options), &out);
+    let options = format!("{SOME} --num_generations 4 --num_iterations 2 --max_steps 4 --epsilon 0 --beta 0.1");
+    let metrics = run("grpo", &arguments(&out, &options), &out);
     // With ε = 0 every ratio but exactly 1 is clipped (on the side that gains).
     for step in [0, 2] {
         assert_eq!(metrics[step]["clip_ratio/region_mean"].as_f64(), Some(0.0), "step {}", step + 1);
@@ -168,7 +176,7 @@ fn the_first_inner_step_clips_nothing_and_the_metrics_are_there() {
     assert!(metrics[1]["clip_ratio/region_mean"].as_f64().unwrap() > 0.0);
     assert_eq!(metrics[0]["kl"].as_f64(), Some(0.0));
     for name in
-        ["reward", "reward_std", "rewards/length/mean", "completions/mean_length", "step_time", "time/generation"]
+        ["reward", "reward_std", "rewards/regex/mean", "completions/mean_length", "step_time", "time/generation"]
     {
         assert!(metrics[0][name].is_number(), "{name}");
     }
