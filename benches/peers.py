@@ -9,6 +9,8 @@ tokens_per_s, peak_gb (10⁹ bytes, the whole process), and what it ran with.
 
     sft      one optimiser step on all parameters, 4 rows of 256 tokens: forward, backward, fused AdamW
     lora     the same with LoRA of rank 16 on every linear layer
+    dpo      one step of DPO on 4 pairs (prompt 128, answers 64 and 64): the policy's and the frozen reference's
+             log-probabilities of the answers, loss, backward, AdamW
     decode   greedy decoding of 64 tokens after a prompt of 32, with a key/value cache
     decode8  the same for 8 prompts in one batch
 
@@ -25,6 +27,7 @@ import time
 
 BATCH, TOKENS = 4, 256
 PROMPT, NEW_TOKENS = 32, 64
+PAIRS, PAIR_PROMPT, PAIR_ANSWER = 4, 128, 64
 
 
 def arguments() -> argparse.Namespace:
@@ -93,6 +96,39 @@ def lora(args: argparse.Namespace):
     return optimiser_step(get_peft_model(load(args), config), args)
 
 
+def dpo(args: argparse.Namespace):
+    """Chosen and rejected one below the other in one batch, each with its prompt, as TRL's DPOTrainer lays them out."""
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    model, reference = load(args), load(args).eval()
+    model.train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    prompts = random_ids(model, PAIRS, PAIR_PROMPT)
+    answers = random_ids(model, 2 * PAIRS, PAIR_ANSWER)
+    ids = torch.cat([torch.cat([prompts, prompts]), answers], dim=1)
+    labels = ids.clone()
+    labels[:, :PAIR_PROMPT] = -100
+
+    def log_probs(of):
+        if args.lm_head == "fused":
+            return of(input_ids=ids, labels=labels, use_cache=False, fused_lm_head=True).log_probs.sum(1)
+        logits = of(input_ids=ids, use_cache=False, logits_to_keep=PAIR_ANSWER + 1).logits[:, :-1]
+        chosen = logits.gather(-1, ids[:, PAIR_PROMPT:, None])[..., 0]
+        return (chosen - logits.logsumexp(-1)).sum(1)
+
+    def step() -> None:
+        with torch.no_grad():
+            expected = log_probs(reference)
+        chosen, rejected = (log_probs(model) - expected).chunk(2)
+        loss = -logsigmoid(0.1 * (chosen - rejected)).mean()
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step, 2 * PAIRS * (PAIR_PROMPT + PAIR_ANSWER)
+
+
 def greedy(args: argparse.Namespace, n_prompts: int):
     import torch
 
@@ -107,7 +143,13 @@ def greedy(args: argparse.Namespace, n_prompts: int):
     return decode, n_prompts * NEW_TOKENS
 
 
-JOBS = {"sft": sft, "lora": lora, "decode": lambda args: greedy(args, 1), "decode8": lambda args: greedy(args, 8)}
+JOBS = {
+    "sft": sft,
+    "lora": lora,
+    "dpo": dpo,
+    "decode": lambda args: greedy(args, 1),
+    "decode8": lambda args: greedy(args, 8),
+}
 
 
 def peak_gb() -> float:
@@ -137,7 +179,7 @@ def run(job: str, args: argparse.Namespace) -> None:
         tokens_per_s=round(n_tokens / median, 1),
         peak_gb=round(peak_gb(), 3),
         threads=args.threads,
-        lm_head=args.lm_head if job in ("sft", "lora") else None,
+        lm_head=args.lm_head if job in ("sft", "lora", "dpo") else None,
         torch=torch.__version__,
         transformers=transformers.__version__,
     )

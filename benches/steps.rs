@@ -1,6 +1,6 @@
 //! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
 //!
-//! `cargo bench --bench steps` runs every job in a process of its own (peaks are then right), each first comparing the
+//! `cargo bench --bench steps` (`-- dpo`: one of them) runs every job in a process of its own (peaks are then right), each first comparing the
 //! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
 //! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
 use engine::backend::Device;
@@ -18,7 +18,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
-use trainers::learner::{Learner, Optimizer};
+use trainers::batch::Batch;
+use trainers::data::Sequence;
+use trainers::learner::{Learner, Optimizer, loss_device};
+use trainers::losses::sequences::{pick, sum_of_tokens};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -26,6 +29,14 @@ const MODEL: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 /// 4 sequences of 256 tokens.
 const BATCH: (usize, usize) = (4, 256);
 const STEPS: usize = 4;
+/// Of DPO: 4 pairs, prompts of 128 tokens, two answers of 64 each.
+const PAIRS: usize = 4;
+const PROMPT: usize = 128;
+const ANSWER: usize = 64;
+/// Jobs, each with its name in benches/peers.py: to share prompts is what PyTorch cannot do.
+const JOBS: [(&str, &str); 4] = [("sft", "sft"), ("lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")];
+/// Times that a job and its peer take turns.
+const ROUNDS: usize = 3;
 
 fn main() -> Outcome<()> {
     let models = PathBuf::from(std::env::var_os("LAPIDARY_MODELS").unwrap_or("target/models".into()));
@@ -43,37 +54,52 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// Every job in its own process, then PyTorch's, then the ratios.
+/// Every job in a process of its own; where PyTorch is installed, it takes turns with ours, and the ratio is of medians.
 fn compare(path: &std::path::Path) -> Outcome<()> {
-    let mut ours = Vec::new();
-    for job in ["sft_full", "sft_lora"] {
-        let output = Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job).output()?;
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{line}");
-        let line = line.lines().last().unwrap_or_default();
-        ours.push((job, serde_json::from_str::<serde_json::Value>(line)?));
-    }
-    let Some(python) = std::env::var_os("LAPIDARY_PYTHON") else {
-        println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
-        return Ok(());
-    };
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let python = std::env::var_os("LAPIDARY_PYTHON");
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
-    let device: Device = engine::cpu::Cpu::new(None)?;
-    Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
-    for (job, ours) in ours {
-        let output = Command::new(&python).arg("benches/peers.py").arg(&dir).arg(job).output()?;
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        let line = String::from_utf8_lossy(&output.stdout).into_owned();
-        print!("{line}");
-        let theirs: serde_json::Value = serde_json::from_str(line.lines().last().unwrap_or_default())?;
-        let ratio = |key: &str| Some(theirs.get(key)?.as_f64()? / ours.get(key)?.as_f64()?);
+    if python.is_some() {
+        let device: Device = engine::cpu::Cpu::new(None)?;
+        Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
+    } else {
+        println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
+    }
+    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| only == *job)) {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..if python.is_some() { ROUNDS } else { 1 } {
+            ours.push(one(Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job))?);
+            if let Some(python) = &python {
+                theirs.push(one(Command::new(python).arg("benches/peers.py").arg(&dir).arg(peer))?);
+            }
+        }
+        let ratio = |key: &str| Some(median(&theirs, key)? / median(&ours, key)?);
         if let (Some(time), Some(memory)) = (ratio("seconds"), ratio("peak_gb")) {
-            println!("{job}: {time:.2} x PyTorch's speed, {memory:.2} x less memory");
+            println!("{job}: {time:.2} x PyTorch's speed, PyTorch takes {memory:.2} x the memory");
         }
     }
-    std::fs::remove_dir_all(dir)?;
+    if python.is_some() {
+        std::fs::remove_dir_all(dir)?;
+    }
     Ok(())
+}
+
+/// Runs a job and shows its line; an error if it fails.
+fn one(command: &mut Command) -> Outcome<serde_json::Value> {
+    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{text}");
+    if !output.status.success() {
+        return Err(format!("{command:?} failed").into());
+    }
+    Ok(serde_json::from_str(text.lines().last().unwrap_or_default())?)
+}
+
+/// The middle of one figure over the rounds.
+fn median(runs: &[serde_json::Value], key: &str) -> Option<f64> {
+    let mut values: Vec<f64> = runs.iter().filter_map(|run| run.get(key)?.as_f64()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
@@ -84,33 +110,76 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
     if std::env::var_os("LAPIDARY_BENCH_TRUST").is_none() {
         verify(&files, &model)?;
     }
-    if job == "sft_lora" {
+    if job == "lora" {
         let config =
             AdapterConfig { r: 16, lora_alpha: 32.0, target_modules: TargetModules::AllLinear, ..Default::default() };
         model.add_lora(&config, 1)?;
     }
     let mut learner = Learner::new(model, Optimizer::AdamW(AdamW::new(0.9, 0.999, 1e-8)), 0.0, 1.0);
-    let (sequences, stream) = (BATCH.0, Stream::new(0, 0));
-    let ids: Vec<Vec<u32>> = (0..sequences)
-        .map(|s| (0..BATCH.1).map(|i| stream.below((s * BATCH.1 + i) as u64, 49152) as u32).collect())
-        .collect();
-    let mut seconds = Vec::new();
-    for _ in 0..=STEPS {
-        let start = Instant::now();
-        step(&mut learner, &ids)?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
+    let (mut seconds, tokens) = match job {
+        "dpo" | "dpo_unshared" => {
+            let (pairs, reference) = (pairs(), learner.model.clone());
+            let share = job == "dpo";
+            (time(|| dpo_step(&mut learner, &reference, &pairs, share))?, PAIRS * 2 * (PROMPT + ANSWER))
+        }
+        _ => {
+            let ids = random_ids(BATCH.0, BATCH.1, 0);
+            (time(|| step(&mut learner, &ids))?, BATCH.0 * BATCH.1)
+        }
+    };
     // The first step warms up.
-    let mut counted = seconds[1..].to_vec();
+    let counted = &mut seconds[1..];
     counted.sort_by(f64::total_cmp);
-    let median = counted[counted.len() / 2];
-    let tokens = (BATCH.0 * BATCH.1) as f64;
+    let (median, tokens) = (counted[counted.len() / 2], tokens as f64);
     let line = serde_json::json!({
         "job": job, "device": device.name(), "seconds": (median * 1e4).round() / 1e4,
         "tokens_per_s": (tokens / median * 10.0).round() / 10.0, "peak_gb": peak_gb(),
     });
     println!("{line}");
     Ok(())
+}
+
+/// Seconds of each run of `work`, the first one to warm up.
+fn time(mut work: impl FnMut() -> engine::Result<f64>) -> engine::Result<Vec<f64>> {
+    (0..=STEPS)
+        .map(|_| {
+            let start = Instant::now();
+            work()?;
+            Ok(start.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+fn random_ids(n: usize, length: usize, stream: u64) -> Vec<Vec<u32>> {
+    let stream = Stream::new(0, stream);
+    (0..n).map(|s| (0..length).map(|i| stream.below((s * length + i) as u64, 49152) as u32).collect()).collect()
+}
+
+/// Four prompts with two answers each: chosen, rejected.
+fn pairs() -> Vec<Sequence> {
+    let (prompts, answers) = (random_ids(PAIRS, PROMPT, 1), random_ids(2 * PAIRS, ANSWER, 2));
+    let whole =
+        |(i, answer): (usize, &Vec<u32>)| Sequence { ids: [&prompts[i / 2][..], answer].concat(), start: PROMPT };
+    answers.iter().enumerate().map(whole).collect()
+}
+
+/// One step of DPO, the reference's pass included; with `share` each prompt is computed once in either model.
+fn dpo_step(learner: &mut Learner, reference: &Decoder, pairs: &[Sequence], share: bool) -> engine::Result<f64> {
+    let batch = Batch::from_answers(&pairs.iter().collect::<Vec<_>>(), share, false)?;
+    let logps = |model: &Decoder| -> engine::Result<Tensor> {
+        let hidden = model.hidden(&batch.forest, Pass::default())?;
+        let logp = ops::to_device(&model.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp, &loss_device())?;
+        sum_of_tokens(&logp, None, &batch.sequences, pairs.len())
+    };
+    let logp_ref = logps(reference)?;
+    let tape = Tape::new();
+    let watched = learner.model.watch(&tape);
+    let ratio = ops::sub(&logps(&watched)?, &logp_ref)?;
+    let side = |first: usize| pick(&ratio, (0..PAIRS).map(|p| 2 * p + first));
+    let ahead = ops::sub(&side(0)?, &side(1)?)?;
+    let loss = ops::scale(&ops::sum(&ops::log_sigmoid(&ops::scale(&ahead, 0.1)?)?)?, -1.0 / PAIRS as f32)?;
+    learner.accumulate(&tape, watched, &loss)?;
+    learner.step(1e-6)
 }
 
 /// One training step without activation checkpointing, as PyTorch's is.

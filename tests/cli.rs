@@ -21,6 +21,7 @@ fn path(p: &Path) -> String {
 /// Arguments of a short run on the tiny llama.
 struct Run {
     dir: tempfile::TempDir,
+    command: &'static str,
     model: String,
     data: String,
     more: Vec<String>,
@@ -29,7 +30,12 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let (model, data) = (path(&golden("models/llama")), path(&golden("data/messages.jsonl")));
-        Run { dir: tempfile::tempdir().expect("a directory"), model, data, more: vec![] }
+        Run { dir: tempfile::tempdir().expect("a directory"), command: "sft", model, data, more: vec![] }
+    }
+    /// Another command, on data that it takes.
+    fn of(command: &'static str) -> Self {
+        let data = if matches!(command, "kto" | "bco") { "unpaired_preference" } else { "preference" };
+        Run { command, data: path(&golden(&format!("data/{data}.jsonl"))), ..Run::new() }
     }
     fn with(mut self, flags: &[&str]) -> Self {
         self.more.extend(flags.iter().map(|f| f.to_string()));
@@ -41,17 +47,16 @@ impl Run {
     fn start(&self) -> Output {
         let out = path(&self.out());
         let mut all =
-            vec!["sft", "--model_name_or_path", &self.model, "--dataset_name", &self.data, "--output_dir", &out];
-        all.extend([
-            "--device",
-            "cpu",
-            "--max_steps",
-            "2",
-            "--per_device_train_batch_size",
-            "2",
-            "--max_length",
-            "128",
-        ]);
+            vec![self.command, "--model_name_or_path", &self.model, "--dataset_name", &self.data, "--output_dir", &out];
+        let defaults = [
+            ("--device", "cpu"),
+            ("--max_steps", "2"),
+            ("--per_device_train_batch_size", "2"),
+            ("--max_length", "128"),
+        ];
+        for (name, value) in defaults.into_iter().filter(|(name, _)| !self.more.iter().any(|flag| flag == name)) {
+            all.extend([name, value]);
+        }
         all.extend(self.more.iter().map(String::as_str));
         lapidary(&all)
     }
@@ -205,6 +210,111 @@ fn data_that_is_wrong() {
         .refused(&["max_length"]);
 }
 
+/// Pairs of text: prompt, chosen, rejected.
+fn pairs(rows: &[(&str, &str, &str)]) -> String {
+    let row = |(p, c, r): &(&str, &str, &str)| serde_json::json!({"prompt": p, "chosen": c, "rejected": r}).to_string();
+    rows.iter().map(|r| row(r) + "\n").collect()
+}
+
+#[test]
+fn preferences_that_are_wrong() {
+    let same = pairs(&[("q", "a", "a"), ("r", "b", "b")]);
+    for command in ["dpo", "orpo", "cpo", "reward"] {
+        Run::of(command).data(&same).refused(&["all 2 rows", "nothing to prefer"]);
+        Run::of(command).data("{\"text\": \"a\"}\n").refused(&["rows.jsonl:1", "chosen", "rejected"]);
+        let mixed =
+            "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": [{\"role\": \"user\", \"content\": \"b\"}]}\n";
+        Run::of(command).data(mixed).refused(&["rows.jsonl:1", "all be text"]);
+    }
+    let long = pairs(&[("a prompt that is much longer than that", "a", "b"), ("another long prompt indeed", "c", "d")]);
+    Run::of("dpo").data(&long).with(&["--max_length", "4"]).refused(&["all 2 rows", "max_length 4", "longest row has"]);
+    Run::of("reward").data(&long).with(&["--max_length", "4"]).refused(&["all 2 rows", "max_length 4"]);
+    Run::of("kto")
+        .data("{\"prompt\": \"q\", \"completion\": \"a\", \"label\": 3}\n")
+        .refused(&["rows.jsonl:1", "label"]);
+    let one_kind = "{\"prompt\": \"q\", \"completion\": \"a\", \"label\": true}\n".repeat(3);
+    Run::of("dpo").data(&one_kind).refused(&["none of the 3 rows makes a pair"]);
+    Run::of("kto").data("{\"prompt\": \"q\", \"completion\": \"a\"}\n").refused(&["rows.jsonl:1", "label"]);
+}
+
+/// What is odd but can be trained on is told, with rows counted.
+#[test]
+fn preferences_that_are_odd() {
+    let told = |run: Run, words: &[&str]| {
+        let output = run.start();
+        let message = text(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        words.iter().for_each(|word| assert!(message.contains(word), "`{word}` is not in: {message}"));
+    };
+    let rows = pairs(&[("q", "a", "b"), ("r", "c", "c"), ("s", "", "d"), ("a prompt that is so long", "e", "f")]);
+    told(
+        Run::of("dpo").data(&rows).with(&["--max_length", "8"]),
+        &["1 of 4 rows have the same answer", "1 of 4 rows have an empty answer", "1 of 4 rows were left out"],
+    );
+    let implicit = "{\"chosen\": \"ask: yes\", \"rejected\": \"ask: no\"}\n";
+    told(Run::of("dpo").data(implicit), &["1 of 1 rows have no prompt of their own"]);
+    let single =
+        |p: &str, c: &str, l: bool| serde_json::json!({"prompt": p, "completion": c, "label": l}).to_string() + "\n";
+    let rows = [single("q", "a", true), single("q", "b", false), single("r", "c", true)].concat();
+    told(Run::of("dpo").data(&rows), &["3 unpaired rows made 1 pairs", "1 rows were left out"]);
+    told(Run::of("kto").data(&pairs(&[("q", "a", "b")])), &["1 pairs became 2 rows"]);
+    let good = [single("q", "a", true), single("r", "b", true)].concat();
+    told(Run::of("kto").data(&good), &["the label of all 2 rows is true"]);
+    told(Run::of("bco").data(&good), &["the label of all 2 rows is true"]);
+}
+
+#[test]
+fn preference_options_that_are_wrong() {
+    Run::of("dpo")
+        .with(&["--loss_type", "sigmoid", "sft", "--loss_weights", "1"])
+        .refused(&["loss_weights", "2 losses"]);
+    Run::of("dpo").with(&["--loss_type", "sigmoyd"]).refused(&["loss_type", "sigmoid"]);
+    Run::of("dpo").with(&["--loss_type", "exo_pair"]).refused(&["label_smoothing", "exo_pair"]);
+    Run::of("dpo").with(&["--loss_type", "robust", "--label_smoothing", "0.5"]).refused(&["label_smoothing", "robust"]);
+    Run::of("dpo").with(&["--loss_type", "aot", "--use_weighting"]).refused(&["use_weighting", "aot"]);
+    Run::of("dpo")
+        .with(&["--loss_type", "apo_zero", "--f_divergence_type", "js_divergence"])
+        .refused(&["js_divergence"]);
+    Run::of("dpo").with(&["--sync_ref_model", "--use_peft"]).refused(&["sync_ref_model", "adapter"]);
+    Run::of("dpo").with(&["--sync_ref_model", "--precompute_ref_log_probs"]).refused(&["precompute_ref_log_probs"]);
+    Run::of("dpo").with(&["--beta", "0"]).refused(&["beta"]);
+    Run::of("kto").with(&["--per_device_train_batch_size", "1"]).refused(&["per_device_train_batch_size", "2 rows"]);
+}
+
+#[test]
+fn trains_a_reward_model_and_scores_with_it() {
+    let run = Run::of("reward");
+    let output = run.start();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("head starts at random"), "{}", text(&output.stderr));
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(run.out().join("config.json")).expect("read")).expect("JSON");
+    assert_eq!(config["architectures"][0], "LlamaForSequenceClassification");
+    assert_eq!(config["id2label"].as_object().map(|l| l.len()), Some(1));
+    assert!(config["pad_token_id"].is_number(), "transformers finds the last token by its padding");
+
+    let (model, scores) = (path(&run.out()), path(&run.dir.path().join("scores.jsonl")));
+    let score = |more: &[&str]| {
+        lapidary(
+            &[&["score", "--model_name_or_path", &model, "--dataset_name", &run.data, "--device", "cpu"], more]
+                .concat(),
+        )
+    };
+    let output = score(&["--output_file", &scores]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("comparisons are right"), "{}", text(&output.stderr));
+    let lines = fs::read_to_string(&scores).expect("scores");
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["rewards"].as_array().map(Vec::len), Some(2));
+    assert_eq!(text(&score(&["--per_device_eval_batch_size", "1"]).stdout), lines, "no matter how many at once");
+    assert_eq!(score(&["--output_file", &scores]).status.code(), Some(2), "nothing is written over");
+
+    let language_model = path(&golden("models/llama"));
+    let wrong = lapidary(&["score", "--model_name_or_path", &language_model, "--dataset_name", &run.data]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("no reward model"), "{}", text(&wrong.stderr));
+}
+
 #[test]
 fn options_that_are_wrong() {
     Run::new().with(&["--learning_rat", "1"]).refused(&["learning_rat", "learning_rate"]);
@@ -247,7 +357,9 @@ fn memory_that_is_not_there() {
 fn help_names_every_command() {
     let help = lapidary(&["--help"]);
     assert!(help.status.success());
-    for command in ["sft", "generate", "merge", "preview", "quickstart"] {
+    for command in
+        ["sft", "reward", "score", "dpo", "orpo", "cpo", "kto", "bco", "generate", "merge", "preview", "quickstart"]
+    {
         assert!(text(&help.stdout).contains(command), "{command}");
     }
     let unknown = lapidary(&["sfft"]);

@@ -1,7 +1,7 @@
 //! A number depends only on the values it is computed from: whole runs, compared bit by bit.
 mod common;
 
-use common::{golden, sft};
+use common::{golden, run, sft};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -44,31 +44,78 @@ fn any_number_of_threads() {
 #[test]
 fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
     for kind in [LORA, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
-        let dir = tempfile::tempdir().unwrap();
-        let (whole, halves) = (dir.path().join("whole"), dir.path().join("halves"));
-        let straight =
-            sft(&arguments("models/llama", "data/messages.jsonl", &whole, &format!("{kind} --save_steps 2")), &whole);
-        // The state after two steps, as if the run had been interrupted there.
-        copy_dir(&whole, &halves);
-        for file in ["model.safetensors", "adapter_model.safetensors", "checkpoint-4"] {
-            let path = halves.join(file);
-            if path.is_dir() {
-                fs::remove_dir_all(&path).unwrap()
-            } else if path.exists() {
-                fs::remove_file(&path).unwrap()
-            }
+        resumes("sft", "data/messages.jsonl", kind);
+    }
+}
+
+/// The same for runs that keep more than weights: a reference that moves, a running mean, a reward model's head.
+#[test]
+fn resumed_preference_runs_end_in_the_same_bits() {
+    let short = "--max_steps 4 --per_device_train_batch_size 3";
+    for (command, data, kind) in [
+        ("dpo", "data/preference.jsonl", format!("{short} --sync_ref_model --ref_model_sync_steps 1")),
+        ("dpo", "data/preference.jsonl", format!("{short} --precompute_ref_log_probs --gradient_accumulation_steps 2")),
+        ("dpo", "data/preference.jsonl", format!("{LORA} --no_disable_dropout")),
+        ("orpo", "data/preference.jsonl", short.to_string()),
+        ("cpo", "data/preference.jsonl", format!("{short} --loss_type alphapo --alpha 0.25")),
+        ("kto", "data/unpaired_preference.jsonl", short.to_string()),
+        ("bco", "data/unpaired_preference.jsonl", short.to_string()),
+        ("reward", "data/preference.jsonl", short.to_string()),
+        ("reward", "data/preference_margin.jsonl", LORA.to_string()),
+    ] {
+        resumes(command, data, &kind);
+    }
+}
+
+/// Runs to the end, then again from the checkpoint in the middle: the same weights and losses.
+fn resumes(command: &str, data: &str, kind: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, halves) = (dir.path().join("whole"), dir.path().join("halves"));
+    let start = |out: &Path, more: &str| {
+        run(command, &arguments("models/llama", data, out, &format!("{kind} --save_steps 2 {more}")), out)
+    };
+    let straight = start(&whole, "");
+    // The state after two steps, as if the run had been interrupted there.
+    copy_dir(&whole, &halves);
+    for file in ["model.safetensors", "adapter_model.safetensors", "checkpoint-4"] {
+        let path = halves.join(file);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap()
+        } else if path.exists() {
+            fs::remove_file(&path).unwrap()
         }
-        let resumed = sft(
-            &arguments(
-                "models/llama",
-                "data/messages.jsonl",
-                &halves,
-                &format!("{kind} --save_steps 2 --resume_from_checkpoint last"),
-            ),
-            &halves,
-        );
-        assert!(weights(&whole) == weights(&halves), "other weights after resuming: {kind}");
-        assert_eq!(losses(&straight, "loss"), losses(&resumed, "loss"), "{kind}");
+    }
+    let resumed = start(&halves, "--resume_from_checkpoint last");
+    assert!(weights(&whole) == weights(&halves), "other weights after resuming: {command} {kind}");
+    for metric in ["loss", "rewards/margins", "kl", "delta", "accuracy"] {
+        assert_eq!(losses(&straight, metric), losses(&resumed, metric), "{command} {kind}");
+    }
+}
+
+/// How a step's pairs are cut into micro-batches changes nothing but rounding.
+#[test]
+fn cutting_pairs_changes_nothing() {
+    for (command, data, kind) in [
+        ("dpo", "data/preference.jsonl", "--loss_type sigmoid sft"),
+        ("orpo", "data/preference.jsonl", ""),
+        ("cpo", "data/preference.jsonl", ""),
+        ("reward", "data/preference.jsonl", ""),
+    ] {
+        let norm = |more: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let out = dir.path().join("out");
+            let more = format!("{kind} --max_steps 1 --train_sampling_strategy sequential {more}");
+            let metrics = run(
+                command,
+                &arguments(if command == "reward" { "models/llama-reward" } else { "models/llama" }, data, &out, &more),
+                &out,
+            );
+            (losses(&metrics, "loss")[0], losses(&metrics, "grad_norm")[0])
+        };
+        let whole = norm("--per_device_train_batch_size 12");
+        let cut = norm("--per_device_train_batch_size 3 --gradient_accumulation_steps 4");
+        let close = |a: f64, b: f64| (a - b).abs() < 2e-5 * b.abs();
+        assert!(close(cut.0, whole.0) && close(cut.1, whole.1), "{command}: {cut:?}, whole {whole:?}");
     }
 }
 

@@ -133,9 +133,48 @@ impl Trajectory {
             flag("completions_file", below(completions));
         }
         for (name, value) in self.value["config"].as_object().expect("config") {
-            flag(name, value.as_str().map_or_else(|| value.to_string(), String::from));
+            let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), String::from);
+            flag(
+                name,
+                value.as_array().map_or_else(|| text(value), |l| l.iter().map(text).collect::<Vec<_>>().join(",")),
+            );
         }
         flags
+    }
+
+    /// The command that the trajectory is of.
+    pub fn command(&self) -> &str {
+        self.text("trainer").expect("a trainer")
+    }
+
+    /// Rewards, margins and log-probabilities: 1e-3 (5e-3 after three steps) of the larger of the value and `floor`,
+    /// which float32 sums of some tens of log-probabilities reach in TRL itself.
+    pub fn check_rewards(&self, metrics: &[Value], about: &str, names: &[&str], floor: f64) {
+        let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("loss").is_some()).collect();
+        for name in names {
+            for (step, (expected, line)) in self.series(name).iter().zip(&lines).enumerate() {
+                let found = line[*name].as_f64().unwrap_or(f64::NAN);
+                let tolerance = if step < 3 { 1e-3 } else { 5e-3 };
+                assert!(
+                    (found - expected).abs() <= tolerance * expected.abs().max(floor),
+                    "{about}: step {}: {name} is {found}, {expected} in TRL",
+                    step + 1
+                );
+            }
+        }
+    }
+
+    /// What evaluations during training found, all within 5e-3 of the larger of the value and `floor`.
+    pub fn check_evaluations(&self, metrics: &[Value], about: &str, floor: f64) {
+        let Some(all) = self.value.get("evaluations").and_then(Value::as_object) else { return };
+        let lines: Vec<&Value> = metrics.iter().filter(|line| line.get("eval_loss").is_some()).collect();
+        for (name, expected) in all.iter().filter(|(name, _)| name.starts_with("eval_") && *name != "eval_num_tokens") {
+            let expected: Vec<f64> = expected.as_array().expect("a list").iter().filter_map(Value::as_f64).collect();
+            let found: Vec<f64> = lines.iter().map(|line| line[name].as_f64().unwrap_or(f64::NAN)).collect();
+            let close = |(e, f): (&f64, &f64)| (f - e).abs() <= 5e-3 * e.abs().max(floor);
+            let fits = found.len() == expected.len() && expected.iter().zip(&found).all(close);
+            assert!(fits, "{about}: {name} is {found:?}, {expected:?} in TRL");
+        }
     }
 
     fn series(&self, name: &str) -> Vec<f64> {

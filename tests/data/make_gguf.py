@@ -1,13 +1,17 @@
-"""Writes llama.gguf and qwen3.gguf from the golden models of the same name, as llama.cpp's converter would (llama's
-query and key rows interleaved, dimensions innermost first), one layer in mixed types. `python make_gguf.py` with
-numpy, safetensors and gguf 0.19; values that quantising changes are in <name>.gguf.safetensors under Hugging Face names."""
+"""Makes a small llama and a small qwen3 with random weights (models/), and writes llama.gguf and qwen3.gguf of them as
+llama.cpp's converter would (llama's query and key rows interleaved, dimensions innermost first), one layer in mixed types.
+The golden models are too narrow for quantised blocks of 32; tokenizer and template are theirs. `python make_gguf.py` with
+torch, transformers and gguf 0.19; values that quantising changes are in <name>.gguf.safetensors under Hugging Face names."""
 import json
 import pathlib
+import shutil
 
 import numpy as np
+import torch
 from gguf import GGMLQuantizationType as T, GGUFWriter
 from gguf.quants import dequantize, quantize
 from safetensors.numpy import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
 
 HERE = pathlib.Path(__file__).parent
 MODULES = {
@@ -16,7 +20,16 @@ MODULES = {
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
 }
-# Type of each module; 144, the width of the golden MLP, is not a multiple of a block, so down_proj stays in half precision.
+SIZES = dict(
+    vocab_size=512, hidden_size=64, intermediate_size=144, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=256, bos_token_id=0, eos_token_id=2, pad_token_id=3,
+    initializer_range=0.12, tie_word_embeddings=True,
+)
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default", rope_theta=10000.0)),
+    "qwen3": Qwen3Config(**SIZES, head_dim=32),
+}
+# Type of each module; 144, the width of the MLP, is not a multiple of a block, so down_proj stays in half precision.
 TYPES = {
     "q_proj": T.Q4_0, "k_proj": T.Q8_0, "v_proj": T.Q4_1, "o_proj": T.Q5_0, "gate_proj": T.Q5_1, "up_proj": T.Q8_0,
     "down_proj": T.BF16, "embed_tokens": T.F16,
@@ -35,8 +48,23 @@ def interleave(w, n_heads):
     return w.reshape(n_heads, 2, w.shape[0] // n_heads // 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
 
 
+def make_model(family):
+    torch.manual_seed(7)
+    model = AutoModelForCausalLM.from_config(CONFIGS[family], dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    directory = HERE / "models" / family
+    model.save_pretrained(directory)
+    (directory / "generation_config.json").unlink(missing_ok=True)
+    for file in ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]:
+        shutil.copy(HERE.parent / "golden" / "tokenizer" / file, directory)
+    return directory
+
+
 def write(family):
-    source = HERE.parent / "golden" / "models" / family
+    source = make_model(family)
     config = json.loads((source / "config.json").read_text())
     tokenizer = json.loads((source / "tokenizer.json").read_text())
     tensors = load_file(source / "model.safetensors")

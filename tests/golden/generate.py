@@ -3,9 +3,9 @@
 
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
-Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, prompts,
-policy_gradient, smollm2.
-`--only trajectories/sft_lora,trajectories/sft_text` redoes single trajectories. The part smollm2 needs --gguf, the
+Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
+prompts, policy_gradient, smollm2.
+`--only trajectories/sft_lora,preferences/kto` redoes single trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
 import argparse
@@ -13,7 +13,9 @@ import json
 import os
 from pathlib import Path
 
-PARTS = ("tokenizer", "models", "data", "trajectories", "prompts", "policy_gradient", "smollm2")
+PARTS = (
+    "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "smollm2",
+)  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
@@ -43,7 +45,7 @@ def main() -> None:
     import transformers
     import trl
 
-    from generator import chat_tokenizer, data, policy_gradient, smollm2, tiny_models, trajectories
+    from generator import chat_tokenizer, data, policy_gradient, preferences, smollm2, tiny_models, trajectories
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -63,6 +65,9 @@ def main() -> None:
     named = [p.split("/")[1] for p in args.parts if p.startswith("policy_gradient/")]
     if named or "policy_gradient" in args.parts:
         policy_gradient.write(args.out, args.seed, named)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("preferences/")]
+    if named or "preferences" in args.parts:
+        preferences.write(args.out, args.seed, named)
     if "smollm2" in args.parts:
         smollm2.write(args.out, args.seed, args.gguf)
 

@@ -1,5 +1,5 @@
 //! From examples to a forest and the list of its predictions.
-use crate::data::tokenize::Example;
+use crate::data::{Sequence, tokenize::Example};
 use engine::Result;
 use engine::forest::Forest;
 
@@ -31,6 +31,53 @@ impl Batch {
         Ok(batch)
     }
 
+    /// Answers to prompts. Neighbours with the same prompt share it: it is one root, the answers are its children
+    /// (with `share_prompts` false every sequence is a root of its own). The tokens of answer i are predicted as
+    /// sequence i; with `score_prompts` so are those of its prompt, as sequence n + i, where it was not shared.
+    pub fn from_answers(sequences: &[&Sequence], share_prompts: bool, score_prompts: bool) -> Result<Self> {
+        let mut batch = Batch::default();
+        let mut root: Option<(usize, &[u32])> = None;
+        for (i, sequence) in sequences.iter().enumerate() {
+            let (prompt, answer) = (sequence.prompt(), sequence.answer());
+            let shared = root.filter(|(_, open)| share_prompts && *open == prompt);
+            let parent = match shared {
+                Some((segment, _)) => Some(segment),
+                None if prompt.is_empty() => None,
+                None => {
+                    let start = batch.forest.n_tokens();
+                    let segment = batch.forest.push(None, prompt)?;
+                    if score_prompts {
+                        let end = batch.forest.n_tokens();
+                        batch.predict((start..end - 1).map(|row| row as u32), &prompt[1..], sequences.len() + i);
+                    }
+                    Some(segment)
+                }
+            };
+            root = parent.map(|segment| (segment, prompt));
+            if answer.is_empty() {
+                continue;
+            }
+            let start = batch.forest.n_tokens() as u32;
+            let within = start..start + answer.len() as u32 - 1;
+            batch.forest.push(parent, answer)?;
+            match parent {
+                Some(parent) => {
+                    let prompt = &batch.forest.segments[parent];
+                    let last = (prompt.start + prompt.len - 1) as u32;
+                    batch.predict(std::iter::once(last).chain(within), answer, i);
+                }
+                None => batch.predict(within, &answer[1..], i),
+            }
+        }
+        Ok(batch)
+    }
+
+    fn predict(&mut self, rows: impl Iterator<Item = u32>, targets: &[u32], sequence: usize) {
+        self.rows.extend(rows);
+        self.targets.extend_from_slice(targets);
+        self.sequences.resize(self.targets.len(), sequence as u32);
+    }
+
     /// Tokens in the forest.
     pub fn n_tokens(&self) -> usize {
         self.forest.n_tokens()
@@ -39,5 +86,32 @@ impl Batch {
     /// Predictions that are trained on.
     pub fn n_items(&self) -> usize {
         self.targets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequence(ids: &[u32], start: usize) -> Sequence {
+        Sequence { ids: ids.to_vec(), start }
+    }
+
+    #[test]
+    fn answers_share_their_prompt() {
+        let all = [sequence(&[1, 2, 3, 4], 2), sequence(&[1, 2, 5], 2), sequence(&[7, 8], 0), sequence(&[1, 2, 6], 2)];
+        let all: Vec<&Sequence> = all.iter().collect();
+        let batch = Batch::from_answers(&all, true, false).unwrap();
+        assert_eq!(batch.forest.tokens, [1, 2, 3, 4, 5, 7, 8, 1, 2, 6]);
+        assert_eq!(batch.rows, [1, 2, 1, 5, 8]);
+        assert_eq!(batch.targets, [3, 4, 5, 8, 6]);
+        assert_eq!(batch.sequences, [0, 0, 1, 2, 3]);
+        assert_eq!(batch.forest.positions(), [0, 1, 2, 3, 2, 0, 1, 0, 1, 2]);
+        let apart = Batch::from_answers(&all, false, false).unwrap();
+        assert_eq!(apart.n_tokens(), 12);
+        assert_eq!(apart.targets, batch.targets);
+        let prompts = Batch::from_answers(&all[..2], true, true).unwrap();
+        assert_eq!((prompts.rows, prompts.targets), (vec![0, 1, 2, 1], vec![2, 3, 4, 5]));
+        assert_eq!(prompts.sequences, [2, 0, 0, 1]);
     }
 }

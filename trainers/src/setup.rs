@@ -10,7 +10,7 @@ use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
 use engine::files::adapter_config::{self, AdapterConfig};
-use engine::model::config::ModelConfig;
+use engine::model::config::{Head, ModelConfig, SCORE};
 use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
 use engine::optim::AdamW;
@@ -53,6 +53,20 @@ pub fn frozen_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     })
 }
 
+/// The options' own chat template and end-of-sequence token, where given.
+pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokenizer: &mut Tokenizer) -> Result<()> {
+    if let Some(path) = template {
+        let file = if path.is_dir() { path.join("chat_template.jinja") } else { path.to_path_buf() };
+        let source =
+            std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
+        tokenizer.set_chat_template(&source);
+    }
+    match eos_token {
+        Some(token) => tokenizer.set_eos(token),
+        None => Ok(()),
+    }
+}
+
 /// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
 pub struct Policy {
     config: ModelConfig,
@@ -72,7 +86,7 @@ impl Policy {
                 adapter.check_fits(&config, path)?;
                 (Some(adapter.config.clone()), Some(adapter))
             }
-            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, lora)), None),
+            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)), None),
             None => (None, None),
         };
         if let Some(adapter) = &adapter {
@@ -124,6 +138,27 @@ impl Policy {
         Ok(learner)
     }
 
+    /// The model as it was before training, to compare with: a frozen copy, or for a new adapter the model with the
+    /// adapter off, or beside it the adapter that training went on from. `model` is the one to be trained;
+    /// `resumed`: it has been trained already.
+    pub fn reference(&self, model: &Decoder, source: &Source, resumed: bool) -> Result<Decoder> {
+        match (&self.adapter, &self.start) {
+            (None, _) if resumed => Ok(Decoder::load(&source.files, &model.device, self.dtype)?),
+            (None, _) => Ok(model.clone()),
+            (Some(_), None) => Ok(model.without_adapter()),
+            (Some(_), Some(start)) => {
+                let mut reference = model.without_adapter();
+                reference.load_adapter(start)?;
+                Ok(reference)
+            }
+        }
+    }
+
+    /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
+    pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
+        if lora.is_used() { 0 } else { 4 * engine::model::memory::count_parameters(&source.files.config).0 }
+    }
+
     /// One line: what is trained, on how much, where.
     pub fn describe(&self, model: &mut Decoder, rows: usize, tokens: usize, device: &str) -> String {
         let count =
@@ -148,7 +183,11 @@ impl Policy {
 }
 
 /// PEFT's configuration of the adapter that the options describe.
-fn new_adapter(model: &str, lora: &LoraOptions) -> AdapterConfig {
+fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
+    let (task_type, modules_to_save) = match head {
+        Head::LanguageModel => ("CAUSAL_LM", Vec::new()),
+        Head::Score => ("SEQ_CLS", vec!["score".to_string()]),
+    };
     let target_modules = match &lora.lora_target_modules {
         None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
         Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
@@ -161,6 +200,8 @@ fn new_adapter(model: &str, lora: &LoraOptions) -> AdapterConfig {
         lora_dropout: lora.lora_dropout,
         use_rslora: lora.use_rslora,
         target_modules,
+        task_type: Some(task_type.into()),
+        modules_to_save,
         ..AdapterConfig::default()
     }
 }
@@ -181,7 +222,7 @@ pub fn load_adapter(path: &Path) -> Result<Adapter> {
     if adapter.config.use_dora {
         return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
     }
-    if let Some((name, _)) = adapter.whole().next() {
+    if let Some((name, _)) = adapter.whole().find(|(name, _)| *name != SCORE) {
         return Err(Error::Input(format!(
             "{}: it replaces {name} as a whole (modules_to_save), which is not supported",
             path.display()

@@ -2,10 +2,11 @@
 use crate::data::pack::{best_fit_decreasing, wrapped};
 use crate::data::tokenize::{SftOptions as TokenizeOptions, TruncationMode as Keep};
 use crate::data::{Example, Stats, order, read_rows, tokenize_sft};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
+use crate::setup;
 use crate::text::Tokenizer;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rows of a batch. A row is one example, or with packing the examples that share a bin.
@@ -53,16 +54,7 @@ impl SftData {
 
 /// The options' own chat template and end-of-sequence token, where given.
 pub fn adjust_tokenizer(text: &TextOptions, tokenizer: &mut Tokenizer) -> Result<()> {
-    if let Some(path) = &text.chat_template_path {
-        let file = if path.is_dir() { path.join("chat_template.jinja") } else { PathBuf::from(path) };
-        let source =
-            std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
-        tokenizer.set_chat_template(&source);
-    }
-    if let Some(token) = &text.eos_token {
-        tokenizer.set_eos(token)?;
-    }
-    Ok(())
+    setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), tokenizer)
 }
 
 /// Rows of a file as examples.

@@ -103,7 +103,7 @@ fn nothing_left_explains_itself() {
     let rows = [json!({"prompt": "abcdefgh", "completion": "x"}), json!({"prompt": "abcdefghij", "completion": "x"})];
     let error = run(&rows, &SftOptions { max_length: Some(4), ..Default::default() }).unwrap_err();
     assert!(
-        error.contains("all 2 rows") && error.contains("9 to 11 tokens") && error.contains("--max_length"),
+        error.contains("all 2 rows") && error.contains("10 to 12 tokens") && error.contains("--max_length"),
         "{error}"
     );
     let only = SftOptions { assistant_only_loss: true, ..Default::default() };

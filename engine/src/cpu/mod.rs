@@ -99,7 +99,11 @@ impl Backend for Cpu {
     }
     fn zeros(&self, n: usize) -> Result<Buffer> {
         check::size("zeros", &[n])?;
-        Ok(Buffer::from_f32(vec![0.0; n]))
+        // SAFETY: every chunk is filled.
+        let zeros = unsafe {
+            threads::build_chunks(&self.threads, n, 1 << 20, |_, part| part.fill(std::mem::MaybeUninit::new(0f32)))?
+        };
+        Ok(Buffer::from_f32(zeros))
     }
     fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
         xs.iter().map(|x| x.f32().map(<[f32]>::to_vec)).collect()

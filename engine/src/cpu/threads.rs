@@ -126,5 +126,28 @@ pub(crate) fn reserve<T>(v: &mut Vec<T>, n: usize) -> Result<()> {
     v.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
         device: "cpu".into(),
         detail: format!("{} MiB more are not to be had", (n.saturating_mul(size_of::<T>())) >> 20),
-    })
+    })?;
+    large_pages(v.as_mut_ptr().cast(), n.saturating_mul(size_of::<T>()));
+    Ok(())
+}
+
+/// Asks Linux for pages of 2 MiB where memory is about to be written for the first time: a step's large buffers come
+/// with a hundredth of the page faults, and kernels that stride through weights miss fewer translations.
+fn large_pages(start: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        /// Below this a buffer hardly holds a whole large page.
+        const WORTH: usize = 4 << 20;
+        const PAGE: usize = 4096;
+        if bytes >= WORTH {
+            let (first, end) = ((start as usize).next_multiple_of(PAGE), (start as usize + bytes) / PAGE * PAGE);
+            // SAFETY: advice on whole pages inside memory that is ours; it changes no value, and whether the system
+            // takes it does not matter.
+            unsafe {
+                libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
 }

@@ -5,7 +5,7 @@ use crate::model::config::{Family, RopeScaling};
 use half::{bf16, f16};
 
 fn golden(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/models").join(family)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models").join(family)
 }
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data").join(name)
@@ -32,7 +32,7 @@ fn all(files: &ModelFiles) -> Vec<(String, Vec<usize>, Host)> {
 fn golden_models_open() {
     for family in Family::ALL.map(Family::name).into_iter().chain(["llama3"]) {
         let files = ModelFiles::open(golden(family)).unwrap();
-        assert_eq!((files.config.n_layers, files.config.hidden_size, files.config.vocab_size), (2, 64, 512));
+        assert_eq!((files.config.n_layers, files.config.hidden_size, files.config.vocab_size), (2, 48, 512));
         let bytes = std::fs::read(golden(family).join("model.safetensors")).unwrap();
         let file = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(file.len(), files.config.expected_tensors().len(), "{family}");
@@ -46,8 +46,8 @@ fn golden_models_open() {
     }
     let config = |family| ModelFiles::open(golden(family)).unwrap().config;
     assert_eq!(config("mistral").layer_windows, [Some(16); 2]);
-    assert_eq!((config("qwen3").head_size, config("qwen3").qk_norm), (32, true));
-    assert!(matches!(config("llama3").rope.scaling, RopeScaling::Llama3 { original_max_position_embeddings: 64, .. }));
+    assert_eq!((config("qwen3").head_size, config("qwen3").qk_norm), (16, true));
+    assert!(matches!(config("llama3").rope.scaling, RopeScaling::Llama3 { original_max_position_embeddings: 32, .. }));
     assert_eq!((config("llama").bos_id, config("llama").eos_ids, config("llama").pad_id), (Some(0), vec![2], Some(3)));
 }
 
@@ -127,12 +127,12 @@ fn numbers_too_large_for_float16_are_not_made_infinite() {
     assert_eq!(safetensors::open(&path).unwrap().names().count(), 4);
 }
 
-/// The GGUF files that the gguf package wrote of the golden models (tests/data/make_gguf.py).
+/// The GGUF files that the gguf package wrote (tests/data/make_gguf.py), and the models it made them of.
 #[test]
 fn gguf_gives_the_model_it_was_made_of() {
     for family in ["llama", "qwen3"] {
         let from_gguf = ModelFiles::open(data(&format!("{family}.gguf"))).unwrap();
-        let original = ModelFiles::open(golden(family)).unwrap();
+        let original = ModelFiles::open(data("models").join(family)).unwrap();
         let plain = |c: &ModelConfig| ModelConfig { raw: Map::new(), ..c.clone() };
         assert_eq!(plain(&from_gguf.config), plain(&original.config));
         let decoded = safetensors::open(&data(&format!("{family}.gguf.safetensors"))).unwrap();
@@ -155,7 +155,7 @@ fn gguf_gives_the_model_it_was_made_of() {
 #[test]
 fn gguf_vocabulary_is_the_tokenizer_it_was_made_of() {
     let vocabulary = ModelFiles::open(data("llama.gguf")).unwrap().vocabulary.unwrap();
-    let tokenizer = read_json_object(&golden("llama").join("tokenizer.json")).unwrap();
+    let tokenizer = read_json_object(&data("models/llama").join("tokenizer.json")).unwrap();
     assert_eq!((vocabulary.model.as_str(), vocabulary.pre.as_str()), ("gpt2", "gpt-2"));
     assert_eq!((vocabulary.tokens.len(), vocabulary.token_types.len(), vocabulary.scores.len()), (512, 512, 0));
     for (token, id) in tokenizer["model"]["vocab"].as_object().unwrap() {
@@ -164,7 +164,7 @@ fn gguf_vocabulary_is_the_tokenizer_it_was_made_of() {
     assert_eq!(vocabulary.merges.len(), tokenizer["model"]["merges"].as_array().unwrap().len());
     assert_eq!((vocabulary.bos_id, vocabulary.eos_id, vocabulary.pad_id), (Some(0), Some(2), Some(3)));
     assert!(!vocabulary.add_bos && !vocabulary.add_eos && !vocabulary.add_space_prefix);
-    let template = std::fs::read_to_string(golden("llama").join("chat_template.jinja")).unwrap();
+    let template = std::fs::read_to_string(data("models/llama").join("chat_template.jinja")).unwrap();
     assert_eq!(vocabulary.chat_template.unwrap(), template);
 }
 
@@ -183,7 +183,7 @@ fn a_model_that_is_not_whole_is_refused_with_what_is_wrong() {
     tensors[1] = (tensors[1].0.clone(), vec![32], Host::F32(vec![1.0; 32]));
     save_model(dir.path(), &files.config, &tensors, u64::MAX).unwrap();
     let error = ModelFiles::open(dir.path()).unwrap_err().to_string();
-    for part in ["1 of 20 tensors are missing: model.norm.weight", "input_layernorm.weight is [32], [64] is needed"] {
+    for part in ["1 of 20 tensors are missing: model.norm.weight", "input_layernorm.weight is [32], [48] is needed"] {
         assert!(error.contains(part), "{error}");
     }
     let message = |path: &Path| ModelFiles::open(path).unwrap_err().to_string();

@@ -52,10 +52,25 @@ impl Family {
     }
 }
 
+/// What stands on the last layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Head {
+    /// Log-probabilities of the next token.
+    #[default]
+    LanguageModel,
+    /// One number for a sequence (transformers' sequence classification with one label): a reward model.
+    Score,
+}
+
+const CLASSIFICATION: &str = "ForSequenceClassification";
+/// The name of [`Head::Score`]'s tensor, [1, D].
+pub const SCORE: &str = "score.weight";
+
 /// A decoder-only transformer in numbers. Letters as everywhere: V, D, F, L, H, K, E.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub family: Family,
+    pub head: Head,
     /// V
     pub vocab_size: usize,
     /// D
@@ -125,6 +140,7 @@ impl ModelConfig {
         };
         let config = ModelConfig {
             family,
+            head: parse_head(&fields)?,
             vocab_size: fields.size("vocab_size", MAX_SIZE)?,
             hidden_size,
             intermediate_size: fields.size("intermediate_size", MAX_SIZE)?,
@@ -222,8 +238,12 @@ impl ModelConfig {
             add("post_attention_layernorm.weight", vec![d]);
         }
         tensors.push(("model.norm.weight".to_string(), vec![d]));
-        if !self.tie_word_embeddings {
-            tensors.push(("lm_head.weight".to_string(), vec![v, d]));
+        match self.head {
+            Head::Score => tensors.push((SCORE.to_string(), vec![1, d])),
+            Head::LanguageModel if !self.tie_word_embeddings => {
+                tensors.push(("lm_head.weight".to_string(), vec![v, d]));
+            }
+            Head::LanguageModel => {}
         }
         tensors
     }
@@ -237,7 +257,17 @@ impl ModelConfig {
     /// has, and gets both spellings where it has none, so that transformers 4 and 5 read the same.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut out = self.raw.clone();
-        out.entry("architectures").or_insert_with(|| json!([self.family.architecture()]));
+        match self.head {
+            Head::LanguageModel => {
+                out.entry("architectures").or_insert_with(|| json!([self.family.architecture()]));
+            }
+            Head::Score => {
+                let name = self.family.architecture().replace("ForCausalLM", CLASSIFICATION);
+                out.insert("architectures".into(), json!([name]));
+                out.insert("id2label".into(), json!({"0": "LABEL_0"}));
+                out.insert("label2id".into(), json!({"LABEL_0": 0}));
+            }
+        }
         let mut set = |key: &str, value: Value| {
             // What already says the same stays as it is written.
             let same = out
@@ -297,6 +327,19 @@ impl ModelConfig {
             let kind = |w: &Option<usize>| if w.is_some() { "sliding_attention" } else { "full_attention" };
             out.insert("layer_types".to_string(), self.layer_windows.iter().map(kind).collect());
         }
+    }
+}
+
+/// A sequence classification has as many labels as `id2label` names; two where it is absent, as in transformers.
+fn parse_head(fields: &Fields) -> Result<Head> {
+    let names = fields.texts("architectures")?.unwrap_or_default();
+    if !names.iter().any(|name| name.ends_with(CLASSIFICATION)) {
+        return Ok(Head::LanguageModel);
+    }
+    let labels = fields.object("id2label")?.map(|labels| labels.len());
+    match fields.count("num_labels")?.or(labels).unwrap_or(2) {
+        1 => Ok(Head::Score),
+        n => Err(fields.unsupported(format!("a classifier of {n} labels; a reward model has one"))),
     }
 }
 

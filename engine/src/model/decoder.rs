@@ -7,7 +7,7 @@
 //! logits = W_head · rms_norm(x)
 //! ```
 use super::cache::{KvCache, LayerCache};
-use super::config::ModelConfig;
+use super::config::{Head, ModelConfig, SCORE};
 use super::linear::{DropoutKey, Linear};
 use super::rope::inverse_frequencies;
 use crate::backend::{AttentionShape, Device, Layout, Product, RowIndex};
@@ -48,6 +48,8 @@ pub struct Decoder {
     pub norm: Tensor,
     /// [V, D], where it is not tied to the embedding.
     pub head: Option<Tensor>,
+    /// [1, D] of a reward model, which has no other head.
+    pub score: Option<Tensor>,
     rope: Arc<Mutex<Option<RopeTable>>>,
 }
 
@@ -193,9 +195,14 @@ impl Decoder {
         }
         let embed = tensor("model.embed_tokens.weight", &[c.vocab_size, d])?;
         let norm = tensor("model.norm.weight", &[d])?;
-        let head = if c.tie_word_embeddings { None } else { Some(tensor("lm_head.weight", &[c.vocab_size, d])?) };
+        let (mut head, mut score) = (None, None);
+        match c.head {
+            Head::Score => score = Some(tensor(SCORE, &[1, d])?),
+            Head::LanguageModel if !c.tie_word_embeddings => head = Some(tensor("lm_head.weight", &[c.vocab_size, d])?),
+            Head::LanguageModel => {}
+        }
         let (config, device) = (Arc::new(config), device.clone());
-        Ok(Decoder { config, device, embed, blocks, norm, head, rope: Arc::default() })
+        Ok(Decoder { config, device, embed, blocks, norm, head, score, rope: Arc::default() })
     }
 
     /// Every tensor with its Hugging Face name, in a fixed order.
@@ -208,13 +215,20 @@ impl Decoder {
         if let Some(head) = &mut self.head {
             all.push(("lm_head.weight".to_string(), head));
         }
+        if let Some(score) = &mut self.score {
+            all.push((SCORE.to_string(), score));
+        }
         all
     }
 
-    /// The tensors that training changes: those of the adapter if there is one, else all.
+    /// The tensors that training changes: those of the adapter and a reward model's head if there is an adapter, else
+    /// all.
     pub fn trainable_mut(&mut self) -> Vec<(String, &mut Tensor)> {
         let adapted = self.has_adapter();
-        self.tensors_mut().into_iter().filter(|(name, _)| !adapted || name.contains(".lora_")).collect()
+        self.tensors_mut()
+            .into_iter()
+            .filter(|(name, _)| !adapted || name.contains(".lora_") || name == SCORE)
+            .collect()
     }
 
     pub fn has_adapter(&self) -> bool {
@@ -334,6 +348,37 @@ impl Decoder {
         let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / temperature };
         let z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
         Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
+    }
+
+    /// A reward model's number for each of some rows: [N]. y = w · rms_norm(h).
+    pub fn rewards(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let Some(score) = &self.score else {
+            return Err(Error::Unsupported(
+                "the model has no score.weight: it is a language model, no reward model".into(),
+            ));
+        };
+        ops::linear(&self.normed_rows(hidden, rows)?, score, None)?.reshape(&[rows.len()])
+    }
+
+    /// The mean logit of some rows over the vocabulary, a metric without a gradient: [N].
+    /// (1/V) Σᵥ h·wᵥ = h · (1/V) Σᵥ wᵥ: the logits themselves are not needed.
+    pub fn mean_logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let head = self.head_weight().detach();
+        let (v, d) = head.matrix();
+        let ones = Tensor::from_f32(&self.device, vec![1.0 / v as f32; v], &[1, v])?;
+        let product = Product { layout: Layout::NN, m: 1, n: d, k: v, alpha: 1.0 };
+        let mean = self.device.matmul(product, ones.buffer(), head.buffer(), None)?;
+        let mean = Tensor::from_buffer(&self.device, mean, &[1, d]);
+        ops::linear(&self.without_gradient().normed_rows(&hidden.detach(), rows)?, &mean, None)?.reshape(&[rows.len()])
+    }
+
+    /// The same model off every tape.
+    pub fn without_gradient(&self) -> Decoder {
+        let mut model = self.clone();
+        for (_, tensor) in model.tensors_mut() {
+            *tensor = tensor.detach();
+        }
+        model
     }
 
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].

@@ -1,5 +1,5 @@
 //! A decoder from model files, and back.
-use super::config::ModelConfig;
+use super::config::{ModelConfig, SCORE};
 use super::decoder::Decoder;
 use crate::backend::Device;
 use crate::buffer::Host;
@@ -14,9 +14,20 @@ use std::path::Path;
 const SHARD_BYTES: u64 = 5_000_000_000;
 
 impl Decoder {
-    /// Loads every tensor to `device`: matrices as `dtype`, norms and biases as f32.
+    /// Loads every tensor to `device`: matrices as `dtype`, norms, biases and a reward model's head as f32.
     pub fn load(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self> {
-        Decoder::build(files.config.clone(), device, |name, shape| {
+        Decoder::load_as(files, files.config.clone(), device, dtype)
+    }
+
+    /// The same as the model that `config` describes: a language model's files make a reward model whose head is zero.
+    pub fn load_as(files: &ModelFiles, config: ModelConfig, device: &Device, dtype: DType) -> Result<Self> {
+        Decoder::build(config, device, |name, shape| {
+            if name == SCORE {
+                return match files.weights.contains(name) {
+                    true => Tensor::new(device, files.weights.load(name, DType::F32)?, shape),
+                    false => Tensor::zeros(device, shape),
+                };
+            }
             let dtype = if shape.len() > 1 { dtype } else { DType::F32 };
             Tensor::new(device, files.weights.load(name, dtype)?, shape)
         })

@@ -1,4 +1,5 @@
 //! LoRA on a decoder: adding, loading, saving, switching off, folding in.
+use super::config::SCORE;
 use super::decoder::Decoder;
 use super::linear::{Linear, Lora};
 use crate::backend::{Device, Layout, Product};
@@ -33,6 +34,15 @@ impl Decoder {
     pub fn load_adapter(&mut self, adapter: &Adapter) -> Result<()> {
         let mut left: BTreeMap<&str, &(Vec<usize>, Vec<f32>)> =
             adapter.tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        if let (Some(score), Some((shape, values))) = (&mut self.score, left.remove(SCORE)) {
+            if score.shape() != shape {
+                return Err(Error::Input(format!(
+                    "adapter tensor {SCORE} is {shape:?}, this model needs {:?}",
+                    score.shape()
+                )));
+            }
+            *score = Tensor::from_f32(&self.device, values.clone(), shape)?;
+        }
         self.place_lora(&adapter.config, |device, path, layer, _| {
             let (out, inner) = layer.weight.matrix();
             let mut take = |part: &str, shape: [usize; 2]| {

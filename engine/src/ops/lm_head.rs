@@ -3,8 +3,9 @@
 //! ```text
 //! z = h Wᵀ / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
 //! ```
-//! Rows are taken in chunks; a chunk's logits [c, V] live only while the chunk is worked on, in the forward and again
-//! in the backward, which computes them anew. Peak memory does not grow with rows × vocabulary.
+//! Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `KEPT` bytes,
+//! wait for it; those of the chunks before are computed anew, one chunk at a time. So a short batch pays for its logits
+//! once, and peak memory does not grow with rows × vocabulary.
 use super::beside;
 use crate::backend::{Layout, LogProbs, Product, RowIndex};
 use crate::buffer::{Buffer, Host};
@@ -37,15 +38,19 @@ impl Scored {
     }
 }
 
-/// Rows of a chunk: at most 64 MiB of logits, a multiple of 256 rows where possible (the product's block over rows, so
-/// that dW does not depend on the chunks).
-fn chunk_rows(v: usize) -> usize {
-    let rows = (64 << 20) / (4 * v.max(1));
+/// Bytes of logits that may wait for the backward.
+const KEPT: usize = 256 << 20;
+
+/// Rows of a chunk: as many as may be kept in host memory, a quarter of it on a device (whose bindings have limits); a
+/// multiple of 256 rows where possible (the product's block over rows, so that dW does not depend on the chunks).
+fn chunk_rows(v: usize, is_host: bool) -> usize {
+    let rows = if is_host { KEPT } else { KEPT / 4 } / (4 * v.max(1));
     if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
 }
 
 /// One chunk: its rows of h, its targets, and its logits z.
 struct Chunk {
+    rows: Range<usize>,
     h: Buffer,
     targets: Buffer,
     index: RowIndex,
@@ -67,15 +72,20 @@ impl Head {
         let index = RowIndex::new(&**device, &(rows.start as u32..rows.end as u32).collect::<Vec<_>>())?;
         let whole = m == self.targets.len();
         let h = if whole { self.h.buffer().clone() } else { device.gather_rows(self.h.buffer(), &index, d)? };
-        let targets = device.upload(Host::U32(self.targets[rows].to_vec()))?;
+        let targets = device.upload(Host::U32(self.targets[rows.clone()].to_vec()))?;
         let product = Product { layout: Layout::NT, m, n: v, k: d, alpha: self.inverse_temperature };
         let z = device.matmul(product, &h, self.w.buffer(), None)?;
-        Ok(Chunk { h, targets, index, z })
+        Ok(Chunk { rows, h, targets, index, z })
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, c) = (self.targets.len(), chunk_rows(self.w.matrix().0));
+        let (n, c) = (self.targets.len(), chunk_rows(self.w.matrix().0, self.h.device().is_host()));
         (0..n).step_by(c).map(move |start| start..(start + c).min(n))
+    }
+
+    /// Whether the logits of these rows wait for the backward.
+    fn keeps(&self, rows: &Range<usize>) -> bool {
+        (self.targets.len() - rows.start).saturating_mul(4 * self.w.matrix().0) <= KEPT
     }
 }
 
@@ -97,7 +107,8 @@ pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Res
     let device = h.device().clone();
     let head = Head { h: h.detach(), w: w.detach(), targets: targets.to_vec(), inverse_temperature: 1.0 / temperature };
     let (mut logp, mut entropy) = (device.zeros(n)?, device.zeros(n)?);
-    let (mut argmax, mut log_sum_exp) = (Vec::new(), Vec::new());
+    let (mut argmax, mut log_sum_exp, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (to_h, to_w) = (h.needs_grad(), w.needs_grad());
     for rows in head.chunks() {
         let m = rows.len();
         let chunk = head.chunk(rows)?;
@@ -106,11 +117,14 @@ pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Res
         device.write_rows(&mut entropy, &scored.entropy, &chunk.index, 1)?;
         argmax.push(scored.argmax);
         log_sum_exp.push(scored.log_sum_exp);
+        if (to_h || to_w) && head.keeps(&chunk.rows) {
+            kept.push(chunk);
+        }
     }
-    let (to_h, to_w) = (h.needs_grad(), w.needs_grad());
     let outputs = [beside(h, logp, &[n]), beside(h, entropy, &[n])];
-    let [logp, entropy] =
-        record("lm_head", &[h, w], outputs, move |gradients| backward(&head, &log_sum_exp, gradients, to_h, to_w))?;
+    let [logp, entropy] = record("lm_head", &[h, w], outputs, move |gradients| {
+        backward(&head, &log_sum_exp, kept, gradients, [to_h, to_w])
+    })?;
     Ok(Scored { logp, entropy, argmax })
 }
 
@@ -119,9 +133,9 @@ pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Res
 fn backward(
     head: &Head,
     log_sum_exp: &[Buffer],
+    kept: Vec<Chunk>,
     gradients: Vec<Option<Tensor>>,
-    to_h: bool,
-    to_w: bool,
+    [to_h, to_w]: [bool; 2],
 ) -> Result<Vec<Option<Tensor>>> {
     let [Some(dlogp), None] = &gradients[..] else {
         return Err(Error::NoGradient {
@@ -132,9 +146,13 @@ fn backward(
     let (device, (n, d), (v, _)) = (head.h.device(), head.h.matrix(), head.w.matrix());
     let mut dh = if to_h { Some(device.zeros(n * d)?) } else { None };
     let mut dw: Option<Buffer> = None;
+    let mut kept = kept.into_iter().peekable();
     for (rows, lse) in head.chunks().zip(log_sum_exp) {
         let m = rows.len();
-        let Chunk { h, targets, index, z } = head.chunk(rows)?;
+        let Chunk { h, targets, index, z, .. } = match kept.next_if(|chunk| chunk.rows == rows) {
+            Some(chunk) => chunk,
+            None => head.chunk(rows)?,
+        };
         let dlogp = device.gather_rows(dlogp.buffer(), &index, 1)?;
         let dz = device.log_probs_backward(z, &targets, lse, &dlogp, m, v, head.inverse_temperature)?;
         if let Some(dh) = &mut dh {

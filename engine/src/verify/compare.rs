@@ -15,6 +15,8 @@ pub(super) enum Scale {
     Row(usize),
     /// The largest expected value, but at least this.
     Tensor(f64),
+    /// As `Tensor(1.0)` times this: by how much the kernel's mathematics magnifies the rounding of what it is given.
+    Magnified(f64),
 }
 
 /// One result of a case, still on the device.
@@ -87,17 +89,18 @@ fn compare_f32(what: &str, expected: &[f32], found: &[f32], scale: Scale, tolera
         return (f64::INFINITY, format!("{what} has {} elements, {} expected", found.len(), expected.len()));
     }
     let largest = |values: &[f32]| values.iter().fold(0.0, |m: f64, &x| m.max(f64::from(x.abs())));
-    let (span, least) = match scale {
-        Scale::Exact => (1, 0.0),
-        Scale::AtLeast(least) => (1, least),
-        Scale::Row(n) => (n.max(1), 0.0),
-        Scale::Tensor(least) => (expected.len().max(1), least),
+    let (span, least, factor) = match scale {
+        Scale::Exact => (1, 0.0, 1.0),
+        Scale::AtLeast(least) => (1, least, 1.0),
+        Scale::Row(n) => (n.max(1), 0.0, 1.0),
+        Scale::Tensor(least) => (expected.len().max(1), least, 1.0),
+        Scale::Magnified(factor) => (expected.len().max(1), 1.0, factor),
     };
     // |a − b| ≤ absolute + relative · scale  ⟺  |a − b| / (scale + absolute / relative) ≤ relative
     let floor = tolerance.absolute / tolerance.relative;
     let mut worst = (0.0, 0);
     for (row, (expected, found)) in expected.chunks(span).zip(found.chunks(span)).enumerate() {
-        let scale = largest(expected).max(least) + floor;
+        let scale = largest(expected).max(least) * factor + floor;
         for (i, (&b, &a)) in expected.iter().zip(found).enumerate() {
             let error = if a == b { 0.0 } else { (f64::from(a) - f64::from(b)).abs() / scale };
             let error = if error.is_nan() { f64::INFINITY } else { error };

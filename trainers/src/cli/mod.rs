@@ -5,15 +5,17 @@ mod generate;
 mod merge;
 mod preview;
 mod quickstart;
+mod score;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    Command, GenerateOptions, GrpoOptions, MergeOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    ReinforceOptions, RlooOptions, SftOptions,
+    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, KtoOptions, MergeOptions, OrpoOptions,
+    PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions, RewardOptions, RlooOptions, ScoreOptions,
+    SftOptions,
 };
-use crate::{grpo, ppo, reinforce, rloo, sft};
+use crate::{cpo, dpo, grpo, kto, orpo, ppo, reinforce, reward, rloo, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,6 +28,13 @@ pub enum Request {
     Ppo(Box<Parsed<PpoOptions>>),
     Grpo(Box<Parsed<GrpoOptions>>),
     Rloo(Box<Parsed<RlooOptions>>),
+    Reward(Box<Parsed<RewardOptions>>),
+    Score(Parsed<ScoreOptions>),
+    Dpo(Box<Parsed<DpoOptions>>),
+    Orpo(Box<Parsed<OrpoOptions>>),
+    Cpo(Box<Parsed<CpoOptions>>),
+    Kto(Box<Parsed<KtoOptions>>),
+    Bco(Box<Parsed<BcoOptions>>),
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
@@ -48,6 +57,13 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<PpoOptions>())
         .subcommand(flags::command::<GrpoOptions>())
         .subcommand(flags::command::<RlooOptions>())
+        .subcommand(flags::command::<RewardOptions>())
+        .subcommand(flags::command::<ScoreOptions>())
+        .subcommand(flags::command::<DpoOptions>())
+        .subcommand(flags::command::<OrpoOptions>())
+        .subcommand(flags::command::<CpoOptions>())
+        .subcommand(flags::command::<KtoOptions>())
+        .subcommand(flags::command::<BcoOptions>())
         .subcommand(flags::command::<GenerateOptions>())
         .subcommand(flags::command::<MergeOptions>())
         .subcommand(flags::command::<PreviewOptions>())
@@ -60,6 +76,13 @@ const COMMANDS: &[&str] = &[
     PpoOptions::NAME,
     GrpoOptions::NAME,
     RlooOptions::NAME,
+    RewardOptions::NAME,
+    ScoreOptions::NAME,
+    DpoOptions::NAME,
+    OrpoOptions::NAME,
+    CpoOptions::NAME,
+    KtoOptions::NAME,
+    BcoOptions::NAME,
     GenerateOptions::NAME,
     MergeOptions::NAME,
     PreviewOptions::NAME,
@@ -74,6 +97,13 @@ fn names_of(command: &str) -> Vec<&'static str> {
         PpoOptions::NAME => known_names::<PpoOptions>(),
         GrpoOptions::NAME => known_names::<GrpoOptions>(),
         RlooOptions::NAME => known_names::<RlooOptions>(),
+        RewardOptions::NAME => known_names::<RewardOptions>(),
+        ScoreOptions::NAME => known_names::<ScoreOptions>(),
+        DpoOptions::NAME => known_names::<DpoOptions>(),
+        OrpoOptions::NAME => known_names::<OrpoOptions>(),
+        CpoOptions::NAME => known_names::<CpoOptions>(),
+        KtoOptions::NAME => known_names::<KtoOptions>(),
+        BcoOptions::NAME => known_names::<BcoOptions>(),
         GenerateOptions::NAME => known_names::<GenerateOptions>(),
         MergeOptions::NAME => known_names::<MergeOptions>(),
         PreviewOptions::NAME => known_names::<PreviewOptions>(),
@@ -110,6 +140,13 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         Some((PpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Ppo),
         Some((GrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Grpo),
         Some((RlooOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Rloo),
+        Some((RewardOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reward),
+        Some((ScoreOptions::NAME, m)) => parse(m, &foreign).map(Request::Score),
+        Some((DpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Dpo),
+        Some((OrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Orpo),
+        Some((CpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Cpo),
+        Some((KtoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Kto),
+        Some((BcoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Bco),
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
@@ -126,6 +163,13 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::Ppo(parsed) => ppo::train(&announced(*parsed)).map(|_| ()),
         Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
         Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
+        Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
+        Request::Score(parsed) => score::run(&announced(parsed)),
+        Request::Dpo(parsed) => dpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Orpo(parsed) => orpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Cpo(parsed) => cpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Kto(parsed) => kto::train_kto(&announced(*parsed)).map(|_| ()),
+        Request::Bco(parsed) => kto::train_bco(&announced(*parsed)).map(|_| ()),
         Request::Generate(parsed) => generate::run(&announced(parsed)),
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),

@@ -128,7 +128,7 @@ fn missing(row: &Row, field: &str) -> Error {
     ))
 }
 
-fn text<'a>(row: &'a Row, field: &str) -> Result<&'a str> {
+pub(super) fn text<'a>(row: &'a Row, field: &str) -> Result<&'a str> {
     match row.fields.get(field) {
         Some(Json::String(text)) => Ok(text),
         Some(other) => Err(row.error(format!("the field {field:?} must be a string, found {}", kind(other)))),
@@ -204,7 +204,7 @@ fn sharegpt_role(from: &str) -> &str {
 }
 
 /// `tools` as a list, or as the JSON text of one (as TRL accepts it).
-fn tools(row: &Row) -> Result<Option<Json>> {
+pub(super) fn tools(row: &Row) -> Result<Option<Json>> {
     let value = match row.fields.get("tools") {
         None | Some(Json::Null) => return Ok(None),
         Some(Json::String(text)) => serde_json::from_str(text)
@@ -218,7 +218,7 @@ fn tools(row: &Row) -> Result<Option<Json>> {
     }
 }
 
-fn template_kwargs(row: &Row) -> Result<Option<Map<String, Json>>> {
+pub(super) fn template_kwargs(row: &Row) -> Result<Option<Map<String, Json>>> {
     match row.fields.get("chat_template_kwargs") {
         None | Some(Json::Null) => Ok(None),
         Some(Json::Object(map)) => Ok(Some(map.clone())),

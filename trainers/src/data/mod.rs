@@ -7,7 +7,10 @@ pub mod pack;
 pub mod preview;
 pub mod read;
 pub mod tokenize;
+pub mod preference;
+pub mod answers;
 
+pub use answers::{AnswerStats, Labelled, Ranking, Sequence};
 pub use format::{Format, SftRow};
 pub use read::{Row, read_rows};
 pub use tokenize::{Example, SftOptions, Stats, tokenize_sft};

@@ -168,7 +168,7 @@ fn completion_only(format: Format, options: &SftOptions) -> Result<bool> {
 }
 
 /// A row's place on an error that does not name one.
-fn in_row(row: &Row, error: Error) -> Error {
+pub(super) fn in_row(row: &Row, error: Error) -> Error {
     match error {
         Error::Input(detail) => row.error(detail),
         other => other,
@@ -252,7 +252,7 @@ fn chat(
 }
 
 /// The text with the EOS token's text behind it, unless it ends in it.
-fn with_eos(text: &str, tokenizer: &Tokenizer) -> Result<String> {
+pub(super) fn with_eos(text: &str, tokenizer: &Tokenizer) -> Result<String> {
     let eos = tokenizer.special_token("eos_token").ok_or_else(|| {
         Error::input(
             "the tokenizer names no eos_token, with which plain text must end; add it to tokenizer_config.json",

@@ -1,4 +1,5 @@
 //! Option values that are one of a few names, and those with a small language of their own.
+use super::lists::ListItem;
 use super::value::{Kind, OptionValue, Range, Raw};
 use crate::device::DeviceChoice;
 use engine::dtype::DType;
@@ -120,6 +121,62 @@ choices! {
         Nll = "nll" | "chunked_nll",
         /// −sg\[p(token)\] · log p(token): dynamic fine-tuning (Y. Wu et al., arXiv:2508.05629, equation 9).
         Dft = "dft",
+    }
+}
+
+choices! {
+    /// What is minimised over pairs; see [`crate::losses::dpo`].
+    pub enum DpoLoss {
+        Sigmoid = "sigmoid",
+        Hinge = "hinge",
+        Ipo = "ipo",
+        ExoPair = "exo_pair",
+        NcaPair = "nca_pair",
+        Robust = "robust",
+        BcoPair = "bco_pair",
+        SppoHard = "sppo_hard",
+        Aot = "aot" | "aot_pair",
+        AotUnpaired = "aot_unpaired",
+        ApoZero = "apo_zero",
+        ApoDown = "apo_down",
+        Discopop = "discopop",
+        Sft = "sft",
+        SigmoidNorm = "sigmoid_norm",
+    }
+}
+
+impl ListItem for DpoLoss {
+    const LIST: &'static str = "one or several of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, \
+                                aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm";
+}
+
+choices! {
+    /// The divergence that ties the policy to the reference; see [`crate::losses::divergence`].
+    pub enum FDivergence {
+        ReverseKl = "reverse_kl",
+        ForwardKl = "forward_kl",
+        JsDivergence = "js_divergence",
+        AlphaDivergence = "alpha_divergence",
+    }
+}
+
+choices! {
+    /// What is minimised over single answers; see [`crate::losses::kto`].
+    pub enum KtoLoss {
+        Kto = "kto",
+        ApoZeroUnpaired = "apo_zero_unpaired",
+    }
+}
+
+choices! {
+    /// What is minimised over pairs without a reference; see [`crate::losses::cpo`].
+    pub enum CpoLoss {
+        Sigmoid = "sigmoid",
+        Hinge = "hinge",
+        Ipo = "ipo",
+        Simpo = "simpo",
+        /// SimPO on transformed probabilities, without the likelihood of the chosen answer.
+        Alphapo = "alphapo",
     }
 }
 

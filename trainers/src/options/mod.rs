@@ -4,6 +4,7 @@
 pub mod value;
 pub mod spec;
 pub mod given;
+pub mod lists;
 pub mod choices;
 pub mod groups;
 pub mod shared;
@@ -11,6 +12,8 @@ pub mod sft;
 pub mod rl_values;
 pub mod rl;
 pub mod policy_gradient;
+pub mod preference;
+pub mod reward;
 pub mod tools;
 pub mod accepted;
 pub mod file;
@@ -22,8 +25,11 @@ mod tests;
 
 pub use choices::*;
 pub use groups::*;
+pub use lists::List;
 pub use parse::Parsed;
 pub use policy_gradient::{GrpoOptions, PolicyGradient, PpoOptions, ReinforceOptions, RlooOptions};
+pub use preference::*;
+pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};
 pub use rl::*;
 pub use rl_values::*;
 pub use sft::{SftLossOptions, SftOptions};

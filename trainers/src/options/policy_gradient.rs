@@ -16,7 +16,7 @@ macro_rules! policy_gradient {
                 pub model: ModelOptions,
                 pub data: DataOptions,
                 pub rollout: RolloutOptions,
-                pub reward: RewardOptions,
+                pub reward: JudgingOptions,
                 $( $(#[$field_meta])* pub $field: $group, )*
                 pub training: TrainingOptions,
                 pub lora: LoraOptions,
@@ -38,7 +38,7 @@ macro_rules! policy_gradient {
         }
 
         impl PolicyGradient for $set {
-            fn rollout(&self) -> (&DataOptions, &RolloutOptions, &RewardOptions) {
+            fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
                 (&self.data, &self.rollout, &self.reward)
             }
         }
@@ -59,7 +59,7 @@ macro_rules! policy_gradient {
 
 /// A command that learns from completions and their rewards.
 pub trait PolicyGradient: TrainingCommand {
-    fn rollout(&self) -> (&DataOptions, &RolloutOptions, &RewardOptions);
+    fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions);
 }
 
 policy_gradient! {

@@ -47,11 +47,13 @@ option_group! {
 
 option_group! {
     /// What completions are judged by.
-    pub struct RewardOptions "Rewards" {
+    pub struct JudgingOptions "Rewards" {
         /// Reward functions: exact, numeric, gsm8k, boxed, think_format, json, length, soft_overlong, repetition,
-        /// regex:PATTERN, program:COMMAND, TRL's names for these, or task (a task:… data set's own check, and its
-        /// default).
+        /// regex:PATTERN, program:COMMAND, model:PATH (a trained reward model), TRL's names for these, or task (a task:…
+        /// data set's own check, and its default).
         reward_funcs: Items = none, Trl;
+        /// A trained reward model that judges besides reward_funcs.
+        reward_model_name_or_path: Option<String> = none, Trl, ANY, free;
         /// The factor on each reward function; none for 1 each.
         reward_weights: Numbers = none, Trl;
         /// Tokens before max_completion_length within which soft_overlong rises from 0 to its full penalty; none for
@@ -234,9 +236,10 @@ impl RolloutOptions {
     }
 }
 
-impl RewardOptions {
+impl JudgingOptions {
     pub(super) fn check(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
-        let (n, m) = (self.reward_funcs.0.len(), self.reward_weights.0.len());
+        let models = usize::from(self.reward_model_name_or_path.is_some());
+        let (n, m) = (self.reward_funcs.0.len() + models, self.reward_weights.0.len());
         if m > 0 && n > 0 && n != m {
             return given.complain("reward_weights", format!("has {m} numbers for {n} reward_funcs"));
         }

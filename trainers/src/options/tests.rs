@@ -63,6 +63,13 @@ fn defaults_parse<C: Command + Clone + PartialEq + std::fmt::Debug>(required: &[
 #[test]
 fn every_default_parses() {
     defaults_parse::<SftOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<DpoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<OrpoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<CpoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<KtoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<BcoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<RewardOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<ScoreOptions>(&["model_name_or_path", "dataset_name"]);
     defaults_parse::<GenerateOptions>(&["model_name_or_path"]);
     defaults_parse::<MergeOptions>(&["model_name_or_path", "adapter_name_or_path", "output_dir"]);
     defaults_parse::<PreviewOptions>(&["model_name_or_path", "dataset_name"]);

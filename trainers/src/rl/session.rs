@@ -2,6 +2,7 @@
 use super::experience::{Experience, Sample};
 use super::measure::log_probabilities;
 use super::prompts::{Prompt, PromptSet, longest, read_prompts};
+use super::rewards::model::ModelReward;
 use super::rewards::{Judged, Rewards, Scores};
 use super::rollout::{Completion, Drawing, FixedCompletions, Rollouts};
 use super::samples::SamplesLog;
@@ -79,7 +80,11 @@ impl Session {
         let config = source.files.config.clone();
         let context = config.max_position_embeddings;
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
-        let rewards = Rewards::new(reward, rollout, prompts.task.as_ref())?;
+        let open_model = |path: &str| {
+            let device = crate::device::open(common.device.device, common.device.threads)?;
+            ModelReward::open(path, &source.tokenizer, &device)
+        };
+        let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
         rewards.check(&prompts.train)?;
         rewards.check(&prompts.eval)?;
         let mut stop_tokens = config.eos_ids.clone();

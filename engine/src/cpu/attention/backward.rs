@@ -6,7 +6,7 @@
 //! ds = p (dp − delta)      dq = scale Σⱼ ds k[j]      dk = scale Σᵢ ds q[i]      dv = Σᵢ p do[i]
 //! ```
 use super::forward::{Lanes, Seen};
-use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel};
+use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
 use super::{Call, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
@@ -114,12 +114,8 @@ impl Queries<'_> {
                 add_rows_transposed_times_panel::<S, MR, NV>(simd, keys, size, s, dq, Start::Out);
                 block += KEY_BLOCK;
             }
-            for lane in 0..lanes.count {
-                let to = self.dq.ptr().add(lanes.offset(&call, lane));
-                for e in 0..size {
-                    to.add(e).write(*dq.add(e * width + lane) * call.shape.scale + 0.0);
-                }
-            }
+            let to_dq = self.dq.ptr();
+            spill_panel(dq, width, size, lanes.count, call.shape.scale, |lane| to_dq.add(lanes.offset(&call, lane)));
         }
     }
 }
@@ -184,14 +180,10 @@ impl Keys<'_> {
                     self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, [k, v, dk, dv, s]);
                 }
             }
-            for (lane, row) in rows.clone().enumerate() {
-                let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
-                for e in 0..size {
-                    let (from, to) = (e * width + lane, row * stride + head + e);
-                    to_dk.add(to).write(*dk.add(from) * call.shape.scale + 0.0);
-                    to_dv.add(to).write(*dv.add(from) + 0.0);
-                }
-            }
+            let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
+            let at = |lane: usize| (rows.start + lane) * stride + head;
+            spill_panel(dk, width, size, rows.len(), call.shape.scale, |lane| to_dk.add(at(lane)));
+            spill_panel(dv, width, size, rows.len(), 1.0, |lane| to_dv.add(at(lane)));
         }
     }
 

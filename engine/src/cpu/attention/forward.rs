@@ -1,5 +1,5 @@
 //! The forward: blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
-use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel};
+use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
 use super::{Call, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::scratch::Scratch;
@@ -104,19 +104,15 @@ impl Forward<'_> {
                 let inverse = simd.div_f32s(simd.splat_f32s(1.0), sum[v]);
                 for e in 0..size {
                     let at = o.add(e * width + v * S::F32_LANES);
-                    // + 0, so that a sum that underflowed to −0 is the same as one that met another masked key.
-                    let value = simd.add_f32s(simd.mul_f32s(load(simd, at), inverse), simd.splat_f32s(0.0));
-                    store(simd, at, value);
+                    store(simd, at, simd.mul_f32s(load(simd, at), inverse));
                 }
             }
             for (lane, &lse) in lse.iter().enumerate().take(lanes.count) {
                 let (row, head) = lanes.pair(&self.call, lane);
                 self.lse.ptr().add(row * n_heads + head).write(lse);
-                let to = self.o.ptr().add((row * n_heads + head) * size);
-                for e in 0..size {
-                    to.add(e).write(*o.add(e * width + lane));
-                }
             }
+            let to = self.o.ptr();
+            spill_panel(o, width, size, lanes.count, 1.0, |lane| to.add(lanes.offset(&self.call, lane)));
         }
     }
 }

@@ -130,11 +130,78 @@ pub(super) unsafe fn fill_panel(
     factor: f32,
     row: impl Fn(usize) -> Option<*const f32>,
 ) {
-    for lane in 0..width {
-        let row = row(lane);
-        for e in 0..size {
-            // SAFETY: e < size, lane < width.
-            unsafe { *panel.add(e * width + lane) = row.map_or(0.0, |row| factor * *row.add(e)) };
+    let mut lane = 0;
+    // SAFETY: e < size, lane < width.
+    unsafe {
+        while lane + 4 <= width {
+            let rows: [Option<*const f32>; 4] = std::array::from_fn(|i| row(lane + i));
+            let at = |e: usize| panel.add(e * width + lane).cast::<[f32; 4]>();
+            let mut e = 0;
+            if let [Some(a), Some(b), Some(c), Some(d)] = rows {
+                while e + 4 <= size {
+                    let x = [a, b, c, d].map(|row| row.add(e).cast::<[f32; 4]>().read_unaligned());
+                    for i in 0..4 {
+                        at(e + i).write_unaligned(x.map(|x| factor * x[i]));
+                    }
+                    e += 4;
+                }
+            }
+            while e < size {
+                at(e).write_unaligned(rows.map(|row| row.map_or(0.0, |row| factor * *row.add(e))));
+                e += 1;
+            }
+            lane += 4;
+        }
+        for lane in lane..width {
+            let row = row(lane);
+            for e in 0..size {
+                panel.add(e * width + lane).write(row.map_or(0.0, |row| factor * *row.add(e)));
+            }
+        }
+    }
+}
+
+/// row(lane)[e] = factor · panel[e, lane] for lanes 0 .. count: the columns of a panel become rows. + 0, so that a sum
+/// that underflowed to −0 is the same as one that met another masked key.
+///
+/// # Safety
+/// Every row has room for `size` elements; `panel` is [size, width], count ≤ width.
+#[inline(always)]
+pub(super) unsafe fn spill_panel(
+    panel: *const f32,
+    width: usize,
+    size: usize,
+    count: usize,
+    factor: f32,
+    row: impl Fn(usize) -> *mut f32,
+) {
+    let mut lane = 0;
+    // SAFETY: e < size, lane < count.
+    unsafe {
+        while lane + 4 <= count {
+            let rows: [*mut f32; 4] = std::array::from_fn(|i| row(lane + i));
+            let at = |e: usize| panel.add(e * width + lane).cast::<[f32; 4]>().read_unaligned();
+            let mut e = 0;
+            while e + 4 <= size {
+                let x: [[f32; 4]; 4] = std::array::from_fn(|i| at(e + i));
+                for (r, row) in rows.iter().enumerate() {
+                    row.add(e).cast::<[f32; 4]>().write_unaligned(x.map(|x| factor * x[r] + 0.0));
+                }
+                e += 4;
+            }
+            while e < size {
+                let x = at(e);
+                for (r, row) in rows.iter().enumerate() {
+                    row.add(e).write(factor * x[r] + 0.0);
+                }
+                e += 1;
+            }
+            lane += 4;
+        }
+        for lane in lane..count {
+            for e in 0..size {
+                row(lane).add(e).write(factor * *panel.add(e * width + lane) + 0.0);
+            }
         }
     }
 }

@@ -7,6 +7,9 @@ use std::ops::Range;
 
 /// The most columns that `Copied` takes at a time.
 pub(super) const COLUMNS: usize = 640;
+/// Rows that `Copied` takes through all panels together: panels are multiples of 4 KiB apart, so a row at a time would
+/// have all of them compete for the same lines of the first-level cache, each line left half-written.
+const ROWS: usize = 8;
 
 /// Widths of the panels: `n_full` panels of `full` columns, then panels of `lanes` columns. A panel of width w is
 /// [kc, w]; the panels stand one after another, and columns beyond the last one packed are left as they are.
@@ -121,31 +124,50 @@ impl WithSimd for Copied<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (kc, count) = (self.along_k.len(), self.columns.len());
-        let Widths { n_full, full, lanes } = self.panels;
-        let mut decoded = [0f32; COLUMNS];
-        for (p, row) in self.along_k.enumerate() {
-            let start = row * self.stride + self.columns.start;
-            let row = match self.b {
-                Weights::F32(b) => &b[start..start + count],
+        let mut decoded = [0f32; ROWS * COLUMNS];
+        for block in (0..kc).step_by(ROWS) {
+            let rows = (kc - block).min(ROWS);
+            let first = (self.along_k.start + block) * self.stride + self.columns.start;
+            let (from, stride) = match self.b {
+                Weights::F32(b) => (b[first..first + (rows - 1) * self.stride + count].as_ptr(), self.stride),
                 b => {
-                    simd.vectorize(Decode { b, start, to: &mut decoded[..count] });
-                    &decoded[..count]
+                    for r in 0..rows {
+                        let to = &mut decoded[r * COLUMNS..][..count];
+                        simd.vectorize(Decode { b, start: first + r * self.stride, to });
+                    }
+                    (decoded.as_ptr(), COLUMNS)
                 }
             };
-            let (whole, rest) = row.split_at(n_full * full);
-            // SAFETY: panel q of the full ones starts at q · kc · full, the others follow; the room was promised.
-            unsafe {
-                for (q, part) in whole.chunks_exact(full).enumerate() {
-                    let to = self.to.add((q * kc + p) * full);
-                    for (j, &x) in part.iter().enumerate() {
-                        to.add(j).write(x);
+            for (width, column) in self.panels.each(count) {
+                let n = width.min(count - column);
+                // SAFETY: rows and columns lie in the operand (sliced above); the panel has room for kc × width.
+                unsafe {
+                    let (from, to) = (from.add(column), self.to.add(column * kc + block * width));
+                    for r in 0..rows {
+                        copy_row(from.add(r * stride), to.add(r * width), n);
                     }
                 }
-                let to = self.to.add(n_full * kc * full);
-                for (q, part) in rest.chunks(lanes).enumerate() {
-                    std::ptr::copy_nonoverlapping(part.as_ptr(), to.add((q * kc + p) * lanes), part.len());
-                }
             }
+        }
+    }
+}
+
+/// n floats; a loop that becomes whole vectors, where a call to the library's copy would cost more than it moves.
+///
+/// # Safety
+/// n floats are readable and writable; they do not overlap.
+#[inline(always)]
+unsafe fn copy_row(from: *const f32, to: *mut f32, n: usize) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        let mut j = 0;
+        while j + 8 <= n {
+            to.add(j).cast::<[f32; 8]>().write_unaligned(from.add(j).cast::<[f32; 8]>().read_unaligned());
+            j += 8;
+        }
+        while j < n {
+            to.add(j).write(*from.add(j));
+            j += 1;
         }
     }
 }

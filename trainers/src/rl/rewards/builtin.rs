@@ -3,7 +3,7 @@ use super::answers::{after_hashes, after_thinking, boxed, last_number, number, s
 use super::{Judged, Reward};
 use crate::error::{Error, Result};
 use crate::options::given::suggestion;
-use crate::options::{RewardOptions, RolloutOptions};
+use crate::options::{JudgingOptions, RolloutOptions};
 use crate::rl::prompts::Prompt;
 use fancy_regex::Regex;
 use serde_json::Value;
@@ -57,7 +57,7 @@ fn one_if(condition: bool) -> Option<f64> {
 }
 
 /// The reward called `name`: ours, or one of TRL's.
-pub fn by_name(name: &str, options: &RewardOptions, rollout: &RolloutOptions) -> Result<Box<dyn Reward>> {
+pub fn by_name(name: &str, options: &JudgingOptions, rollout: &RolloutOptions) -> Result<Box<dyn Reward>> {
     let answered = |judge: fn(&str, &str) -> bool| -> Judge {
         Box::new(move |c: &Judged| one_if(judge(c.text, &expected(c.prompt)?)))
     };
@@ -151,7 +151,7 @@ mod tests {
     use crate::cli::{Request, read};
     use serde_json::json;
 
-    fn options() -> (RewardOptions, RolloutOptions) {
+    fn options() -> (JudgingOptions, RolloutOptions) {
         let line = "lapidary grpo --model_name_or_path m --dataset_name d --output_dir o --max_completion_length 100";
         match read(line.split(' ').map(Into::into)) {
             Ok(Request::Grpo(parsed)) => (parsed.options.reward, parsed.options.rollout),

@@ -1,16 +1,18 @@
 //! Rewards: a function of prompt, completion and the data set's columns that gives a number, or nothing.
 //!
-//! Built in (`builtin.rs`), an external program (`program.rs`), a made-up task's own check, or any closure
-//! ([`FunctionReward`]). A trained reward model is one more [`Reward`].
+//! Built in (`builtin.rs`), an external program (`program.rs`), a trained reward model (`model.rs`), a made-up task's own
+//! check, or any closure ([`FunctionReward`]).
 pub mod answers;
 pub mod builtin;
 pub mod program;
+pub mod model;
 
 use super::prompts::Prompt;
 use super::tasks::Task;
 use crate::advantages::weighted_sum;
 use crate::error::{Error, Result};
-use crate::options::{RewardOptions, RolloutOptions};
+use crate::options::{JudgingOptions, RolloutOptions};
+use model::ModelReward;
 use program::ProgramReward;
 
 /// A completion to be judged.
@@ -65,8 +67,15 @@ pub struct Scores {
 
 impl Rewards {
     /// Those that the options name.
-    pub fn new(options: &RewardOptions, rollout: &RolloutOptions, task: Option<&Task>) -> Result<Self> {
+    /// `open_model` opens a reward model by its path.
+    pub fn new(
+        options: &JudgingOptions,
+        rollout: &RolloutOptions,
+        task: Option<&Task>,
+        open_model: impl Fn(&str) -> Result<ModelReward>,
+    ) -> Result<Self> {
         let mut wanted = options.reward_funcs.0.clone();
+        wanted.extend(options.reward_model_name_or_path.iter().map(|path| format!("model:{path}")));
         if wanted.is_empty() {
             match task {
                 Some(_) => wanted.push("task".into()),
@@ -82,6 +91,9 @@ impl Rewards {
         let functions: Vec<Box<dyn Reward>> = wanted
             .iter()
             .map(|name| -> Result<Box<dyn Reward>> {
+                if let Some(path) = name.strip_prefix("model:") {
+                    return Ok(Box::new(open_model(path)?));
+                }
                 Ok(match (name.strip_prefix("program:"), name.as_str(), task) {
                     (Some(command), _, _) => {
                         Box::new(ProgramReward::new(command, options.reward_timeout, options.reward_retries)?)

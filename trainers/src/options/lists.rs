@@ -1,0 +1,53 @@
+//! Option values that are lists: words or numbers, parted by commas or blanks, or as YAML and JSON write lists.
+use super::value::{Kind, OptionValue, Range, Raw};
+use serde_json::Value;
+
+/// An option's value that may stand in a [`List`].
+pub trait ListItem: OptionValue {
+    /// What the list takes, in words.
+    const LIST: &'static str;
+}
+
+/// One or several values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T: ListItem> OptionValue for List<T> {
+    const KIND: Kind = Kind::Form(T::LIST);
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        let parts = match raw {
+            Raw::Text(text) => vec![text.clone()],
+            Raw::List(items) => items.clone(),
+            _ => return None,
+        };
+        let outer = |c: char| matches!(c, '[' | ']' | '"' | '\'');
+        let words = parts.iter().flat_map(|part| part.split(|c: char| c == ',' || c.is_whitespace()));
+        let words = words.map(|word| word.trim_matches(outer)).filter(|word| !word.is_empty());
+        let items: Option<Vec<T>> = words.map(|word| T::parse(&Raw::Text(word.into()), range)).collect();
+        items.filter(|items| !items.is_empty()).map(List)
+    }
+    fn write(&self) -> Value {
+        Value::Array(self.0.iter().map(T::write).collect())
+    }
+}
+
+impl ListItem for f64 {
+    const LIST: &'static str = "numbers parted by commas or blanks";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::ANY;
+    use super::*;
+
+    #[test]
+    fn ways_to_write_a_list() {
+        let numbers = |raw: Raw| List::<f64>::parse(&raw, ANY).map(|list| list.0);
+        for text in ["0.8, 0.2", "[0.8, 0.2]", "0.8 0.2", "[\"0.8\",\"0.2\"]"] {
+            assert_eq!(numbers(Raw::Text(text.into())), Some(vec![0.8, 0.2]), "{text}");
+        }
+        assert_eq!(numbers(Raw::List(vec!["0.8".into(), "0.2".into()])), Some(vec![0.8, 0.2]));
+        assert_eq!(numbers(Raw::Text("0.8, x".into())), None);
+        assert_eq!(numbers(Raw::Text("[]".into())), None);
+    }
+}
