@@ -1,7 +1,7 @@
 //! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
 //!
-//! `cargo bench --bench steps` (`-- dpo`: one of them) runs every job in a process of its own (peaks are then right), each first comparing the
-//! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
+//! `cargo bench --bench steps` runs every job (`-- dpo`: those whose name begins so) in a process of its own (peaks are
+//! then right), each first comparing the CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
 //! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
 use engine::backend::Device;
 use engine::dtype::DType;
@@ -82,7 +82,7 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     } else {
         println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
     }
-    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| only == *job)) {
+    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| job.starts_with(only))) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..if python.is_some() { ROUNDS } else { 1 } {
             ours.push(one(Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job))?);

@@ -127,6 +127,8 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "greater_is_better",
             "auto_find_batch_size",
             "past_index",
+            "padding_value",
+            "label_pad_token_id",
         ],
     ),
 ];
@@ -156,6 +158,18 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("off_policy_mask_threshold", &[]),
     ("chat_template_kwargs", &["{}"]),
     ("eval_delay", &["0", "0.0"]),
+    ("generate_during_eval", &["false"]),
+    ("is_encoder_decoder", &["false"]),
+    ("max_completion_length", &[]),
+    ("max_prompt_length", &[]),
+    ("ref_model_init_kwargs", &["{}"]),
+    ("base_model_attribute_name", &["model"]),
+    ("force_use_ref_model", &["false"]),
+    ("reference_free", &["false"]),
+    ("rpo_alpha", &[]),
+    ("prompt_sample_size", &["1024"]),
+    ("min_density_ratio", &["0.5"]),
+    ("max_density_ratio", &["10.0", "10"]),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
