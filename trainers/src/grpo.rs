@@ -82,7 +82,7 @@ pub fn train(options: &GrpoOptions) -> Result<Summary> {
             if turn == 0 {
                 let collected = collect(&mut session, options, &step, generation)?;
                 let advantages = advantages(options, &session, &collected);
-                session.record(&collected, advantages.share_without_spread())?;
+                session.record(&collected, Some(advantages.share_without_spread()))?;
                 session.experience = session.experience_of(&collected, !is_on_policy, rollout.temperature)?;
                 for (sample, advantage) in session.experience.samples.iter_mut().zip(&advantages.values) {
                     sample.advantages = vec![*advantage as f32];

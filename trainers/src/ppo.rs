@@ -7,7 +7,7 @@
 //! - The KL from the reference is part of each token's reward.
 //! - The completions of a batch are gone through several times, in mini-batches of an optimiser step each; policy and
 //!   critic are clipped to stay near what they were when the completions were drawn.
-use crate::advantages::{gae, std, whiten};
+use crate::advantages::{gae, whiten};
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::job::{Step, Summary};
@@ -35,7 +35,9 @@ const KL_FILE: &str = "kl_coef.json";
 pub fn train(options: &PpoOptions) -> Result<Summary> {
     let (training, loss) = (&options.training, &options.loss);
     let turns = Turns { per_generation: loss.num_ppo_epochs * loss.num_mini_batches, per_step: 1 };
-    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, 0)?;
+    // The critic's own model: its weights, their gradients and two moments.
+    let critic_bytes = if loss.critic == CriticKind::Model { 16 } else { 0 };
+    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic_bytes)?;
     let mut critic = open_critic(options, &session)?;
     let mut kl = AdaptiveKl {
         coefficient: loss.kl_coef,
@@ -130,7 +132,7 @@ fn estimate(
     {
         sample.advantages = advantage.iter().map(|a| *a as f32).collect();
     }
-    session.record(collected, f64::from(u8::from(std(&collected.scores.total) <= 1e-8)))?;
+    session.record(collected, None)?;
     session.add("val/explained_variance", explained_variance(&experience.samples));
     if loss.kl_target.is_some() {
         session.add("kl_coef", kl.coefficient);
@@ -219,8 +221,7 @@ fn learn(
         let (policy_loss, value_loss) = losses(session, options, &scored, &values, &batch, part)?;
         let sum = ops::add(&policy_loss, &ops::scale(&value_loss, options.loss.vf_coef as f32)?)?;
         let loss = ops::scale(&sum, 1.0 / n_tokens as f32)?;
-        let gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
-        let mut gradients = gradients;
+        let mut gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
         critic.accumulate(judge.gradients(&mut gradients)?)?;
         loss_sum += f64::from(loss.item()?);
     }

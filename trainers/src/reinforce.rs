@@ -54,7 +54,8 @@ pub fn train(options: &ReinforceOptions) -> Result<Summary> {
             if turn == 0 {
                 let collected = session.collect(&step, generation)?;
                 let mut experience = session.experience_of(&collected, true, rollout.temperature)?;
-                session.record(&collected, without_spread(&collected.scores.total))?;
+                let compared = options.loss.plus_plus || options.loss.baseline == Baseline::Batch;
+                session.record(&collected, compared.then(|| without_spread(&collected.scores.total)))?;
                 match options.loss.plus_plus {
                     true => token_advantages(&mut experience.samples, &collected.scores.total, ratio.beta),
                     false => {

@@ -42,7 +42,7 @@ pub fn train(options: &RlooOptions) -> Result<Summary> {
                 let rewards = bounded(&collected.scores.total, options);
                 let rewards = penalised(&rewards, &experience.samples, ratio.beta);
                 let mut advantages = leave_one_out(&rewards, rollout.num_generations);
-                session.record(&collected, advantages.share_without_spread())?;
+                session.record(&collected, Some(advantages.share_without_spread()))?;
                 if options.loss.normalize_advantages {
                     advantages.values = normalised(&advantages.values, &rewards);
                 }

@@ -199,7 +199,7 @@ pub(crate) mod tests {
     }
 
     /// Two completions of two tokens and one: ratios ½, 2, 3/2 by logp_old = 0.
-    const LOGP: [f32; 3] = [-0.693_147_2, 0.693_147_2, 0.405_465_1];
+    const LOGP: [f32; 3] = [-std::f32::consts::LN_2, std::f32::consts::LN_2, 0.405_465_1];
 
     fn token_losses(loss: TokenLoss, ratio: Ratio, advantages: &[f32], c: Constants) -> (Vec<f32>, Vec<f32>) {
         let sequences = Sequences::new(&[0, 0, 1], 2).unwrap();

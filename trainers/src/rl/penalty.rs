@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(token_rewards(3.0, &sample(), 0.5, k1), [-0.25, 3.5]);
         assert_eq!(token_rewards(f64::NAN, &sample(), 0.5, k1), [-0.25, 0.5]);
         let masked = Sample { masked: true, ..sample() };
-        assert_eq!(penalised(&[3.0], &[masked.clone()], 0.5), [3.0]);
+        assert_eq!(penalised(&[3.0], std::slice::from_ref(&masked), 0.5), [3.0]);
         assert!(token_rewards(3.0, &masked, 0.5, k1).is_empty());
         let experience = Experience { prompts: vec![vec![1]], samples: vec![sample(), masked] };
         assert_eq!(mean_kl(&experience), -0.25);

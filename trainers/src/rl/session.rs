@@ -15,6 +15,7 @@ use crate::run::Due;
 use crate::schedule::run_length;
 use crate::setup;
 use engine::model::decoder::Decoder;
+use engine::model::memory::count_parameters;
 use std::path::Path;
 use std::time::Instant;
 
@@ -71,8 +72,14 @@ pub struct Turns {
 }
 
 impl Session {
-    /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for.
-    pub fn open<C: PolicyGradient>(options: &C, turns: Turns, needs_reference: bool, beside: u64) -> Result<Session> {
+    /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for;
+    /// `bytes_per_weight`: what a trainer keeps besides for each of the model's weights (a critic).
+    pub fn open<C: PolicyGradient>(
+        options: &C,
+        turns: Turns,
+        needs_reference: bool,
+        bytes_per_weight: u64,
+    ) -> Result<Session> {
         let (data, rollout, reward) = options.rollout();
         let common = options.common();
         let training = common.training;
@@ -114,6 +121,9 @@ impl Session {
         let length = run_length(n_batches, 1, turns.per_step, training.num_train_epochs, training.max_steps);
         let batch_size = training.per_device_train_batch_size;
         let (prompt, completion) = (longest(&prompts.train), rollout.max_completion_length);
+        let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
+        let reference = if needs_reference && !adapted { 4 } else { 0 };
+        let beside = (bytes_per_weight + reference) * count_parameters(&config).0;
         let n_roots = batch_size.div_ceil(group) + usize::from(!batch_size.is_multiple_of(group));
         let work = Work {
             n_rows: prompts.train.len(),
@@ -124,8 +134,8 @@ impl Session {
             reads: reads(options, prompts.task.is_some()),
             notes: &prompts.notes,
         };
-        let job = Job::open(options, source, work)?;
-        let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
+        let mut job = Job::open(options, source, work)?;
+        check_same_prompts(&mut job, &prompts)?;
         let frozen = match (needs_reference && !adapted, &job.resumed) {
             (false, _) => None,
             // Memory is shared until the optimiser changes the policy's.
@@ -239,19 +249,19 @@ impl Session {
     }
 
     /// Logs what a generation's rewards and lengths are, and writes its completions down. `without_spread`: share of
-    /// completions whose group's rewards are all equal.
-    pub fn record(&mut self, collected: &Collected, without_spread: f64) -> Result<()> {
+    /// completions that are compared with rewards which are all equal to theirs, where they are compared with others.
+    pub fn record(&mut self, collected: &Collected, without_spread: Option<f64>) -> Result<()> {
         let Collected { prompts, completions, scores } = collected;
         let names = reward_names(&self.rewards);
         for (name, value) in metrics_of(&names, completions, scores) {
             self.add(&name, value);
         }
-        self.add("frac_reward_zero_std", without_spread);
+        self.add("frac_reward_zero_std", without_spread.unwrap_or(f64::NAN));
         let group = self.options.num_generations;
         let of = |i: usize| (&self.prompts.train[prompts[i / group]], &completions[i]);
         let drawn: Vec<_> = (0..completions.len()).map(of).collect();
         self.samples.write(self.job.state.global_step + 1, &drawn, &names, &scores.each, &scores.total)?;
-        if without_spread >= 1.0 {
+        if without_spread == Some(1.0) {
             let said = "all rewards of each group are equal: this batch teaches nothing";
             self.job.progress.say(&format!("step {}: {said}", self.job.state.global_step + 1));
         }
@@ -271,13 +281,7 @@ impl Session {
         self.experience.samples.iter().map(|s| (prompt(s) + s.ids.len()) as u64).sum()
     }
 
-    /// Steps the optimiser, logs, evaluates and saves when due.
-    pub fn finish_step(&mut self, loss: f64, n_tokens: u64) -> Result<()> {
-        let due = self.job.step(loss, n_tokens)?;
-        self.after_step(due)
-    }
-
-    /// Logs, evaluates and saves when due.
+    /// Logs and evaluates when due.
     pub fn after_step(&mut self, due: Due) -> Result<()> {
         let all = self.clock.began.map_or(f64::NAN, |b| b.elapsed().as_secs_f64());
         let (generation, reward) = (self.clock.generation / all, self.clock.reward / all);
@@ -345,6 +349,19 @@ impl Session {
     /// Saves the finished model.
     pub fn finish(self) -> Result<Summary> {
         self.job.finish()
+    }
+}
+
+/// Questions made on the spot are no file whose hash is kept: their own is.
+fn check_same_prompts(job: &mut Job, prompts: &PromptSet) -> Result<()> {
+    let fold = |hash: u64, token: &u32| (hash ^ u64::from(*token)).wrapping_mul(0x100_0000_01b3);
+    let now = prompts.train.iter().flat_map(|p| &p.ids).fold(0xcbf2_9ce4_8422_2325, fold);
+    match job.state.random_counters.insert("prompts".into(), now) {
+        Some(then) if then != now => Err(Error::input(
+            "resume_from_checkpoint: the prompts are not those that the run began with; give dataset_name as it was, or \
+             start anew in another output_dir",
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -165,6 +165,9 @@ pub fn shortened(text: &str) -> String {
 }
 
 #[cfg(test)]
+pub use tests::prompt as test_prompt;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::Row;
@@ -203,5 +206,3 @@ mod tests {
         assert!(nan.contains("gave NaN") && nan.contains("hello"), "{nan}");
     }
 }
-#[cfg(test)]
-pub use tests::prompt as test_prompt;

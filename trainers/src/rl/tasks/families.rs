@@ -324,7 +324,7 @@ fn by_last_word(answer: &str, _: &Value, text: &str) -> bool {
 /// The only, or the last, of the words true and false is the answer.
 fn by_truth(answer: &str, _: &Value, text: &str) -> bool {
     let words = text.split(|c: char| !c.is_alphanumeric()).map(str::to_ascii_lowercase);
-    words.filter(|w| w == "true" || w == "false").last().is_some_and(|w| w == answer)
+    words.rev().find(|w| w == "true" || w == "false").is_some_and(|w| w == answer)
 }
 
 /// The numbers of the last line that has any are those of the answer, in its order.
