@@ -394,9 +394,24 @@ fn memory_that_is_not_there() {
 fn help_names_every_command() {
     let help = lapidary(&["--help"]);
     assert!(help.status.success());
-    for command in
-        ["sft", "reward", "score", "dpo", "orpo", "cpo", "kto", "bco", "generate", "merge", "preview", "quickstart"]
-    {
+    for command in [
+        "sft",
+        "reward",
+        "score",
+        "dpo",
+        "orpo",
+        "cpo",
+        "kto",
+        "bco",
+        "reinforce",
+        "rloo",
+        "grpo",
+        "ppo",
+        "generate",
+        "merge",
+        "preview",
+        "quickstart",
+    ] {
         assert!(text(&help.stdout).contains(command), "{command}");
     }
     let unknown = lapidary(&["sfft"]);
