@@ -7,6 +7,7 @@ use engine::backend::{Backend, Device, Layout, Product};
 use engine::buffer::Host;
 use engine::random::Stream;
 use std::time::Instant;
+use trainers::device::DeviceChoice;
 
 /// Forward, gradient to the input and to the weight of SmolLM2's layers on 1024 tokens; its LM head on a chunk; LoRA.
 const SHAPES: [(Layout, usize, usize, usize); 14] = [
@@ -47,7 +48,7 @@ fn verify(cpu: &dyn Backend, p: Product) -> engine::Result<f32> {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
     let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("cpu".into());
-    let chosen = name.parse().map_err(|e| format!("LAPIDARY_DEVICE={name}: {e}"))?;
+    let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;
     let cpu: Device = trainers::device::open(chosen, threads)?;
     println!("{}\n| layout | m | n | k | GFLOP/s |\n|---|---|---|---|---|", cpu.name());
     let slow = name == "gpu:software";

@@ -11,6 +11,9 @@ tokens_per_s, peak_gb (10⁹ bytes, the whole process), and what it ran with.
     lora     the same with LoRA of rank 16 on every linear layer
     dpo      one step of DPO on 4 pairs (prompt 128, answers 64 and 64): the policy's and the frozen reference's
              log-probabilities of the answers, loss, backward, AdamW
+    rollout  64 sampled tokens of 8 completions of each of 4 prompts of 48 tokens, with transformers' generate
+    grpo     one step of TRL's GRPOTrainer: 4 prompts of about 43 tokens, 8 completions of 32 tokens each drawn, judged,
+             learnt from (full parameters, dapo, no KL)
     decode   greedy decoding of 64 tokens after a prompt of 32, with a key/value cache
     decode8  the same for 8 prompts in one batch
 
@@ -28,6 +31,9 @@ import time
 BATCH, TOKENS = 4, 256
 PROMPT, NEW_TOKENS = 32, 64
 PAIRS, PAIR_PROMPT, PAIR_ANSWER = 4, 128, 64
+GROUPS, GROUP = 4, 8
+ROLLOUT_PROMPT, ROLLOUT_NEW = 48, 64
+GRPO_NEW = 32
 
 
 def arguments() -> argparse.Namespace:
@@ -129,6 +135,50 @@ def dpo(args: argparse.Namespace):
     return step, 2 * PAIRS * (PAIR_PROMPT + PAIR_ANSWER)
 
 
+def rollout(args: argparse.Namespace):
+    """Each prompt repeated for each of its completions, as TRL asks transformers for them."""
+    import torch
+
+    model = load(args).eval()
+    ids = random_ids(model, GROUPS, ROLLOUT_PROMPT).repeat_interleave(GROUP, 0)
+    lengths = dict(min_new_tokens=ROLLOUT_NEW, max_new_tokens=ROLLOUT_NEW)
+
+    def draw() -> None:
+        with torch.inference_mode():
+            model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, **lengths)
+
+    return draw, GROUPS * GROUP * ROLLOUT_NEW
+
+
+def grpo(args: argparse.Namespace):
+    """A trainer for one step; opening the model, some seconds, is part of the time."""
+    import tempfile
+
+    import datasets
+    from transformers import AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    question = "How many minutes are {} hours and {} minutes? Answer with the number only."
+    rows = [dict(prompt=[dict(role="user", content=question.format(i, 7 * i))]) for i in range(2, 2 + GROUPS)]
+
+    def step() -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            config = GRPOConfig(
+                output_dir=scratch, max_steps=1, per_device_train_batch_size=GROUPS * GROUP,
+                num_generations=GROUP, max_completion_length=GRPO_NEW, learning_rate=1e-6, use_cpu=True, bf16=False,
+                gradient_checkpointing=False, save_strategy="no", report_to=[], disable_tqdm=True,
+                generation_kwargs=dict(min_new_tokens=GRPO_NEW),
+            )  # fmt: skip
+            trainer = GRPOTrainer(
+                model=load(args), args=config, train_dataset=datasets.Dataset.from_list(rows),
+                processing_class=AutoTokenizer.from_pretrained(args.model),
+                reward_funcs=lambda completion_ids, **_: [float(sum(ids) % 7) for ids in completion_ids],
+            )  # fmt: skip
+            trainer.train()
+
+    return step, GROUPS * GROUP * GRPO_NEW
+
+
 def greedy(args: argparse.Namespace, n_prompts: int):
     import torch
 
@@ -147,6 +197,8 @@ JOBS = {
     "sft": sft,
     "lora": lora,
     "dpo": dpo,
+    "rollout": rollout,
+    "grpo": grpo,
     "decode": lambda args: greedy(args, 1),
     "decode8": lambda args: greedy(args, 8),
 }

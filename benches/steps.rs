@@ -1,13 +1,14 @@
 //! Training steps of SmolLM2-135M on the CPU: seconds, tokens/s, peak memory; PyTorch beside it where it is installed.
 //!
-//! `cargo bench --bench steps` (`-- dpo`: one of them) runs every job in a process of its own (peaks are then right), each first comparing the
-//! CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
+//! `cargo bench --bench steps` runs every job (`-- dpo`: those whose name begins so) in a process of its own (peaks are
+//! then right), each first comparing the CPU's loss with the reference backend's. `LAPIDARY_MODELS` is the directory with the model's GGUF file
 //! (`tests/fetch-smollm2.sh DIR` puts it there); `LAPIDARY_PYTHON` a Python with torch, transformers and peft.
 use engine::backend::Device;
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter_config::{AdapterConfig, TargetModules};
 use engine::forest::Forest;
+use engine::generate::{Completion, Sampling, generate};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::optim::AdamW;
@@ -18,9 +19,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
+use trainers::advantages::scaled_by_group;
 use trainers::batch::Batch;
 use trainers::data::Sequence;
 use trainers::learner::{Learner, Optimizer, loss_device};
+use trainers::losses::policy::{Constants, Sequences, Terms, clipped, token_ratio};
 use trainers::losses::sequences::{pick, sum_of_tokens};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -34,7 +37,21 @@ const PAIRS: usize = 4;
 const PROMPT: usize = 128;
 const ANSWER: usize = 64;
 /// Jobs, each with its name in benches/peers.py: to share prompts is what PyTorch cannot do.
-const JOBS: [(&str, &str); 4] = [("sft", "sft"), ("lora", "lora"), ("dpo", "dpo"), ("dpo_unshared", "dpo")];
+const JOBS: [(&str, &str); 7] = [
+    ("sft", "sft"),
+    ("lora", "lora"),
+    ("dpo", "dpo"),
+    ("dpo_unshared", "dpo"),
+    ("rollout", "rollout"),
+    ("grpo", "grpo"),
+    ("grpo_unshared", "grpo"),
+];
+/// Of rollouts and GRPO: 4 prompts, 8 completions of each.
+const GROUPS: usize = 4;
+const GROUP: usize = 8;
+/// Tokens of a prompt and of a completion: drawing alone, and a whole GRPO step.
+const ROLLOUT: (usize, usize) = (48, 64);
+const GRPO: (usize, usize) = (43, 32);
 /// Times that a job and its peer take turns.
 const ROUNDS: usize = 3;
 
@@ -65,7 +82,7 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     } else {
         println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
     }
-    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| only == *job)) {
+    for (job, peer) in JOBS.into_iter().filter(|(job, _)| only.as_deref().is_none_or(|only| job.starts_with(only))) {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..if python.is_some() { ROUNDS } else { 1 } {
             ours.push(one(Command::new(std::env::current_exe()?).env("LAPIDARY_BENCH_JOB", job))?);
@@ -121,6 +138,15 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
             let (pairs, reference) = (pairs(), learner.model.clone());
             let share = job == "dpo";
             (time(|| dpo_step(&mut learner, &reference, &pairs, share))?, PAIRS * 2 * (PROMPT + ANSWER))
+        }
+        "rollout" => {
+            let prompts = random_ids(GROUPS, ROLLOUT.0, 3);
+            let work = || draw(&learner.model, &prompts, ROLLOUT.1).map(|c| c.len() as f64);
+            (time(work)?, GROUPS * GROUP * ROLLOUT.1)
+        }
+        "grpo" | "grpo_unshared" => {
+            let (prompts, share) = (random_ids(GROUPS, GRPO.0, 4), job == "grpo");
+            (time(|| grpo_step(&mut learner, &prompts, share))?, GROUPS * GROUP * GRPO.1)
         }
         _ => {
             let ids = random_ids(BATCH.0, BATCH.1, 0);
@@ -178,6 +204,37 @@ fn dpo_step(learner: &mut Learner, reference: &Decoder, pairs: &[Sequence], shar
     let side = |first: usize| pick(&ratio, (0..PAIRS).map(|p| 2 * p + first));
     let ahead = ops::sub(&side(0)?, &side(1)?)?;
     let loss = ops::scale(&ops::sum(&ops::log_sigmoid(&ops::scale(&ahead, 0.1)?)?)?, -1.0 / PAIRS as f32)?;
+    learner.accumulate(&tape, watched, &loss)?;
+    learner.step(1e-6)
+}
+
+/// `n` tokens of each completion; no token ends one.
+fn draw(model: &Decoder, prompts: &[Vec<u32>], n: usize) -> engine::Result<Vec<Completion>> {
+    let sampling = Sampling { max_new_tokens: n, ..Sampling::default() };
+    generate(model, prompts, GROUP, &sampling, |_, _| true)
+}
+
+/// One step of GRPO: completions drawn, judged, and learnt from; with `share` each prompt is computed once in the update.
+fn grpo_step(learner: &mut Learner, prompts: &[Vec<u32>], share: bool) -> engine::Result<f64> {
+    let drawn = draw(&learner.model, prompts, GRPO.1)?;
+    let rewards: Vec<f64> = drawn.iter().map(|c| f64::from(c.tokens.iter().sum::<u32>() % 7)).collect();
+    let advantages = scaled_by_group(&rewards, GROUP).values;
+    let sequence = |c: &Completion| Sequence { ids: [&prompts[c.prompt][..], &c.tokens].concat(), start: GRPO.0 };
+    let sequences: Vec<Sequence> = drawn.iter().map(sequence).collect();
+    let batch = Batch::from_answers(&sequences.iter().collect::<Vec<_>>(), share, false)?;
+    let tape = Tape::new();
+    let watched = learner.model.watch(&tape);
+    let hidden = watched.hidden(&batch.forest, Pass::default())?;
+    let logp = ops::to_device(&watched.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp, &loss_device())?;
+    let of_token: Vec<f32> = batch.sequences.iter().map(|&s| advantages[s as usize] as f32).collect();
+    let n = of_token.len();
+    let advantages = Tensor::from_f32(logp.device(), of_token, &[n])?;
+    let sequences = Sequences::new(&batch.sequences, drawn.len())?;
+    let log_ratio = ops::sub(&logp, &logp.detach())?;
+    let ratio = token_ratio(&log_ratio, &sequences)?;
+    let terms =
+        Terms { logp: &logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences: &sequences };
+    let loss = ops::scale(&ops::sum(&clipped(&terms, &Constants::default())?)?, 1.0 / n as f32)?;
     learner.accumulate(&tape, watched, &loss)?;
     learner.step(1e-6)
 }

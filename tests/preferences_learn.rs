@@ -143,7 +143,8 @@ fn answers_of(model: &Path) -> (usize, usize) {
     (count(GOOD), count(BAD))
 }
 
-/// A policy that has learnt to give either answer, and then which is preferred.
+/// A policy that has learnt to give either answer, and then which is preferred: a third of the bad answers are left at
+/// most, and good ones take their place.
 fn moves(command: &str, more: &str) {
     for seed in SEEDS {
         let dir = tempfile::tempdir().unwrap();
@@ -159,7 +160,7 @@ fn moves(command: &str, more: &str) {
         write(&at("pairs.jsonl"), (0..320).map(|i| json!({"prompt": question(i), "chosen": GOOD, "rejected": BAD})));
         train(command, &at("start"), &at("pairs.jsonl"), &at("out"), seed, more);
         let after = answers_of(&at("out"));
-        let moved = after.0 >= before.0 + 20 && after.1 <= 5;
+        let moved = after.0 >= before.0 + 20 && after.1 <= before.1 / 3;
         assert!(moved, "{command}, seed {seed}: {after:?} good and bad after, {before:?} before");
     }
 }
@@ -191,6 +192,6 @@ fn orpo_moves_generation() {
 fn simpo_moves_generation() {
     moves(
         "cpo",
-        "--loss_type simpo --cpo_alpha 0 --learning_rate 2e-4 --per_device_train_batch_size 16 --num_train_epochs 5 --beta 2",
+        "--loss_type simpo --cpo_alpha 0 --simpo_gamma 5 --beta 10 --learning_rate 1e-4 --num_train_epochs 6 --per_device_train_batch_size 16",
     );
 }

@@ -275,6 +275,12 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         scale: f32,
     ) -> Result<Buffer>;
 
+    // ---- work on the host ----
+    /// `task(i)` for i in 0 .. n, in any order, on the device's threads where it has some.
+    fn in_parallel(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..n).for_each(task);
+    }
+
     // ---- optimisers ----
     /// In place on p, m and v (n elements each).
     fn adamw(

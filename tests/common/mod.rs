@@ -129,6 +129,9 @@ impl Trajectory {
         if let Some(adapter) = self.text("initial_adapter") {
             flag("adapter_name_or_path", below(adapter));
         }
+        if let Some(completions) = self.text("completions") {
+            flag("completions_file", below(completions));
+        }
         for (name, value) in self.value["config"].as_object().expect("config") {
             let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), String::from);
             flag(

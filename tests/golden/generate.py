@@ -4,7 +4,7 @@
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
 Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
-smollm2.
+prompts, policy_gradient, smollm2.
 `--only trajectories/sft_lora,preferences/kto` redoes single trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
@@ -13,7 +13,9 @@ import json
 import os
 from pathlib import Path
 
-PARTS = ("tokenizer", "models", "data", "trajectories", "preferences", "smollm2")
+PARTS = (
+    "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "smollm2",
+)  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:
@@ -43,7 +45,7 @@ def main() -> None:
     import transformers
     import trl
 
-    from generator import chat_tokenizer, data, preferences, smollm2, tiny_models, trajectories
+    from generator import chat_tokenizer, data, policy_gradient, preferences, smollm2, tiny_models, trajectories
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -58,6 +60,11 @@ def main() -> None:
     named = [p.split("/")[1] for p in args.parts if p.startswith("trajectories/")]
     if named or "trajectories" in args.parts:
         trajectories.write(args.out, args.seed, named)
+    if "prompts" in args.parts:
+        policy_gradient.write_data(args.out, args.seed)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("policy_gradient/")]
+    if named or "policy_gradient" in args.parts:
+        policy_gradient.write(args.out, args.seed, named)
     named = [p.split("/")[1] for p in args.parts if p.startswith("preferences/")]
     if named or "preferences" in args.parts:
         preferences.write(args.out, args.seed, named)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Recomputes the trajectories in plain PyTorch, without TRL: what their numbers mean, line by line.
+"""Recomputes the SFT trajectories in plain PyTorch, without TRL: what their numbers mean, line by line.
 
     replay.py GOLDEN_DIR [NAME …]
 
@@ -197,7 +197,7 @@ def main() -> int:
     if len(sys.argv) < 2:
         raise SystemExit(__doc__)
     golden = Path(sys.argv[1])
-    names = sys.argv[2:] or sorted(file.stem for file in (golden / "trajectories").glob("*.json"))
+    names = sys.argv[2:] or sorted(file.stem for file in (golden / "trajectories").glob("sft_*.json"))
     torch.set_num_threads(1)
     failed = False
     for name in names:

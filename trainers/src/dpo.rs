@@ -73,7 +73,7 @@ pub fn pair_metrics(answers: &Answers, rewards: &Sides, logp: &Sides) -> Result<
     let (chosen, rejected) = (rewards.chosen.to_vec()?, rewards.rejected.to_vec()?);
     let n = chosen.len();
     let right = chosen.iter().zip(&rejected).filter(|(c, r)| c > r).count();
-    let (is_chosen, is_rejected) = (|s: usize| s < 2 * n && s % 2 == 0, |s: usize| s < 2 * n && s % 2 == 1);
+    let (is_chosen, is_rejected) = (|s: usize| s < 2 * n && s & 1 == 0, |s: usize| s < 2 * n && s & 1 == 1);
     Ok(vec![
         ("rewards/chosen", mean(&chosen)),
         ("rewards/rejected", mean(&rejected)),
@@ -216,7 +216,7 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
     let mut objective = Dpo {
         options,
         rows,
-        reference: Reference::Model(Reference::open(&job, &options.reference)?),
+        reference: Reference::open(&job, &options.reference)?,
         losses,
         score: score_function(options.loss.f_divergence_type),
     };

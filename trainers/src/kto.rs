@@ -4,9 +4,9 @@
 //! z of policy and reference, estimated on answers to other prompts of the batch; BCO's is the running mean of rewards.
 use crate::answers::{Answers, log_probabilities, mean};
 use crate::batch::Batch;
+use crate::data::Sequence;
 use crate::data::answers::{Labelled, Rules, tokenize_labelled};
 use crate::data::preference::judged_rows;
-use crate::data::{Sequence, answers::AnswerStats};
 use crate::error::{Error, Result};
 use crate::job::{Job, Summary};
 use crate::learner::loss_device;
@@ -84,7 +84,7 @@ impl Single<'_> {
                 return Ok(column(0).chain(column(1)).collect());
             }
         };
-        let mut all = self.answers(set, rows);
+        let all = self.answers(set, rows);
         if matches!(self.anchor, Anchor::Divergence) {
             // The same prompts again: each answer beside the mismatched one.
             let pairs: Vec<Sequence> =
@@ -92,7 +92,6 @@ impl Single<'_> {
             let sums = reference_sums(model, &batch(&pairs)?, None, pairs.len())?.to_vec()?;
             return Ok(sums.iter().step_by(2).chain(sums.iter().skip(1).step_by(2)).copied().collect());
         }
-        all.shrink_to_fit();
         Ok(reference_sums(model, &batch(&all)?, None, all.len())?.to_vec()?)
     }
 
@@ -249,7 +248,6 @@ fn read(
     let encoding = preference::encoding(text, Rules::Prefix);
     let mut rows = preference::read(data, &source.tokenizer, &encoding, judged_rows, tokenize_labelled)?;
     rows.notes.extend(label_notes(&rows.train, weights)?);
-    let AnswerStats { .. } = rows.stats;
     Ok(rows)
 }
 
@@ -300,7 +298,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
     let objective = Single {
         mismatched: [&rows.train, &rows.eval].map(|set| mismatched(set, batch_size, max_length)),
         rows,
-        reference: Reference::Model(Reference::open(&job, &options.reference)?),
+        reference: Reference::open(&job, &options.reference)?,
         reference_options: &options.reference,
         loss: loss_function(loss.loss_type),
         anchor: if loss.loss_type == KtoLoss::Kto { Anchor::Divergence } else { Anchor::Nothing },
@@ -320,7 +318,7 @@ pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
     let objective = Single {
         mismatched: [Vec::new(), Vec::new()],
         rows,
-        reference: Reference::Model(Reference::open(&job, &options.reference)?),
+        reference: Reference::open(&job, &options.reference)?,
         reference_options: &options.reference,
         loss: Unpaired { good: losses::bco_good, bad: losses::bco_bad },
         anchor: Anchor::RunningMean(running_mean(&job)?),

@@ -4,7 +4,7 @@ use engine::backend::Device;
 use engine::model::decoder::Decoder;
 use engine::optim::{AdamW, clip_coefficient, global_norm, sgd};
 use engine::reference::Reference;
-use engine::tape::Tape;
+use engine::tape::{Gradients, Tape};
 use engine::tensor::Tensor;
 use engine::{Error, Result};
 use std::collections::BTreeMap;
@@ -46,7 +46,12 @@ impl Learner {
 
     /// Walks back from `loss` (one value, on `tape`) and adds the gradients to those collected so far.
     /// `watched` is the model on the tape that the loss was computed with.
-    pub fn accumulate(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<()> {
+    pub fn accumulate(&mut self, tape: &Tape, watched: Decoder, loss: &Tensor) -> Result<()> {
+        self.accumulate_and_keep(tape, watched, loss).map(|_| ())
+    }
+
+    /// [`Learner::accumulate`] that returns the gradients of whatever else is on the tape: a critic's.
+    pub fn accumulate_and_keep(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<Gradients> {
         let one = Tensor::scalar(loss.device(), 1.0)?;
         let mut gradients = tape.backward(&[(loss, one)])?;
         let first = self.gradients.is_empty();
@@ -62,6 +67,15 @@ impl Learner {
                     return Err(Error::shape("accumulate", format!("{name} was not trained on in the batch before")));
                 }
             }
+        }
+        Ok(gradients)
+    }
+
+    /// Counts a micro-batch in which nothing is trained on: its gradients are 0.
+    pub fn accumulate_nothing(&mut self) -> Result<()> {
+        if self.gradients.is_empty() {
+            let zeros = |(_, t): (String, &mut Tensor)| Tensor::zeros(t.device(), t.shape());
+            self.gradients = self.model.trainable_mut().into_iter().map(zeros).collect::<Result<_>>()?;
         }
         Ok(())
     }

@@ -109,13 +109,12 @@ pub fn read<S, R>(
         notes.extend(stats.notes());
         Ok((rows, stats, notes))
     };
-    let (mut train, stats, mut notes) = one(Path::new(&data.dataset_name))?;
+    let (train, stats, mut notes) = one(Path::new(&data.dataset_name))?;
     if data.shuffle_dataset {
         return Err(Error::input(
             "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
         ));
     }
-    train.shrink_to_fit();
     let mut eval = Vec::new();
     if let Some(path) = &data.eval_dataset {
         let (rows, _, more) = one(path)?;
@@ -230,7 +229,7 @@ fn evaluate<O: Objective>(model: &Decoder, objective: &mut O, batch_size: usize)
 
 /// The model that the policy is compared with.
 pub enum Reference {
-    Model(Decoder),
+    Model(Box<Decoder>),
     /// Log-probabilities of all sequences, computed before training: by set, row, sequence of the row.
     Known(Box<[Vec<Vec<f32>>; 2]>),
 }
@@ -240,17 +239,17 @@ const REFERENCE_FILE: &str = "reference.safetensors";
 
 impl Reference {
     /// The model as it was before training; of a resumed run whose reference moves, as it was in the checkpoint.
-    pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Decoder> {
+    pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Self> {
         let mut model = job.policy.reference(&job.learner.model, &job.source, job.resumed.is_some())?;
         let moved = job.resumed.as_ref().filter(|_| options.sync_ref_model);
         if let Some(checkpoint) = moved {
             let weights = safetensors::open(&checkpoint.path.join(REFERENCE_FILE))?;
             let device = model.device.clone();
             for (name, tensor) in model.tensors_mut() {
-                *tensor = Tensor::new(&device, weights.load(&name, DType::F32)?, &tensor.shape().to_vec())?;
+                *tensor = Tensor::new(&device, weights.load(&name, DType::F32)?, tensor.shape())?;
             }
         }
-        Ok(model)
+        Ok(Reference::Model(Box::new(model)))
     }
 
     /// Bytes that a reference will keep beside the model.

@@ -121,6 +121,30 @@ impl RewardModel {
 mod tests {
     use super::*;
 
+    fn golden(path: &str) -> String {
+        format!("{}/../tests/golden/{path}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[test]
+    fn another_tokenizer_is_told() {
+        let device: Device = std::sync::Arc::new(engine::reference::Reference);
+        let model = RewardModel::open(&golden("models/llama-reward"), None, &device, None).unwrap();
+        model.check_tokenizer(&Tokenizer::from_directory(Path::new(&golden("models/qwen3"))).unwrap()).unwrap();
+        let vocabulary = engine::files::vocabulary::Vocabulary {
+            model: "gpt2".into(),
+            pre: "gpt-2".into(),
+            tokens: vec!["<|end|>".into(), "a".into()],
+            token_types: vec![3, 1],
+            eos_id: Some(0),
+            ..Default::default()
+        };
+        let other = Tokenizer::from_vocabulary(&vocabulary, Path::new("other")).unwrap();
+        let told = model.check_tokenizer(&other).unwrap_err().to_string();
+        assert!(told.contains("(512 tokens)") && told.contains("(2)") && told.contains("<|end|>"), "{told}");
+        let told = RewardModel::open(&golden("models/llama"), None, &device, None).map(|_| ()).unwrap_err().to_string();
+        assert!(told.contains("no reward model"), "{told}");
+    }
+
     #[test]
     fn rewards_are_read_at_the_last_token_that_is_no_padding() {
         let sequence = |ids: &[u32], start| Sequence { ids: ids.to_vec(), start };

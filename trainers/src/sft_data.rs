@@ -1,6 +1,6 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
 use crate::data::pack::{best_fit_decreasing, wrapped};
-use crate::data::tokenize::{SftOptions as TokenizeOptions, TruncationMode as Keep};
+use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
 use crate::data::{Example, Stats, order, read_rows, tokenize_sft};
 use crate::error::Result;
 use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};

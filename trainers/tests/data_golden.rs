@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
-use trainers::data::{SftOptions, read_rows, tokenize_sft};
+use trainers::data::{TokenizeOptions, read_rows, tokenize_sft};
 use trainers::text::Tokenizer;
 
 fn golden(name: &str) -> PathBuf {
@@ -25,7 +25,7 @@ fn token_counts_of_trajectories() {
         let file = golden("trajectories").join(format!("{name}.json"));
         let run: Json = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let config = &run["config"];
-        let options = SftOptions {
+        let options = TokenizeOptions {
             max_length: config["max_length"].as_u64().map(|n| n as usize).or(Some(1024)),
             assistant_only_loss: config["assistant_only_loss"].as_bool().unwrap_or(false),
             ..Default::default()

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 use trainers::data::preview::preview;
 use trainers::data::tokenize::TruncationMode;
-use trainers::data::{Example, SftOptions, Stats, read_rows, tokenize_sft};
+use trainers::data::{Example, Stats, TokenizeOptions, read_rows, tokenize_sft};
 use trainers::text::Tokenizer;
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::from_directory(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tokenizer")).unwrap()
 }
 
-fn run(rows: &[Json], options: &SftOptions) -> Result<(Vec<Example>, Stats), String> {
+fn run(rows: &[Json], options: &TokenizeOptions) -> Result<(Vec<Example>, Stats), String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.jsonl");
     std::fs::write(&path, rows.iter().map(|r| format!("{r}\n")).collect::<String>()).unwrap();
@@ -19,7 +19,7 @@ fn run(rows: &[Json], options: &SftOptions) -> Result<(Vec<Example>, Stats), Str
 }
 
 /// Each example as text, what is trained on in brackets.
-fn shown(rows: &[Json], options: &SftOptions) -> Vec<String> {
+fn shown(rows: &[Json], options: &TokenizeOptions) -> Vec<String> {
     let tokenizer = tokenizer();
     let show = |e: &Example| preview(std::slice::from_ref(e), &tokenizer, false).unwrap();
     run(rows, options)
@@ -41,14 +41,14 @@ fn assistant(text: &str) -> Json {
 #[test]
 fn text_ends_in_one_eos_and_its_first_token_is_not_trained() {
     let rows = [json!({"text": "abc"}), json!({"text": "abc<|im_end|>"})];
-    assert_eq!(shown(&rows, &SftOptions::default()), ["a⟦bc<|im_end|>⟧"; 2]);
+    assert_eq!(shown(&rows, &TokenizeOptions::default()), ["a⟦bc<|im_end|>⟧"; 2]);
 }
 
 #[test]
 fn prompt_and_completion_train_the_completion() {
     let rows = [json!({"prompt": "Q: ", "completion": "A"})];
-    assert_eq!(shown(&rows, &SftOptions::default()), ["Q: ⟦A<|im_end|>⟧"]);
-    let all = SftOptions { completion_only_loss: Some(false), ..Default::default() };
+    assert_eq!(shown(&rows, &TokenizeOptions::default()), ["Q: ⟦A<|im_end|>⟧"]);
+    let all = TokenizeOptions { completion_only_loss: Some(false), ..Default::default() };
     assert_eq!(shown(&rows, &all), ["Q⟦: A<|im_end|>⟧"]);
 }
 
@@ -56,7 +56,7 @@ fn prompt_and_completion_train_the_completion() {
 fn tokens_that_merge_across_the_boundary_are_counted() {
     // "What is" is one token, "What" + " is" are others.
     let (examples, stats) =
-        run(&[json!({"prompt": "Wh", "completion": "at is 1 + 2?"})], &SftOptions::default()).unwrap();
+        run(&[json!({"prompt": "Wh", "completion": "at is 1 + 2?"})], &TokenizeOptions::default()).unwrap();
     assert_eq!(stats.n_prefix_mismatch, 1);
     assert!(examples[0].trained[1..].iter().all(|t| *t));
     assert!(stats.warnings()[0].contains("not a prefix"), "{:?}", stats.warnings());
@@ -67,14 +67,14 @@ fn conversations_train_all_the_assistant_or_the_completion() {
     let chat = json!({"messages": [user("a"), assistant("b")]});
     let text = |s: &str| s.replace('\n', "⏎");
     assert_eq!(
-        shown(std::slice::from_ref(&chat), &SftOptions::default()),
+        shown(std::slice::from_ref(&chat), &TokenizeOptions::default()),
         [text("<|im_start|>⟦user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n⟧")]
     );
-    let only = SftOptions { assistant_only_loss: true, ..Default::default() };
+    let only = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
     assert_eq!(shown(&[chat], &only), [text("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>⟧\n")]);
     let split = json!({"prompt": [user("a")], "completion": [assistant("b")]});
     assert_eq!(
-        shown(&[split], &SftOptions::default()),
+        shown(&[split], &TokenizeOptions::default()),
         [text("<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n⟦b<|im_end|>\n⟧")]
     );
 }
@@ -82,7 +82,7 @@ fn conversations_train_all_the_assistant_or_the_completion() {
 #[test]
 fn both_masks_hold_together() {
     let turns = json!({"prompt": [user("a")], "completion": [assistant("b"), user("c"), assistant("d")]});
-    let only = SftOptions { assistant_only_loss: true, ..Default::default() };
+    let only = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
     let shown = shown(&[turns], &only);
     assert_eq!(shown[0].matches('⟦').count(), 2);
     assert!(shown[0].contains("⟦b<|im_end|>⟧") && shown[0].contains("⟦d<|im_end|>⟧"), "{}", shown[0]);
@@ -91,7 +91,7 @@ fn both_masks_hold_together() {
 #[test]
 fn long_rows_are_cut_at_either_end_and_empty_ones_dropped() {
     let rows = [json!({"prompt": "abcdefgh", "completion": "xyz"}), json!({"prompt": "q", "completion": "r"})];
-    let cut = |mode| SftOptions { max_length: Some(6), truncation_mode: mode, ..Default::default() };
+    let cut = |mode| TokenizeOptions { max_length: Some(6), truncation_mode: mode, ..Default::default() };
     let (examples, stats) = run(&rows, &cut(TruncationMode::KeepStart)).unwrap();
     assert_eq!((examples.len(), stats.n_dropped, stats.n_truncated, stats.n_rows), (1, 1, 1, 2));
     assert_eq!(stats.warnings().len(), 2);
@@ -101,12 +101,12 @@ fn long_rows_are_cut_at_either_end_and_empty_ones_dropped() {
 #[test]
 fn nothing_left_explains_itself() {
     let rows = [json!({"prompt": "abcdefgh", "completion": "x"}), json!({"prompt": "abcdefghij", "completion": "x"})];
-    let error = run(&rows, &SftOptions { max_length: Some(4), ..Default::default() }).unwrap_err();
+    let error = run(&rows, &TokenizeOptions { max_length: Some(4), ..Default::default() }).unwrap_err();
     assert!(
         error.contains("all 2 rows") && error.contains("10 to 12 tokens") && error.contains("--max_length"),
         "{error}"
     );
-    let only = SftOptions { assistant_only_loss: true, ..Default::default() };
+    let only = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
     let error = run(&[json!({"messages": [user("a")]})], &only).unwrap_err();
     assert!(error.contains("token that the assistant wrote"), "{error}");
 }
@@ -114,13 +114,14 @@ fn nothing_left_explains_itself() {
 #[test]
 fn options_that_contradict_the_rows_are_errors() {
     let text = [json!({"text": "a"})];
-    let only = SftOptions { assistant_only_loss: true, ..Default::default() };
+    let only = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
     assert!(run(&text, &only).unwrap_err().contains("assistant_only_loss needs conversations"));
-    let completion = SftOptions { completion_only_loss: Some(true), ..Default::default() };
+    let completion = TokenizeOptions { completion_only_loss: Some(true), ..Default::default() };
     assert!(run(&text, &completion).unwrap_err().contains("completion_only_loss needs rows"));
-    let none = SftOptions { max_length: Some(1), ..Default::default() };
+    let none = TokenizeOptions { max_length: Some(1), ..Default::default() };
     assert!(run(&text, &none).unwrap_err().contains("max_length is 1"));
-    let other = run(&[json!({"text": "a"}), json!({"messages": [user("b")]})], &SftOptions::default()).unwrap_err();
+    let other =
+        run(&[json!({"text": "a"}), json!({"messages": [user("b")]})], &TokenizeOptions::default()).unwrap_err();
     assert!(other.contains("rows.jsonl:2: the field \"text\" is missing"), "{other}");
 }
 
@@ -139,7 +140,7 @@ fn tool_calls_go_through_the_template() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.json");
     std::fs::write(&path, json!([row]).to_string()).unwrap();
-    let options = SftOptions { assistant_only_loss: true, ..Default::default() };
+    let options = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
     let (examples, _) = tokenize_sft(&read_rows(&path).unwrap(), &tokenizer, &options).unwrap();
     let text = tokenizer.decode(&examples[0].ids).unwrap();
     assert!(

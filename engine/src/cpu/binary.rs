@@ -24,8 +24,9 @@ maps! {
     Sub: |s, a, b| s.sub_f32s(a, b);
     Mul: |s, a, b| s.mul_f32s(a, b);
     Div: |s, a, b| s.div_f32s(a, b);
-    Min: |s, a, b| math::min(s, a, b);
-    Max: |s, a, b| math::max(s, a, b);
+    // math's take b where either is NaN; where a is, the result must be.
+    Min: |s, a, b| s.select_f32s(s.equal_f32s(a, a), math::min(s, a, b), a);
+    Max: |s, a, b| s.select_f32s(s.equal_f32s(a, a), math::max(s, a, b), a);
 }
 
 /// y[i] = f(a[i], b[i mod n_b])

@@ -87,6 +87,9 @@ impl Backend for Cpu {
     fn is_host(&self) -> bool {
         true
     }
+    fn in_parallel(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
+        self.threads.each(n, task);
+    }
 
     fn upload(&self, values: Host) -> Result<Buffer> {
         Ok(Buffer::host(values))

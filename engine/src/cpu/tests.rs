@@ -214,6 +214,25 @@ fn what_does_not_fit_is_an_error() {
     assert_eq!(Cpu::new(Some(3)).unwrap().n_threads(), 3);
 }
 
+/// A diverged value is seen to the end, on every backend that losses run on.
+#[test]
+fn not_a_number_stays_not_a_number() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let (nan, one) = (Buffer::from_f32(vec![f32::NAN; 20]), Buffer::from_f32(vec![1.0; 20]));
+    for d in [&*cpu as &dyn Backend, &crate::reference::Reference] {
+        for op in [Unary::Relu, Unary::Clamp(-1.0, 1.0), Unary::Exp, Unary::LogSigmoid, Unary::Tanh, Unary::Abs] {
+            let y = d.unary(op, &nan, 20).unwrap();
+            assert!(y.f32().unwrap().iter().all(|y| y.is_nan()), "{op:?} on {}", d.name());
+        }
+        for op in [Binary::Min, Binary::Max, Binary::Add] {
+            for (a, b) in [(&nan, &one), (&one, &nan)] {
+                let y = d.binary(op, a, b, 20, 20).unwrap();
+                assert!(y.f32().unwrap().iter().all(|y| y.is_nan()), "{op:?} on {}", d.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn buffers_that_others_hold_are_not_changed() {
     let d = Cpu::new(Some(1)).unwrap();

@@ -1,13 +1,17 @@
-//! Generation: prompts are computed once, their samples share the prompt's rows of the KV cache, finished sequences
-//! leave the batch. Sampled tokens stay token ids.
+//! Generation: prompts are computed once, their samples share the prompt's rows of the KV cache. Sampled tokens stay
+//! token ids.
+//!
+//! Batching is continuous: a finished sequence leaves and frees its rows, and waiting prompts enter where there is room.
+//! What is drawn depends on the prompt, the seed and the completion's own stream of random numbers: neither on its
+//! neighbours nor on when it entered.
+mod rows;
+mod batch;
 pub mod sampler;
 
 use crate::error::{Error, Result};
-use crate::forest::{AttentionPlan, Forest};
-use crate::model::cache::KvCache;
 use crate::model::decoder::Decoder;
-use crate::random::Stream;
-pub use sampler::Sampling;
+use batch::Batch;
+pub use sampler::{Drawn, Sampling};
 
 /// A sampled continuation of a prompt.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,32 +20,45 @@ pub struct Completion {
     pub prompt: usize,
     /// Sampled tokens, the stop token included.
     pub tokens: Vec<u32>,
-    /// log-probability of each token under the distribution it was drawn from (after temperature, before top-k and top-p).
+    /// Log-probability of each token at the sampling's temperature over the whole vocabulary (1 where that is 0), before
+    /// top-k, top-p, min-p and the repetition penalty. On the CPU scoring the tokens again gives the same bits.
     pub logps: Vec<f32>,
-    /// Whether a stop token ended it (rather than the length).
+    /// Whether a stop token or the listener ended it (rather than the length).
     pub stopped: bool,
 }
 
-/// A sequence being continued.
-struct Active {
-    completion: usize,
-    /// Cache rows of every token so far, by position.
-    path: Vec<u32>,
-    /// First of the rows reserved for new tokens.
-    next_row: u32,
-    /// The token to feed next.
-    last: u32,
-    stream: Stream,
+/// What becomes of a completion after a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Continue,
+    /// This completion ends here (a stop string was found).
+    Stop,
+    /// All generation ends here.
+    Abort,
 }
 
-/// `n_samples` completions of each prompt, in order of prompt. `on_token(completion, token)` hears every token as it comes
-/// and ends generation by returning false. A completion depends on its prompt, the seed and its own index, not on its neighbours.
+/// [`generate_with`] for listeners that only watch: `on_token` ends all generation by returning false.
 pub fn generate(
     model: &Decoder,
     prompts: &[Vec<u32>],
     n_samples: usize,
     sampling: &Sampling,
     mut on_token: impl FnMut(usize, u32) -> bool,
+) -> Result<Vec<Completion>> {
+    generate_with(model, prompts, n_samples, sampling, |completion, tokens| {
+        let last = tokens.last().copied().unwrap_or_default();
+        if on_token(completion, last) { Next::Continue } else { Next::Abort }
+    })
+}
+
+/// `n_samples` completions of each prompt, in order of prompt. `on_token(completion, its tokens so far)` hears every token
+/// as it comes and decides what follows.
+pub fn generate_with(
+    model: &Decoder,
+    prompts: &[Vec<u32>],
+    n_samples: usize,
+    sampling: &Sampling,
+    mut on_token: impl FnMut(usize, &[u32]) -> Next,
 ) -> Result<Vec<Completion>> {
     sampling.check()?;
     check_lengths(model, prompts, sampling)?;
@@ -51,50 +68,32 @@ pub fn generate(
     if completions.is_empty() || sampling.max_new_tokens == 0 {
         return Ok(completions);
     }
-    let n_prompt: usize = prompts.iter().map(Vec::len).sum();
-    let mut cache = KvCache::new(&model.device, &model.config, n_prompt + completions.len() * sampling.max_new_tokens)?;
-    let mut logits = prefill(model, prompts, &mut cache)?;
-    let v = model.config.vocab_size;
-    let mut active = Vec::new();
-    let mut prompt_start = 0;
-    for (p, prompt) in prompts.iter().enumerate() {
-        for s in 0..n_samples {
-            let completion = p * n_samples + s;
-            let path = (prompt_start..prompt_start + prompt.len()).map(|r| r as u32).collect();
-            let next_row = (n_prompt + completion * sampling.max_new_tokens) as u32;
-            active.push(Active {
-                completion,
-                path,
-                next_row,
-                last: 0,
-                stream: Stream::new(sampling.seed, completion as u64),
-            });
+    let mut batch = Batch::new(model, prompts, n_samples, sampling)?;
+    while !batch.is_done() {
+        let mut drawn = Vec::new();
+        let old = batch.n_active();
+        if old > 0 {
+            let logits = batch.step()?;
+            drawn = batch.draw(0, &logits, &completions)?;
         }
-        prompt_start += prompt.len();
-    }
-    // The first token of all samples of a prompt is drawn from the same logits row, later ones each from their own.
-    let mut logits_row: Vec<usize> = active.iter().map(|a| a.completion / n_samples).collect();
-    loop {
-        let mut heard = true;
-        let mut rows = logits_row.iter();
-        active.retain_mut(|a| {
-            let Some(&row) = rows.next() else { return false };
-            let (done, prompt) = (&mut completions[a.completion], &prompts[a.completion / n_samples]);
-            let (token, logp) =
-                sampler::sample(&mut logits[row * v..][..v].to_vec(), prompt, &done.tokens, sampling, a.stream);
+        if let Some(logits) = batch.admit()? {
+            drawn.extend(batch.draw(old, &logits, &completions)?);
+        }
+        let mut finished = vec![false; completions.len()];
+        for (index, Drawn { token, logp }) in drawn {
+            let done = &mut completions[index];
             done.tokens.push(token);
             done.logps.push(logp);
-            done.stopped = sampling.stop_tokens.contains(&token);
-            a.last = token;
-            heard &= on_token(a.completion, token);
-            !done.stopped && done.tokens.len() < sampling.max_new_tokens
-        });
-        if active.is_empty() || !heard {
-            return Ok(completions);
+            let next = on_token(index, &done.tokens);
+            done.stopped = next == Next::Stop || sampling.stop_tokens.contains(&token);
+            finished[index] = done.stopped || done.tokens.len() == sampling.max_new_tokens;
+            if next == Next::Abort {
+                return Ok(completions);
+            }
         }
-        logits = step(model, &mut active, &mut cache)?;
-        logits_row = (0..active.len()).collect();
+        batch.leave(|index| finished[index]);
     }
+    Ok(completions)
 }
 
 fn check_lengths(model: &Decoder, prompts: &[Vec<u32>], sampling: &Sampling) -> Result<()> {
@@ -112,32 +111,4 @@ fn check_lengths(model: &Decoder, prompts: &[Vec<u32>], sampling: &Sampling) -> 
         }
     }
     Ok(())
-}
-
-/// Computes all prompts at once into the cache's first rows; returns the logits after each: [prompts, V].
-fn prefill(model: &Decoder, prompts: &[Vec<u32>], cache: &mut KvCache) -> Result<Vec<f32>> {
-    let forest = Forest::from_sequences(prompts)?;
-    let mut plan = forest.attention_plan();
-    plan.n_keys = cache.n_rows;
-    (plan.positions, plan.ends) = (vec![], vec![]);
-    let rows: Vec<u32> = (0..forest.n_tokens() as u32).collect();
-    let hidden = model.hidden_cached(&forest.tokens, &forest.positions(), &rows, plan, cache)?;
-    let last: Vec<u32> = forest.segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
-    model.logits(&hidden, &last)?.to_vec()
-}
-
-/// Feeds each active sequence its last token; returns the logits after it: [active, V].
-fn step(model: &Decoder, active: &mut [Active], cache: &mut KvCache) -> Result<Vec<f32>> {
-    let mut plan = AttentionPlan { n_keys: cache.n_rows, ..Default::default() };
-    let (mut tokens, mut positions, mut rows) = (vec![], vec![], vec![]);
-    for a in active.iter_mut() {
-        tokens.push(a.last);
-        positions.push(a.path.len() as u32);
-        rows.push(a.next_row);
-        a.path.push(a.next_row);
-        a.next_row += 1;
-        plan.push_queries(1, a.path.len() - 1, &a.path);
-    }
-    let hidden = model.hidden_cached(&tokens, &positions, &rows, plan, cache)?;
-    model.logits(&hidden, &(0..active.len() as u32).collect::<Vec<_>>())?.to_vec()
 }

@@ -341,6 +341,15 @@ impl Decoder {
         ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, temperature)
     }
 
+    /// Logits of some rows divided by `temperature`: [N, V]. The same product as [`Decoder::score`]'s, bit for bit.
+    pub fn logits_at(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
+        let (h, w) = (self.normed_rows(hidden, rows)?, self.head_weight());
+        let ((m, k), (n, _)) = (h.matrix(), w.matrix());
+        let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / temperature };
+        let z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
+        Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
+    }
+
     /// A reward model's number for each of some rows: [N]. y = w · rms_norm(h).
     pub fn rewards(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
         let Some(score) = &self.score else {

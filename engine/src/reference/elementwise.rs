@@ -8,6 +8,16 @@ fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
+/// The larger of both; NaN if either is.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+/// The smaller of both; NaN if either is.
+fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a < b { a } else { b }
+}
+
 /// y[i] = f(x[i])
 pub fn unary(op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
     let f = |x: f64| match op {
@@ -17,13 +27,14 @@ pub fn unary(op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
         Unary::Sqrt => x.sqrt(),
         Unary::Square => x * x,
         Unary::Abs => x.abs(),
-        Unary::Relu => x.max(0.0),
+        // NaN stays NaN: a diverged loss must not turn into a harmless one.
+        Unary::Relu => larger(x, 0.0),
         Unary::Tanh => x.tanh(),
         Unary::Sigmoid => sigmoid(x),
         // log σ(x) = min(x, 0) − log(1 + e^−|x|)
         Unary::LogSigmoid => x.min(0.0) - (-x.abs()).exp().ln_1p(),
         Unary::Silu => x * sigmoid(x),
-        Unary::Clamp(lo, hi) => x.max(f64::from(lo)).min(f64::from(hi)),
+        Unary::Clamp(lo, hi) => smaller(larger(x, f64::from(lo)), f64::from(hi)),
     };
     Ok(Buffer::from_f32(values("unary", "x", x, n)?.iter().map(|&x| f(f64::from(x)) as f32).collect()))
 }
@@ -65,8 +76,8 @@ pub fn binary(op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Resul
         Binary::Sub => a - b,
         Binary::Mul => a * b,
         Binary::Div => a / b,
-        Binary::Min => a.min(b),
-        Binary::Max => a.max(b),
+        Binary::Min => smaller(a, b),
+        Binary::Max => larger(a, b),
     };
     let (a, b) = (values("binary", "a", a, n)?, values("binary", "b", b, n_b)?);
     Ok(Buffer::from_f32(a.iter().zip(b.iter().cycle()).map(|(&a, &b)| f(a.into(), b.into()) as f32).collect()))

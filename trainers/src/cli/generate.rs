@@ -89,6 +89,7 @@ fn sampling(asked: &SamplingOptions, source: &Source, n_prompt: usize) -> Result
         repetition_penalty: asked.repetition_penalty as f32,
         seed: asked.seed,
         stop_tokens,
+        ..Sampling::default()
     })
 }
 

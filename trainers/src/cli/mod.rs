@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, KtoOptions, MergeOptions, OrpoOptions,
-    PreviewOptions, QuickstartOptions, RewardOptions, ScoreOptions, SftOptions,
+    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, KtoOptions, MergeOptions, OrpoOptions,
+    PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions, RewardOptions, RlooOptions, ScoreOptions,
+    SftOptions,
 };
-use crate::{cpo, dpo, kto, orpo, reward, sft};
+use crate::{cpo, dpo, grpo, kto, orpo, ppo, reinforce, reward, rloo, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -23,6 +24,10 @@ use std::process::ExitCode;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
+    Reinforce(Box<Parsed<ReinforceOptions>>),
+    Ppo(Box<Parsed<PpoOptions>>),
+    Grpo(Box<Parsed<GrpoOptions>>),
+    Rloo(Box<Parsed<RlooOptions>>),
     Reward(Box<Parsed<RewardOptions>>),
     Score(Parsed<ScoreOptions>),
     Dpo(Box<Parsed<DpoOptions>>),
@@ -48,6 +53,10 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(flags::command::<SftOptions>())
+        .subcommand(flags::command::<ReinforceOptions>())
+        .subcommand(flags::command::<PpoOptions>())
+        .subcommand(flags::command::<GrpoOptions>())
+        .subcommand(flags::command::<RlooOptions>())
         .subcommand(flags::command::<RewardOptions>())
         .subcommand(flags::command::<ScoreOptions>())
         .subcommand(flags::command::<DpoOptions>())
@@ -63,6 +72,10 @@ pub fn program() -> clap::Command {
 
 const COMMANDS: &[&str] = &[
     SftOptions::NAME,
+    ReinforceOptions::NAME,
+    PpoOptions::NAME,
+    GrpoOptions::NAME,
+    RlooOptions::NAME,
     RewardOptions::NAME,
     ScoreOptions::NAME,
     DpoOptions::NAME,
@@ -80,6 +93,10 @@ const COMMANDS: &[&str] = &[
 fn names_of(command: &str) -> Vec<&'static str> {
     match command {
         SftOptions::NAME => known_names::<SftOptions>(),
+        ReinforceOptions::NAME => known_names::<ReinforceOptions>(),
+        PpoOptions::NAME => known_names::<PpoOptions>(),
+        GrpoOptions::NAME => known_names::<GrpoOptions>(),
+        RlooOptions::NAME => known_names::<RlooOptions>(),
         RewardOptions::NAME => known_names::<RewardOptions>(),
         ScoreOptions::NAME => known_names::<ScoreOptions>(),
         DpoOptions::NAME => known_names::<DpoOptions>(),
@@ -119,6 +136,10 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     };
     match matches.subcommand() {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
+        Some((ReinforceOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reinforce),
+        Some((PpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Ppo),
+        Some((GrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Grpo),
+        Some((RlooOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Rloo),
         Some((RewardOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reward),
         Some((ScoreOptions::NAME, m)) => parse(m, &foreign).map(Request::Score),
         Some((DpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Dpo),
@@ -138,6 +159,10 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 pub fn carry_out(request: Request) -> Result<()> {
     match request {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
+        Request::Reinforce(parsed) => reinforce::train(&announced(*parsed)).map(|_| ()),
+        Request::Ppo(parsed) => ppo::train(&announced(*parsed)).map(|_| ()),
+        Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
+        Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
         Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
         Request::Score(parsed) => score::run(&announced(parsed)),
         Request::Dpo(parsed) => dpo::train(&announced(*parsed)).map(|_| ()),

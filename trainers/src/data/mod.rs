@@ -13,4 +13,4 @@ pub mod answers;
 pub use answers::{AnswerStats, Labelled, Ranking, Sequence};
 pub use format::{Format, SftRow};
 pub use read::{Row, read_rows};
-pub use tokenize::{Example, SftOptions, Stats, tokenize_sft};
+pub use tokenize::{Example, Stats, TokenizeOptions, tokenize_sft};

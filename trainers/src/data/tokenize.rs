@@ -37,7 +37,7 @@ pub enum TruncationMode {
 
 /// TRL's options that concern tokenising, under TRL's names, with its defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SftOptions {
+pub struct TokenizeOptions {
     /// Field of plain text.
     pub dataset_text_field: String,
     /// Longest sequence in tokens; none: no limit.
@@ -51,9 +51,9 @@ pub struct SftOptions {
     pub now: i64,
 }
 
-impl Default for SftOptions {
+impl Default for TokenizeOptions {
     fn default() -> Self {
-        SftOptions {
+        TokenizeOptions {
             dataset_text_field: "text".into(),
             max_length: Some(1024),
             truncation_mode: TruncationMode::KeepStart,
@@ -114,7 +114,7 @@ impl Stats {
 ///
 /// Errors: rows that do not follow the format (file, line, field), a missing EOS or chat template, options that contradict the
 /// format, and a data set of which nothing is left.
-pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &SftOptions) -> Result<(Vec<Example>, Stats)> {
+pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<(Vec<Example>, Stats)> {
     let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
     let format = recognise(first, &options.dataset_text_field)?;
     let completion_only = completion_only(format, options)?;
@@ -151,7 +151,7 @@ pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &SftOptions) -
     Ok((examples, stats))
 }
 
-fn completion_only(format: Format, options: &SftOptions) -> Result<bool> {
+fn completion_only(format: Format, options: &TokenizeOptions) -> Result<bool> {
     if options.assistant_only_loss && !format.is_conversational() {
         let need = "assistant_only_loss needs conversations (messages, or prompt and completion as lists of messages)";
         return Err(Error::input(format!(
@@ -175,7 +175,7 @@ pub(super) fn in_row(row: &Row, error: Error) -> Error {
     }
 }
 
-fn nothing_left(stats: &Stats, options: &SftOptions, completion_only: bool) -> Error {
+fn nothing_left(stats: &Stats, options: &TokenizeOptions, completion_only: bool) -> Error {
     let mut why = vec![format!("nothing is left to train on: all {} rows were dropped", stats.n_rows)];
     why.push(format!("they have {} to {} tokens", stats.shortest, stats.longest));
     if let Some(max) = options.max_length.filter(|max| stats.longest > *max) {

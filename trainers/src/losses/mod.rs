@@ -1,5 +1,10 @@
 //! Losses: pure functions of log-probabilities, one small function each, with paper and equation.
 pub mod sft;
+pub mod policy;
+pub mod weights;
+pub mod clipping;
+pub mod kl;
+pub mod value;
 pub mod sequences;
 pub mod divergence;
 pub mod dpo;

@@ -36,6 +36,7 @@ macro_rules! choices {
         }
     };
 }
+pub(super) use choices;
 
 choices! {
     /// Type of the weights that are not trained.

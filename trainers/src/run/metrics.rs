@@ -52,7 +52,12 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("log_odds_ratio", "", true, "orpo: mean log σ of the log odds ratio."),
     metric("log_odds_chosen", "", true, "orpo: mean log odds ratio of chosen and rejected answers."),
-    metric("kl", "nats", true, "kto: the divergence from the reference, measured on answers to other prompts."),
+    metric(
+        "kl",
+        "nats",
+        true,
+        "The divergence from the reference. kto: on answers to other prompts; grpo: mean k3 a token; rloo, reinforce: mean k1 a token.",
+    ),
     metric("delta", "", true, "bco: the mean of all rewards so far."),
     metric("accuracy", "share", true, "Share of pairs of answers whose better one has the higher reward."),
     metric("margin", "", true, "Mean difference of the rewards of better and worse answers."),
@@ -67,12 +72,76 @@ pub const METRICS: &[Metric] = &[
     metric("train_samples_per_second", "rows/s", false, "Rows per second of the whole training."),
     metric("train_steps_per_second", "steps/s", false, "Optimiser steps per second of the whole training."),
     metric("train_loss", "nats per token", false, "Mean loss over all steps of the run."),
+    metric("reward", "", true, "Mean weighted reward of the completions that were judged."),
+    metric("reward_std", "", true, "Standard deviation of that reward over the batch."),
+    metric("rewards/<name>/mean", "", true, "Mean of one reward function over the completions it judged."),
+    metric("rewards/<name>/std", "", true, "Its standard deviation."),
+    metric("rewards/<name>/unjudged", "share", true, "Share of completions that the reward function did not judge."),
+    metric(
+        "frac_reward_zero_std",
+        "share",
+        true,
+        "Share of completions whose group's rewards are all equal: they teach nothing.",
+    ),
+    metric("completions/mean_length", "tokens", true, "Mean length of the completions."),
+    metric("completions/min_length", "tokens", true, "Length of the shortest completion."),
+    metric("completions/max_length", "tokens", true, "Length of the longest completion."),
+    metric("completions/mean_terminated_length", "tokens", true, "Mean length of the completions that came to an end."),
+    metric("completions/min_terminated_length", "tokens", true, "The shortest of them."),
+    metric("completions/max_terminated_length", "tokens", true, "The longest of them."),
+    metric("completions/clipped_ratio", "share", true, "Share of completions cut off at max_completion_length."),
+    metric("clip_ratio/low_mean", "share", false, "Share of tokens (or completions) clipped below 1 − ε."),
+    metric("clip_ratio/low_min", "share", false, "The same in the completion where it is smallest."),
+    metric("clip_ratio/high_mean", "share", false, "Share of tokens (or completions) clipped above 1 + ε."),
+    metric("clip_ratio/high_max", "share", false, "The same in the completion where it is largest."),
+    metric("clip_ratio/region_mean", "share", false, "Share clipped on either side."),
+    metric("cispo_clip_ratio", "share", false, "Share of tokens whose weight CISPO cut at epsilon_high."),
+    metric("vespo/phi_seq_mean", "", false, "Mean of VESPO's weight φ over completions."),
+    metric("step_time", "s", false, "Time of an optimiser step, with its generation."),
+    metric("time/generation", "share", false, "Share of the step's time that went into drawing completions."),
+    metric("time/reward", "share", false, "Share that went into judging them."),
+    metric("time/training", "share", false, "Share that went into losses, gradients and the optimiser."),
+    metric("baseline", "", false, "The moving average that rewards are compared with."),
+    metric("advantage_std", "", false, "Standard deviation of the advantages before they are normalised."),
+    metric("resampled_groups", "groups", false, "Groups that dynamic sampling replaced."),
+    metric(
+        "objective/kl",
+        "nats per completion",
+        false,
+        "Mean over completions of the KL (k1) from the reference policy, summed over tokens.",
+    ),
+    metric("objective/entropy", "nats per completion", false, "Mean over completions of −Σ log π of their tokens."),
+    metric("objective/non_score_reward", "", false, "Mean over completions of the reward that comes from the KL."),
+    metric("objective/rlhf_reward", "", false, "Score and KL part together."),
+    metric("objective/scores", "", false, "Mean weighted reward."),
+    metric("policy/approxkl_avg", "nats", false, "½ mean (log π − log π_old)² over the batch's optimiser steps."),
+    metric("policy/clipfrac_avg", "share", false, "Share of tokens whose ratio was clipped."),
+    metric("policy/entropy_avg", "nats", false, "Mean entropy of the policy."),
+    metric("loss/policy_avg", "", false, "Mean of the policy's loss."),
+    metric("loss/value_avg", "", false, "Mean of the critic's loss."),
+    metric("val/clipfrac_avg", "share", false, "Share of values whose loss is that of the clipped value."),
+    metric("val/ratio", "", false, "Mean ratio of the policy to the one that drew."),
+    metric("val/ratio_var", "", false, "Variance of that mean over optimiser steps."),
+    metric("val/num_eos_tokens", "tokens", false, "End-of-sequence tokens among the completions' tokens."),
+    metric(
+        "val/explained_variance",
+        "share",
+        false,
+        "How much of the returns' variance the critic explained before it learnt from them.",
+    ),
+    metric("kl_coef", "", false, "The weight of the KL in the reward, where it is steered."),
 ];
 
 /// The entry of [`METRICS`] for a logged name, `eval_…` included.
 pub fn explain(name: &str) -> Option<&'static Metric> {
-    let find = |name: &str| METRICS.iter().find(|metric| metric.name == name);
+    let find = |name: &str| METRICS.iter().find(|metric| metric.name == name || is_one_of(metric.name, name));
     find(name).or_else(|| name.strip_prefix("eval_").and_then(find).filter(|metric| metric.is_evaluated))
+}
+
+/// Whether `name` is `pattern` with a name in the place of `<name>`.
+fn is_one_of(pattern: &str, name: &str) -> bool {
+    let Some((before, after)) = pattern.split_once("<name>") else { return false };
+    name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|inner| !inner.is_empty())
 }
 
 /// [`METRICS`] as a Markdown table.

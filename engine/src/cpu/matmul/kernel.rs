@@ -108,7 +108,7 @@ impl Rectangle<'_> {
         let full = NV * lanes;
         let n_full = block.width / full;
         let direct = match b {
-            Weights::F32(b) if p.layout != Layout::NT && self.rows.len() <= MR => Some(b),
+            Weights::F32(b) if p.layout != Layout::NT && self.rows.len() <= 2 * MR => Some(b),
             _ => None,
         };
         // Columns that need no packing.

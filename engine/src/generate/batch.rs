@@ -1,0 +1,191 @@
+//! The sequences that are being continued together: prompts enter while there is room, finished sequences leave.
+use super::rows::Rows;
+use super::sampler::{Drawn, Sampling};
+use super::{Completion, sampler};
+use crate::backend::RowIndex;
+use crate::buffer::{Buffer, Host};
+use crate::error::{Error, Result};
+use crate::forest::{AttentionPlan, Forest};
+use crate::model::cache::KvCache;
+use crate::model::decoder::Decoder;
+use crate::random::Stream;
+use crate::tensor::Tensor;
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+
+/// Memory that a cache may take unless one prompt alone needs more: 1 GiB.
+const CACHE_BYTES: usize = 1 << 30;
+
+/// A sequence being continued.
+struct Active {
+    completion: usize,
+    /// Cache rows of every token so far, by position; the first are the prompt's.
+    path: Vec<u32>,
+    /// Rows for the tokens to come, the next one last.
+    reserved: Vec<u32>,
+    /// The token to feed next.
+    last: u32,
+    stream: Stream,
+    /// The row of the current logits that says what follows.
+    logits_row: usize,
+}
+
+/// The prompts, and who is at work on which.
+pub(super) struct Batch<'a> {
+    model: &'a Decoder,
+    prompts: &'a [Vec<u32>],
+    sampling: &'a Sampling,
+    n_samples: usize,
+    waiting: VecDeque<usize>,
+    active: Vec<Active>,
+    /// Unfinished samples of each prompt: its own rows are given back with the last one.
+    unfinished: Vec<usize>,
+    rows: Rows,
+    cache: KvCache,
+}
+
+impl<'a> Batch<'a> {
+    pub fn new(
+        model: &'a Decoder,
+        prompts: &'a [Vec<u32>],
+        n_samples: usize,
+        sampling: &'a Sampling,
+    ) -> Result<Batch<'a>> {
+        let c = &model.config;
+        let need = |prompt: &Vec<u32>| prompt.len() + n_samples * sampling.max_new_tokens;
+        let all: usize = prompts.iter().map(need).sum();
+        let largest = prompts.iter().map(need).max().unwrap_or(0);
+        let room = sampling.cache_rows.unwrap_or(CACHE_BYTES / (8 * c.n_layers * c.n_kv_heads * c.head_size).max(1));
+        let n_rows = all.min(room.max(largest));
+        Ok(Batch {
+            model,
+            prompts,
+            sampling,
+            n_samples,
+            waiting: (0..prompts.len()).collect(),
+            active: vec![],
+            unfinished: vec![n_samples; prompts.len()],
+            rows: Rows::new(n_rows),
+            cache: KvCache::new(&model.device, c, n_rows)?,
+        })
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.active.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Computes as many waiting prompts as have room for all of their samples; the logits after each: [prompts, V].
+    /// None if no prompt entered.
+    pub fn admit(&mut self) -> Result<Option<Tensor>> {
+        let (mut forest, mut at, mut entered) = (Forest::new(), vec![], vec![]);
+        while let Some(&p) = self.waiting.front() {
+            let prompt = &self.prompts[p];
+            let (n, m) = (prompt.len(), self.sampling.max_new_tokens);
+            let Some(mut own) = self.rows.take(n + self.n_samples * m) else { break };
+            self.waiting.pop_front();
+            forest.push(None, prompt)?;
+            let mut reserved = own.split_off(n);
+            reserved.reverse();
+            for s in 0..self.n_samples {
+                let completion = p * self.n_samples + s;
+                self.active.push(Active {
+                    completion,
+                    path: own.clone(),
+                    reserved: reserved.split_off(reserved.len() - m),
+                    last: 0,
+                    stream: Stream::new(self.sampling.seed, self.sampling.first_stream + completion as u64),
+                    logits_row: entered.len(),
+                });
+            }
+            at.extend(own);
+            entered.push(p);
+        }
+        if entered.is_empty() {
+            return Ok(None);
+        }
+        let mut plan = AttentionPlan { n_keys: self.cache.n_rows, ..Default::default() };
+        for s in &forest.segments {
+            plan.push_queries(s.len, 0, &at[s.start..s.start + s.len]);
+        }
+        let hidden = self.model.hidden_cached(&forest.tokens, &forest.positions(), &at, plan, &mut self.cache)?;
+        let last: Vec<u32> = forest.segments.iter().map(|s| (s.start + s.len - 1) as u32).collect();
+        Ok(Some(self.model.logits_at(&hidden, &last, self.sampling.scale())?))
+    }
+
+    /// Index of the first of the sequences that entered last, of which there are `n`.
+    pub fn n_active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Feeds each sequence its last token; the logits after it: [active, V].
+    pub fn step(&mut self) -> Result<Tensor> {
+        let mut plan = AttentionPlan { n_keys: self.cache.n_rows, ..Default::default() };
+        let (mut tokens, mut positions, mut rows) = (vec![], vec![], vec![]);
+        for (i, a) in self.active.iter_mut().enumerate() {
+            let Some(row) = a.reserved.pop() else { return Err(Error::shape("generate", "no row was reserved")) };
+            tokens.push(a.last);
+            positions.push(a.path.len() as u32);
+            rows.push(row);
+            a.path.push(row);
+            plan.push_queries(1, a.path.len() - 1, &a.path);
+            a.logits_row = i;
+        }
+        let hidden = self.model.hidden_cached(&tokens, &positions, &rows, plan, &mut self.cache)?;
+        let all: Vec<u32> = (0..self.active.len() as u32).collect();
+        self.model.logits_at(&hidden, &all, self.sampling.scale())
+    }
+
+    /// Draws the next token of the sequences from `first` on, from `logits` [rows, V], with its log-probability. The
+    /// order of sequences is that of the result.
+    pub fn draw(&mut self, first: usize, logits: &Tensor, done: &[Completion]) -> Result<Vec<(usize, Drawn)>> {
+        let v = self.model.config.vocab_size;
+        let drawing = &self.active[first..];
+        let host = logits.to_vec()?;
+        let slots: Vec<OnceLock<u32>> = drawing.iter().map(|_| OnceLock::new()).collect();
+        self.model.device.in_parallel(drawing.len(), &|i| {
+            let (a, row) = (&drawing[i], &host[drawing[i].logits_row * v..][..v]);
+            let prompt = &self.prompts[a.completion / self.n_samples];
+            let _ = slots[i].set(sampler::draw(row, prompt, &done[a.completion].tokens, self.sampling, a.stream));
+        });
+        let tokens: Vec<u32> = slots.into_iter().filter_map(OnceLock::into_inner).collect();
+        let logps = self.log_probabilities(logits, &tokens, first)?;
+        let drawn = tokens.into_iter().zip(logps).map(|(token, logp)| Drawn { token, logp });
+        let all: Vec<_> = self.active[first..].iter().map(|a| a.completion).zip(drawn).collect();
+        for (a, (_, drawn)) in self.active[first..].iter_mut().zip(&all) {
+            a.last = drawn.token;
+        }
+        Ok(all)
+    }
+
+    /// log π of each drawn token by the kernel that training uses, so that scoring it again gives the same bits.
+    fn log_probabilities(&self, logits: &Tensor, tokens: &[u32], first: usize) -> Result<Vec<f32>> {
+        let (device, v) = (&self.model.device, self.model.config.vocab_size);
+        let rows: Vec<u32> = self.active[first..].iter().map(|a| a.logits_row as u32).collect();
+        let in_order = rows.len() * v == logits.len() && rows.iter().enumerate().all(|(i, r)| i == *r as usize);
+        let z: Buffer = if in_order {
+            logits.buffer().clone()
+        } else {
+            device.gather_rows(logits.buffer(), &RowIndex::new(&**device, &rows)?, v)?
+        };
+        let targets = device.upload(Host::U32(tokens.to_vec()))?;
+        let scored = device.log_probs(&z, &targets, tokens.len(), v)?;
+        Tensor::from_buffer(device, scored.logp, &[tokens.len()]).to_vec()
+    }
+
+    /// Lets those sequences leave whose completion `finished` says is done, and frees their rows.
+    pub fn leave(&mut self, finished: impl Fn(usize) -> bool) {
+        let Batch { active, rows, unfinished, prompts, n_samples, .. } = self;
+        active.retain_mut(|a| {
+            if !finished(a.completion) {
+                return true;
+            }
+            let prompt = a.completion / *n_samples;
+            rows.give_back(a.reserved.drain(..).chain(a.path.drain(prompts[prompt].len()..)));
+            unfinished[prompt] -= 1;
+            if unfinished[prompt] == 0 {
+                rows.give_back(a.path.drain(..));
+            }
+            false
+        });
+    }
+}

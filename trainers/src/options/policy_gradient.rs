@@ -1,0 +1,194 @@
+//! `lapidary grpo`, `rloo`, `reinforce` and `ppo`: what each can be told.
+use super::given::Given;
+use super::groups::*;
+use super::rl::*;
+use super::rl_values::{CriticKind, GrpoLoss};
+use super::shared::{Common, TrainingCommand, check_shared};
+use super::spec::{Command, option_set};
+use crate::error::Result;
+
+/// Declares a policy-gradient command: the groups they all have, and its own.
+macro_rules! policy_gradient {
+    ($(#[$meta:meta])* pub struct $set:ident { $( $(#[$field_meta:meta])* pub $field:ident: $group:ty, )* }) => {
+        option_set! {
+            $(#[$meta])*
+            pub struct $set {
+                pub model: ModelOptions,
+                pub data: DataOptions,
+                pub rollout: RolloutOptions,
+                pub reward: JudgingOptions,
+                $( $(#[$field_meta])* pub $field: $group, )*
+                pub training: TrainingOptions,
+                pub lora: LoraOptions,
+                pub record: RecordOptions,
+                pub device: DeviceOptions,
+            }
+        }
+
+        impl TrainingCommand for $set {
+            fn common(&self) -> Common<'_> {
+                Common {
+                    model: &self.model,
+                    training: &self.training,
+                    lora: &self.lora,
+                    record: &self.record,
+                    device: &self.device,
+                }
+            }
+        }
+
+        impl PolicyGradient for $set {
+            fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
+                (&self.data, &self.rollout, &self.reward)
+            }
+        }
+
+        impl $set {
+            /// What every policy-gradient command checks; a prompt needs at least `least` completions.
+            fn check_common(&mut self, least: usize, given: &Given) -> Result<Vec<String>> {
+                let mut notes = Vec::new();
+                let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
+                check_shared(&self.model, &self.data, settled, given, &mut notes)?;
+                self.rollout.check((&self.training, &self.data, &self.lora), least, given, &mut notes)?;
+                self.reward.check(given, &mut notes)?;
+                Ok(notes)
+            }
+        }
+    };
+}
+
+/// A command that learns from completions and their rewards.
+pub trait PolicyGradient: TrainingCommand {
+    fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions);
+}
+
+policy_gradient! {
+    /// Everything `lapidary grpo` can be told.
+    pub struct GrpoOptions {
+        pub ratio: RatioOptions,
+        pub loss: GrpoLossOptions,
+    }
+}
+
+impl Command for GrpoOptions {
+    const NAME: &'static str = "grpo";
+    const ABOUT: &'static str = "Learn from rewards: completions of a prompt are compared with each other (GRPO)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[("learning_rate", "1e-6"), ("shuffle_dataset", "true")];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = self.check_common(2, given)?;
+        let loss = self.loss.loss_type;
+        for (name, of) in [("sapo_temperature_neg", GrpoLoss::Sapo), ("sapo_temperature_pos", GrpoLoss::Sapo)] {
+            if given.differs(name) && loss != of {
+                notes.push(format!("{name} has no effect: loss_type is {}", loss.name()));
+            }
+        }
+        if given.differs("delta")
+            && !matches!(loss, GrpoLoss::Dapo | GrpoLoss::Grpo | GrpoLoss::DrGrpo | GrpoLoss::Bnpo | GrpoLoss::Luspo)
+        {
+            notes.push(format!("delta has no effect: loss_type is {}", loss.name()));
+        }
+        if self.loss.dynamic_sampling_rounds > 0 && self.rollout.completions_file.is_some() {
+            return given
+                .complain("dynamic_sampling_rounds", "needs completions to be drawn; leave out completions_file");
+        }
+        Ok(notes)
+    }
+}
+
+policy_gradient! {
+    /// Everything `lapidary rloo` can be told.
+    pub struct RlooOptions {
+        pub ratio: RatioOptions,
+        pub loss: RlooLossOptions,
+    }
+}
+
+impl Command for RlooOptions {
+    const NAME: &'static str = "rloo";
+    const ABOUT: &'static str = "Learn from rewards: each completion against the mean of its prompt's others (RLOO)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] =
+        &[("learning_rate", "1e-6"), ("shuffle_dataset", "true"), ("num_generations", "2"), ("beta", "0.05")];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let notes = self.check_common(2, given)?;
+        match self.loss.reward_clip_range.0[..] {
+            [] => {}
+            [low, high] if low < high => {}
+            _ => return given.complain("reward_clip_range", "takes two numbers, the smaller first"),
+        }
+        Ok(notes)
+    }
+}
+
+policy_gradient! {
+    /// Everything `lapidary reinforce` can be told.
+    pub struct ReinforceOptions {
+        pub ratio: RatioOptions,
+        pub loss: ReinforceLossOptions,
+    }
+}
+
+impl Command for ReinforceOptions {
+    const NAME: &'static str = "reinforce";
+    const ABOUT: &'static str = "Learn from rewards: completions better than a baseline become likelier (REINFORCE)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] =
+        &[("learning_rate", "1e-6"), ("shuffle_dataset", "true"), ("num_generations", "1")];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = self.check_common(1, given)?;
+        if !self.loss.plus_plus {
+            if self.ratio.num_iterations > 1 {
+                let detail =
+                    "REINFORCE learns from each completion once; --plus_plus (a clipped ratio) may do so more often";
+                return given.complain("num_iterations", detail);
+            }
+            for name in ["epsilon", "epsilon_high"].into_iter().filter(|name| given.differs(name)) {
+                notes.push(format!("{name} has no effect without plus_plus: there is no ratio to clip"));
+            }
+        }
+        if given.differs("baseline_decay") && self.loss.baseline != super::rl_values::Baseline::MovingAverage {
+            notes.push("baseline_decay has no effect: baseline is not moving_average".into());
+        }
+        Ok(notes)
+    }
+}
+
+policy_gradient! {
+    /// Everything `lapidary ppo` can be told.
+    pub struct PpoOptions {
+        pub loss: PpoLossOptions,
+    }
+}
+
+impl Command for PpoOptions {
+    const NAME: &'static str = "ppo";
+    const ABOUT: &'static str = "Learn from rewards: a critic says how good each token was (PPO)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[
+        ("learning_rate", "3e-6"),
+        ("shuffle_dataset", "true"),
+        ("num_generations", "1"),
+        ("temperature", "0.7"),
+        ("max_completion_length", "53"),
+    ];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = self.check_common(1, given)?;
+        let completions =
+            self.rollout.batches_per_generation(&self.training) * self.training.per_device_train_batch_size;
+        let parts = self.loss.num_mini_batches;
+        if !completions.is_multiple_of(parts) || completions < parts {
+            let detail = format!("is {parts}, which does not divide the {completions} completions of a batch");
+            return given.complain("num_mini_batches", detail);
+        }
+        if self.lora.use_peft && self.loss.critic == CriticKind::Model {
+            notes.push(
+                "the critic is a copy of the model with all its weights trained; --critic head is lighter".into(),
+            );
+        }
+        for name in ["kl_horizon"].into_iter().filter(|name| given.differs(name) && self.loss.kl_target.is_none()) {
+            notes.push(format!("{name} has no effect without kl_target"));
+        }
+        Ok(notes)
+    }
+}

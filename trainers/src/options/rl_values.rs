@@ -1,0 +1,136 @@
+//! Values of the policy-gradient trainers' options: choices by name, lists of texts and of numbers.
+use super::choices::choices;
+use super::value::{Kind, OptionValue, Range, Raw};
+use serde_json::Value;
+
+choices! {
+    /// GRPO's loss types; see `losses/policy.rs` and `losses/weights.rs`.
+    pub enum GrpoLoss {
+        Dapo = "dapo",
+        Grpo = "grpo",
+        DrGrpo = "dr_grpo",
+        Bnpo = "bnpo",
+        Cispo = "cispo",
+        Sapo = "sapo",
+        Luspo = "luspo",
+        Vespo = "vespo",
+    }
+}
+
+choices! {
+    /// What has an importance ratio.
+    pub enum RatioLevel {
+        Token = "token",
+        Sequence = "sequence",
+    }
+}
+
+choices! {
+    /// What advantages are divided by. TRL's older true and false are group and none.
+    pub enum ScaleRewards {
+        Group = "group" | "true" | "True",
+        Batch = "batch",
+        None = "none" | "false" | "False",
+    }
+}
+
+choices! {
+    /// How several rewards become one advantage.
+    pub enum Aggregation {
+        SumThenNormalize = "sum_then_normalize",
+        NormalizeThenSum = "normalize_then_sum",
+    }
+}
+
+choices! {
+    /// What REINFORCE compares rewards with.
+    pub enum Baseline {
+        MovingAverage = "moving_average",
+        Batch = "batch",
+        None = "none",
+    }
+}
+
+choices! {
+    /// Estimators of the KL divergence; see `losses/kl.rs`.
+    pub enum KlEstimator {
+        K1 = "k1",
+        K3 = "k3",
+    }
+}
+
+choices! {
+    /// Where PPO's values come from.
+    pub enum CriticKind {
+        Model = "model",
+        Head = "head",
+    }
+}
+
+/// Several texts. Written as one text they are parted by commas or blanks, unless it has a colon: then it is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Items(pub Vec<String>);
+
+impl OptionValue for Items {
+    const KIND: Kind =
+        Kind::Form("texts: several as a list, or parted by commas or blanks (a text with a colon is one)");
+    const OPTIONAL: bool = true;
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        match raw {
+            Raw::Null => Some(Items::default()),
+            Raw::Text(text) if text.contains(':') => Some(Items(vec![text.clone()])),
+            Raw::Text(text) if text == "none" => Some(Items::default()),
+            Raw::List(items) if items.iter().any(String::is_empty) => None,
+            Raw::List(items) => Some(Items(items.clone())),
+            other => Vec::<String>::parse(other, range).map(Items),
+        }
+    }
+    fn write(&self) -> Value {
+        if self.0.is_empty() { Value::Null } else { Value::from(self.0.clone()) }
+    }
+}
+
+/// Several numbers, parted by commas or blanks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Numbers(pub Vec<f64>);
+
+impl OptionValue for Numbers {
+    const KIND: Kind = Kind::Form("numbers parted by commas or blanks");
+    const OPTIONAL: bool = true;
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        if *raw == Raw::Null || *raw == Raw::Text("none".into()) {
+            return Some(Numbers::default());
+        }
+        let words = Vec::<String>::parse(raw, range)?;
+        words.iter().map(|w| w.parse().ok().filter(|x: &f64| x.is_finite())).collect::<Option<_>>().map(Numbers)
+    }
+    fn write(&self) -> Value {
+        if self.0.is_empty() { Value::Null } else { Value::from(self.0.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::ANY;
+    use super::*;
+
+    #[test]
+    fn items_and_numbers() {
+        let text = |s: &str| Raw::Text(s.into());
+        let items = |raw: Raw| Items::parse(&raw, ANY).map(|i| i.0);
+        assert_eq!(items(text("exact, length")), Some(vec!["exact".into(), "length".into()]));
+        assert_eq!(items(text("regex:a, b")), Some(vec!["regex:a, b".into()]));
+        assert_eq!(items(Raw::List(vec!["exact".into(), "program:python3 r.py".into()])).map(|i| i.len()), Some(2));
+        assert_eq!(items(text("none")), Some(vec![]));
+        assert_eq!(Numbers::parse(&text("1,-0.5"), ANY), Some(Numbers(vec![1.0, -0.5])));
+        assert_eq!(Numbers::parse(&text("1,x"), ANY), None);
+        for raw in [items(text("exact length")).map(|i| Items(i).write()), Some(Items::default().write())] {
+            let value = raw.expect("a value");
+            let again = match &value {
+                Value::Array(list) => Raw::List(list.iter().filter_map(|v| v.as_str()).map(String::from).collect()),
+                _ => Raw::Null,
+            };
+            assert_eq!(Items::parse(&again, ANY).map(|i| i.write()), Some(value));
+        }
+    }
+}

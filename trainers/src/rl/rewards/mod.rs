@@ -1,0 +1,208 @@
+//! Rewards: a function of prompt, completion and the data set's columns that gives a number, or nothing.
+//!
+//! Built in (`builtin.rs`), an external program (`program.rs`), a trained reward model (`model.rs`), a made-up task's own
+//! check, or any closure ([`FunctionReward`]).
+pub mod answers;
+pub mod builtin;
+pub mod program;
+pub mod model;
+
+use super::prompts::Prompt;
+use super::tasks::Task;
+use crate::advantages::weighted_sum;
+use crate::error::{Error, Result};
+use crate::options::{JudgingOptions, RolloutOptions};
+use model::ModelReward;
+use program::ProgramReward;
+
+/// A completion to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    pub prompt: &'a Prompt,
+    /// Without special tokens.
+    pub text: &'a str,
+    pub ids: &'a [u32],
+}
+
+/// Judges completions, a batch at a time: a number each, or None where it has no opinion.
+pub trait Reward: Send {
+    /// The name in metrics and samples.
+    fn name(&self) -> &str;
+    /// What is wrong with the data for this reward, before anything is drawn: a missing column.
+    fn check(&self, _prompts: &[Prompt]) -> Result<()> {
+        Ok(())
+    }
+    fn score(&mut self, completions: &[Judged]) -> Result<Vec<Option<f64>>>;
+}
+
+/// A closure as a reward.
+pub struct FunctionReward<F> {
+    pub name: String,
+    pub function: F,
+}
+
+impl<F: FnMut(&[Judged]) -> Result<Vec<Option<f64>>> + Send> Reward for FunctionReward<F> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn score(&mut self, completions: &[Judged]) -> Result<Vec<Option<f64>>> {
+        (self.function)(completions)
+    }
+}
+
+/// The rewards of a run with their weights.
+pub struct Rewards {
+    functions: Vec<Box<dyn Reward>>,
+    pub weights: Vec<f64>,
+    /// Names in metrics; those that occur twice are numbered.
+    pub names: Vec<String>,
+}
+
+/// A batch's rewards: of each function, and weighted. NaN: not judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    pub each: Vec<Vec<f64>>,
+    pub total: Vec<f64>,
+}
+
+impl Rewards {
+    /// Those that the options name.
+    /// `open_model` opens a reward model by its path.
+    pub fn new(
+        options: &JudgingOptions,
+        rollout: &RolloutOptions,
+        task: Option<&Task>,
+        open_model: impl Fn(&str) -> Result<ModelReward>,
+    ) -> Result<Self> {
+        let mut wanted = options.reward_funcs.0.clone();
+        wanted.extend(options.reward_model_name_or_path.iter().map(|path| format!("model:{path}")));
+        if wanted.is_empty() {
+            match task {
+                Some(_) => wanted.push("task".into()),
+                None if rollout.completions_file.is_some() => {}
+                None => {
+                    return Err(Error::input(
+                        "--reward_funcs is missing: what completions are judged by, for instance exact (the column \
+                         answer), or program:COMMAND; a task:… data set brings its own",
+                    ));
+                }
+            }
+        }
+        let functions: Vec<Box<dyn Reward>> = wanted
+            .iter()
+            .map(|name| -> Result<Box<dyn Reward>> {
+                if let Some(path) = name.strip_prefix("model:") {
+                    return Ok(Box::new(open_model(path)?));
+                }
+                Ok(match (name.strip_prefix("program:"), name.as_str(), task) {
+                    (Some(command), _, _) => {
+                        Box::new(ProgramReward::new(command, options.reward_timeout, options.reward_retries)?)
+                    }
+                    (None, "task", Some(task)) => Box::new(task.clone()),
+                    (None, "task", None) => {
+                        return Err(Error::input(
+                            "reward_funcs: task needs a task:… data set, which checks its answers",
+                        ));
+                    }
+                    _ => builtin::by_name(name, options, rollout)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self::of(functions, options.reward_weights.0.clone()))
+    }
+
+    /// These; no weights means 1 each.
+    pub fn of(functions: Vec<Box<dyn Reward>>, weights: Vec<f64>) -> Self {
+        let weights = if weights.is_empty() { vec![1.0; functions.len()] } else { weights };
+        let mut names: Vec<String> = Vec::new();
+        for function in &functions {
+            let name = function.name().to_string();
+            let again = names.iter().filter(|n| **n == name || n.starts_with(&format!("{name}_"))).count();
+            names.push(if again > 0 { format!("{name}_{}", again + 1) } else { name });
+        }
+        Rewards { functions, weights, names }
+    }
+
+    /// No function: the completions bring their rewards.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    pub fn check(&self, prompts: &[Prompt]) -> Result<()> {
+        self.functions.iter().try_for_each(|f| f.check(prompts))
+    }
+
+    /// Judges a batch. Errors: a reward of the wrong count, or one that is no number.
+    pub fn score(&mut self, completions: &[Judged]) -> Result<Scores> {
+        let mut each = Vec::with_capacity(self.functions.len());
+        for (function, name) in self.functions.iter_mut().zip(&self.names) {
+            let rewards = function.score(completions)?;
+            if rewards.len() != completions.len() {
+                return Err(Error::Input(format!(
+                    "the reward {name} gave {} rewards for {} completions; it must give one each (or null)",
+                    rewards.len(),
+                    completions.len()
+                )));
+            }
+            if let Some(i) = rewards.iter().position(|r| r.is_some_and(|r| !r.is_finite())) {
+                return Err(Error::Input(format!(
+                    "the reward {name} gave {} for the completion {:?}; a reward is a finite number, or null for no opinion",
+                    rewards[i].unwrap_or(f64::NAN),
+                    shortened(completions[i].text)
+                )));
+            }
+            each.push(rewards.into_iter().map(|r| r.unwrap_or(f64::NAN)).collect::<Vec<f64>>());
+        }
+        let total = weighted_sum(&each, &self.weights);
+        Ok(Scores { each, total })
+    }
+}
+
+/// The beginning of a text, for messages.
+pub fn shortened(text: &str) -> String {
+    let start: String = text.chars().take(60).collect();
+    if start.len() < text.len() { format!("{start}…") } else { start }
+}
+
+#[cfg(test)]
+pub use tests::prompt as test_prompt;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Row;
+    use serde_json::{Map, Value};
+
+    pub fn prompt(columns: &[(&str, Value)]) -> Prompt {
+        let fields: Map<String, Value> = columns.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+        Prompt { ids: vec![1], row: Row { path: std::sync::Arc::new("d.jsonl".into()), line: 1, fields } }
+    }
+
+    fn function(name: &str, values: Vec<Option<f64>>) -> Box<dyn Reward> {
+        Box::new(FunctionReward { name: name.into(), function: move |_: &[Judged]| Ok(values.clone()) })
+    }
+
+    #[test]
+    fn weighted_and_named() {
+        let mut rewards = Rewards::of(
+            vec![function("a", vec![Some(1.0), None]), function("a", vec![Some(2.0), Some(4.0)])],
+            vec![1.0, 0.5],
+        );
+        assert_eq!(rewards.names, ["a", "a_2"]);
+        let prompt = prompt(&[]);
+        let judged = Judged { prompt: &prompt, text: "x", ids: &[1] };
+        let scores = rewards.score(&[judged, judged]).unwrap();
+        assert_eq!(scores.total, [2.0, 2.0]);
+        assert!(scores.each[0][1].is_nan());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_reward_is_said() {
+        let prompt = prompt(&[]);
+        let judged = Judged { prompt: &prompt, text: "hello", ids: &[1] };
+        let told = |values| Rewards::of(vec![function("f", values)], vec![]).score(&[judged]).unwrap_err().to_string();
+        assert!(told(vec![]).contains("f gave 0 rewards for 1 completions"));
+        let nan = told(vec![Some(f64::NAN)]);
+        assert!(nan.contains("gave NaN") && nan.contains("hello"), "{nan}");
+    }
+}
