@@ -104,6 +104,9 @@ fn check_words(words: &[String], blocks: &[Block]) -> Result<(), String> {
         }
     }
     let Some(mut arguments) = markdown::arguments_of_lapidary(words) else { return Ok(()) };
+    for task in arguments.iter().filter(|w| w.starts_with("task:")) {
+        trainers::rl::tasks::parse(task).map_err(|e| e.to_string())?;
+    }
     // The only file that reading arguments opens.
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     if let Some(at) = arguments.iter().position(|w| w == "--config") {
@@ -208,8 +211,7 @@ fn there_is_something_to_check() {
     let ours = commands.iter().filter_map(|c| markdown::arguments_of_lapidary(&markdown::words(&c.text).ok()?));
     let named: std::collections::BTreeSet<String> = ours.filter_map(|all| all.first().cloned()).collect();
     let untold: Vec<String> = program().get_subcommands().map(|c| c.get_name().to_string()).collect();
-    let untold: Vec<&String> =
-        untold.iter().filter(|name| !named.contains(*name) && !["bco", "orpo"].contains(&name.as_str())).collect();
+    let untold: Vec<&String> = untold.iter().filter(|name| !named.contains(*name)).collect();
     assert!(untold.is_empty(), "no example of {untold:?}");
     assert!(pages.iter().map(|p| p.option_rows().len()).sum::<usize>() > 100);
     assert!(blocks.iter().filter(|b| b.kind() == "jsonl").count() > 10);
@@ -226,6 +228,7 @@ fn planted_mistakes_are_found() {
         (console(&format!("$ {sft} --learning_rat 1e-3")), 4, "did you mean --learning_rate"),
         (console(&format!("$ {sft} \\\n    --learning_rate fast")), 4, "learning_rate"),
         (console(&format!("$ cat rows\n$ cargo run --release -- {} --lora_r 4", &sft[9..])), 5, "needs --use_peft"),
+        (console("$ lapidary grpo --dataset_name 'task:additon'"), 4, "there is no task additon"),
         (console("$ lapidary stf"), 4, "unknown command"),
         (console("$ lapidary"), 4, "names no command"),
         (console("$ lapidary generate --prompt 'a"), 4, "quote"),

@@ -52,12 +52,11 @@ impl Page {
     /// The lines outside fenced blocks, numbered.
     fn prose(&self) -> Vec<(usize, &str)> {
         let mut inside = false;
-        let is_prose = |line: &str| {
+        let mut is_prose = |line: &str| {
             let fence = line.starts_with(FENCE);
             inside ^= fence;
             !inside && !fence
         };
-        let mut is_prose = is_prose;
         self.text.lines().enumerate().filter(|(_, line)| is_prose(line)).map(|(i, line)| (i + 1, line)).collect()
     }
 
