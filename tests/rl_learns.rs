@@ -95,7 +95,8 @@ fn accuracies(task: &str, seed: u64, algorithms: &[(&str, &str)]) -> Vec<(f64, f
         let out = at(&format!("out{i}"));
         let frozen =
             settings.replace("--max_steps 80", "--max_steps 1").replace("--learning_rate 1e-3", "--learning_rate 0");
-        let reward = |lines: Vec<Value>| lines.iter().filter_map(|l| l.get("eval_reward")?.as_f64()).next_back().unwrap();
+        let reward =
+            |lines: Vec<Value>| lines.iter().filter_map(|l| l.get("eval_reward")?.as_f64()).next_back().unwrap();
         let before = reward(train(command, &at("start"), task, &at(&format!("before{i}")), seed, &frozen));
         (before, reward(train(command, &at("start"), task, &out, seed, &settings)))
     };
