@@ -73,7 +73,7 @@ impl RewardModel {
         let dtype = dtype.unwrap_or_else(|| setup::frozen_dtype(crate::options::WeightType::Auto, &files));
         let mut model = Decoder::load(&files, device, dtype)?;
         if let Some(adapter_path) = adapter {
-            let adapter = setup::load_adapter(adapter_path)?;
+            let adapter = setup::load_adapter(adapter_path, Head::Score)?;
             adapter.check_fits(&files.config, adapter_path)?;
             if !adapter.tensors.contains_key(engine::model::config::SCORE) {
                 let detail = "an adapter of a language model (it has no score.weight), no reward model";

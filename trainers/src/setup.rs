@@ -82,7 +82,7 @@ impl Policy {
         let config = source.files.config.clone();
         let (adapter, start) = match &lora.adapter_name_or_path {
             Some(path) => {
-                let adapter = load_adapter(path)?;
+                let adapter = load_adapter(path, config.head)?;
                 adapter.check_fits(&config, path)?;
                 (Some(adapter.config.clone()), Some(adapter))
             }
@@ -216,11 +216,17 @@ pub fn combined(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<
     inputs.iter().map(|(role, files)| (role.clone(), durable::combined_hash(files))).collect()
 }
 
-/// An adapter directory, refused where it holds what the engine does not compute.
-pub fn load_adapter(path: &Path) -> Result<Adapter> {
+/// An adapter directory for a model with this head, refused where it holds what the engine does not compute.
+pub fn load_adapter(path: &Path, head: Head) -> Result<Adapter> {
     let adapter = Adapter::load(path)?;
     if adapter.config.use_dora {
         return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
+    }
+    if head == Head::LanguageModel && adapter.tensors.contains_key(SCORE) {
+        return Err(Error::Input(format!(
+            "{}: the adapter of a reward model (it has score.weight); lapidary score takes it",
+            path.display()
+        )));
     }
     if let Some((name, _)) = adapter.whole().find(|(name, _)| *name != SCORE) {
         return Err(Error::Input(format!(

@@ -1,4 +1,4 @@
-//! Every kernel of a backend compared with the reference on odd shapes: what tests and `doctor` run.
+//! Every kernel of a backend compared with the reference on odd shapes: what tests and benches run.
 //!
 //! A kernel is run twice on the same random data, by the backend and by [`Reference`]; each case is one line of the
 //! result. Gradients are taken at random upstream gradients, and the values that a forward saves for its backward come

@@ -14,7 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn run(options: &GenerateOptions) -> Result<()> {
     let asked = &options.sampling;
     let source = setup::open_source(&options.model.model_name_or_path)?;
-    let adapter = asked.adapter_name_or_path.as_deref().map(setup::load_adapter).transpose()?;
+    let head = source.files.config.head;
+    let adapter = asked.adapter_name_or_path.as_deref().map(|path| setup::load_adapter(path, head)).transpose()?;
     let prompt = prompt_tokens(asked, &source.tokenizer)?;
     let sampling = sampling(asked, &source, prompt.len())?;
     let device = device::open(options.device.device, options.device.threads)?;

@@ -9,7 +9,7 @@ use engine::model::decoder::Decoder;
 pub fn run(options: &MergeOptions) -> Result<()> {
     let (fold, model) = (&options.fold, &options.model);
     let source = setup::open_source(&model.model_name_or_path)?;
-    let adapter = setup::load_adapter(&fold.adapter_name_or_path)?;
+    let adapter = setup::load_adapter(&fold.adapter_name_or_path, source.files.config.head)?;
     adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
     let inputs = [std::path::Path::new(&model.model_name_or_path), &fold.adapter_name_or_path];
     RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;

@@ -51,7 +51,7 @@ option_group! {
         max_length | max_seq_length: Option<usize> = "1024", Trl, at_least(1.0);
         /// Which end of a row that is too long stays.
         truncation_mode: TruncationMode = "keep_start", Trl;
-        /// Put several rows into each sequence of max_length tokens. They do not see each other.
+        /// Put several rows into each sequence of max_length tokens. They do not see each other (but with strategy wrapped they do).
         packing: bool = "false", Trl;
         /// How rows are packed: bfd (best fit, longest first) or wrapped (one stream, cut every max_length tokens).
         packing_strategy: PackingStrategy = "bfd", Trl;
@@ -157,7 +157,7 @@ option_group! {
         use_rslora: bool = "false", Trl;
         /// Weight-decomposed adapters: not supported yet.
         use_dora: bool = "false", Trl;
-        /// Hold the frozen weights in 4 bits: not supported yet (a quantised .gguf file with --dtype auto is).
+        /// Hold the frozen weights in 4 bits: not supported yet (--dtype bfloat16 halves them).
         load_in_4bit: bool = "false", Trl;
         /// Go on training this PEFT adapter; rank, scale and layers are then its own.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;

@@ -109,8 +109,7 @@ impl LoraOptions {
             return given.complain("use_dora", "not supported yet; LoRA and rsLoRA (--use_rslora) are");
         }
         if self.load_in_4bit {
-            let advice =
-                "not supported yet; a quantised .gguf model with --dtype auto holds its frozen weights as they are";
+            let advice = "not supported yet; --dtype bfloat16 halves the frozen weights";
             return given.complain("load_in_4bit", advice);
         }
         if given.has("use_peft") && !self.use_peft && self.adapter_name_or_path.is_some() {
