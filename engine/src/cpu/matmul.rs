@@ -81,14 +81,15 @@ fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> (usize,
     if threads == 1 || m.saturating_mul(n).saturating_mul(k) < 2 * WORTH {
         return (1, 1);
     }
-    let most = (m * n * k / WORTH).min(4 * threads);
+    // Many tasks where C is large, so that a thread that is slower for a while does not keep the others waiting.
+    let most = (m * n * k / WORTH).min(if m.max(n) > 8192 { 16 } else { 4 } * threads);
     match layout {
         Layout::NN | Layout::NT => {
             let columns = (n / 96).clamp(1, most);
             let rows = if columns < 2 * threads { (2 * threads).div_ceil(columns).min(m / 48).max(1) } else { 1 };
             (rows, columns)
         }
-        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(threads)), 1),
+        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(threads.max(m / 1536))), 1),
         Layout::TN => (1, (n / 96).clamp(1, most.min(threads))),
     }
 }

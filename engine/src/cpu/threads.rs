@@ -20,10 +20,14 @@ impl Threads {
         if count == 1 {
             return Ok(Threads { pool: None, count });
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .thread_name(|i| format!("cpu-{i}"))
+        let builder = || rayon::ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("cpu-{i}"));
+        // The thread that opens the device is one of its threads: a step is thousands of short kernels, and to hand each
+        // over and sleep until it is done costs more than some of them. Where that thread already works for another
+        // pool, this one has all threads of its own.
+        let pool = builder()
+            .use_current_thread()
             .build()
+            .or_else(|_| builder().build())
             .map_err(|e| Error::Device { device: "cpu".into(), detail: format!("{count} threads: {e}") })?;
         Ok(Threads { pool: Some(pool), count })
     }
