@@ -44,8 +44,8 @@ fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     }
 }
 
-/// The type that frozen matrices are held in; `auto` keeps half precision where the file has it.
-pub fn frozen_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+/// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
+pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     choice.dtype().unwrap_or_else(|| match files.weights.dtype("model.embed_tokens.weight") {
         Ok(DType::BF16) => DType::BF16,
         Ok(DType::F16) => DType::F16,
@@ -70,7 +70,10 @@ pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokeni
 /// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
 pub struct Policy {
     config: ModelConfig,
-    dtype: DType,
+    /// Of the weights; None: as their file holds them, quantised ones too.
+    dtype: Option<DType>,
+    /// That type, of the embedding: what most weights have.
+    held: DType,
     adapter: Option<AdapterConfig>,
     start: Option<Adapter>,
     seed: u64,
@@ -92,8 +95,13 @@ impl Policy {
         if let Some(adapter) = &adapter {
             adapter.targets(&config)?;
         }
-        let dtype = if adapter.is_some() { frozen_dtype(model.dtype, &source.files) } else { DType::F32 };
-        Ok(Policy { config, dtype, adapter, start, seed })
+        // Weights that are trained are float32.
+        let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
+        let held = match dtype {
+            Some(dtype) => dtype,
+            None => source.files.weights.dtype("model.embed_tokens.weight")?,
+        };
+        Ok(Policy { config, dtype, held, adapter, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
@@ -103,7 +111,7 @@ impl Policy {
             Some(a) => Some((a.r, a.targets(&self.config)?.len().div_ceil(self.config.n_layers.max(1)))),
         };
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
-        let (dtype, checkpointing) = (self.dtype, training.gradient_checkpointing);
+        let (dtype, checkpointing) = (self.held, training.gradient_checkpointing);
         Ok(StepShape { dtype, adapter, n_tokens, n_items, checkpointing, moments })
     }
 

@@ -141,7 +141,7 @@ impl Gpu {
         match x {
             Buffer::Gpu(b) if b.belongs_to(&self.pool) => Ok(b),
             Buffer::Gpu(_) => Err(Error::shape(op, format!("a buffer of another GPU; this one is {}", self.label))),
-            Buffer::Host(_) => {
+            Buffer::Host(_) | Buffer::Packed(_) => {
                 Err(Error::shape(op, format!("a buffer in host memory; upload it to {} first", self.label)))
             }
         }
