@@ -83,7 +83,8 @@ pub fn train(options: &GrpoOptions) -> Result<Summary> {
                 let collected = collect(&mut session, options, &step, generation)?;
                 let advantages = advantages(options, &session, &collected);
                 session.record(&collected, Some(advantages.share_without_spread()))?;
-                session.experience = session.experience_of(&collected, !is_on_policy, rollout.temperature)?;
+                let needs_old = !is_on_policy || session.guard.has_budget();
+                session.experience = session.experience_of(&collected, needs_old, rollout.temperature)?;
                 for (sample, advantage) in session.experience.samples.iter_mut().zip(&advantages.values) {
                     sample.advantages = vec![*advantage as f32];
                 }
@@ -110,7 +111,7 @@ pub fn train(options: &GrpoOptions) -> Result<Summary> {
             metrics.into_iter().for_each(|(name, value)| session.add(name, value));
         }
         let due = session.job.step(loss_sum, n_tokens)?;
-        session.after_step(due)?;
+        let due = session.after_step(due)?;
         if due.save {
             session.save(|_| Ok(()))?;
         }

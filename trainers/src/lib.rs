@@ -17,6 +17,8 @@ pub mod job;
 pub mod answers;
 pub mod sft_data;
 pub mod reward_model;
+pub mod judge;
+pub mod speaker;
 pub mod sft;
 pub mod preference;
 pub mod reward;
@@ -29,6 +31,7 @@ pub mod reinforce;
 pub mod rloo;
 pub mod grpo;
 pub mod ppo;
+pub mod online_dpo;
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -62,7 +62,7 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
         let share = loss.critic_learning_rate.map_or(1.0, |own| own / training.learning_rate.max(f64::MIN_POSITIVE));
         critic.step(rate * share)?;
         let due = session.job.step(loss_sum, n_tokens)?;
-        session.after_step(due)?;
+        let due = session.after_step(due)?;
         if due.save {
             session.save(|checkpoint| {
                 critic.save(checkpoint)?;
@@ -143,7 +143,7 @@ fn estimate(
     Ok(())
 }
 
-/// TRL's `objective/…`: means over completions of sums over their tokens.
+/// TRL's `objective/…` but for the KL, which the session logs: means over completions of sums over their tokens.
 fn measure_objective(
     session: &mut Session,
     samples: &[Sample],
@@ -152,13 +152,11 @@ fn measure_objective(
     collected: &Collected,
 ) {
     let mean = |x: Vec<f64>| crate::advantages::mean(&x);
-    let kl = mean(samples.iter().map(|s| kl_of(s, k1).iter().sum()).collect());
     let total = mean(rewards.iter().map(|r| r.iter().sum()).collect());
     let score = crate::advantages::mean(scores);
     let surprise = samples.iter().map(|s| -s.logp_old.iter().map(|p| f64::from(*p)).sum::<f64>());
     let ended = collected.completions.iter().filter(|c| c.ended).count();
     for (name, value) in [
-        ("objective/kl", kl),
         ("objective/entropy", mean(surprise.collect())),
         ("objective/scores", score),
         ("objective/rlhf_reward", total),

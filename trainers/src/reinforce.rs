@@ -118,7 +118,7 @@ pub fn train(options: &ReinforceOptions) -> Result<Summary> {
             }
         }
         let due = session.job.step(loss_sum, n_tokens)?;
-        session.after_step(due)?;
+        let due = session.after_step(due)?;
         if due.save {
             session.save(|checkpoint| save_baseline(checkpoint, &baseline))?;
         }

@@ -82,7 +82,7 @@ pub fn train(options: &RlooOptions) -> Result<Summary> {
             session.add("clip_ratio/high_max", shares.high_max);
         }
         let due = session.job.step(loss_sum, n_tokens)?;
-        session.after_step(due)?;
+        let due = session.after_step(due)?;
         if due.save {
             session.save(|_| Ok(()))?;
         }

@@ -1,18 +1,23 @@
-//! `lapidary generate`: the completion of a prompt or conversation, alone on standard output.
+//! `lapidary generate`: the completion of a prompt or conversation, alone on standard output; or of every row of a file.
 use crate::error::{Error, Result};
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
 use crate::setup::{self, Source};
+use crate::speaker::Speaker;
 use crate::text::{RenderInput, Tokenizer};
 use crate::{data, device};
 use engine::generate::{Sampling, generate};
 use engine::model::decoder::Decoder;
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers on standard output as tokens come; everything else goes to standard error.
 pub fn run(options: &GenerateOptions) -> Result<()> {
     let asked = &options.sampling;
+    if let Some(path) = &asked.dataset_name {
+        return answer_rows(options, Path::new(path));
+    }
     let source = setup::open_source(&options.model.model_name_or_path)?;
     let head = source.files.config.head;
     let adapter = asked.adapter_name_or_path.as_deref().map(|path| setup::load_adapter(path, head)).transpose()?;
@@ -31,6 +36,56 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     })?;
     outcome?;
     printed.finish(&source.tokenizer)
+}
+
+/// Writes the rows of a file again with their completions. Row i draws from streams of its own.
+fn answer_rows(options: &GenerateOptions, path: &Path) -> Result<()> {
+    let asked = &options.sampling;
+    if let Some(file) = asked.output_file.as_deref().filter(|file| file.exists() && !asked.overwrite_output_file) {
+        return Err(Error::file(file, "is there already; --overwrite_output_file writes over it"));
+    }
+    let rows = data::read_rows(path)?;
+    let device = device::open(options.device.device, options.device.threads)?;
+    let (model, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
+    let speaker = Speaker::open(model, adapter, options.model.dtype, &device)?;
+    let prompt = |row: &data::Row| match row.fields.get("prompt") {
+        Some(prompt @ (Value::String(_) | Value::Array(_))) => speaker.tokens(prompt, false),
+        _ => Err(row.error("the field \"prompt\" must be a text or a list of messages")),
+    };
+    let prompts = rows.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let sampling = drawn_as(asked, asked.max_new_tokens);
+    let answers = speaker.answer(&prompts, asked.num_generations, &sampling)?;
+    let (mut text, mut too_long) = (String::new(), 0);
+    for (row, answers) in rows.iter().zip(answers) {
+        let mut fields = row.fields.clone();
+        let is_chat = matches!(fields["prompt"], Value::Array(_));
+        let shaped =
+            |text: &String| if is_chat { json!([{"role": "assistant", "content": text}]) } else { json!(text) };
+        let mut all: Vec<Value> = answers.iter().map(shaped).collect();
+        match all.len() {
+            0 => {
+                too_long += 1;
+                continue;
+            }
+            1 => fields.insert("completion".into(), all.remove(0)),
+            _ => fields.insert("completions".into(), Value::Array(all)),
+        };
+        text += &format!("{}\n", Value::Object(fields));
+    }
+    if text.is_empty() {
+        let detail = "no prompt fits the model's context beside max_new_tokens";
+        return Err(Error::input(format!("{}: {detail} {}", path.display(), asked.max_new_tokens)));
+    }
+    if too_long > 0 {
+        eprintln!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
+    }
+    match &asked.output_file {
+        Some(file) => crate::run::durable::write_file(file, text.as_bytes()),
+        None => {
+            let written = std::io::stdout().write_all(text.as_bytes());
+            written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+        }
+    }
 }
 
 /// The tokens to go on from: through the chat template where the model has one, else the prompt as it is.
@@ -81,17 +136,21 @@ fn sampling(asked: &SamplingOptions, source: &Source, n_prompt: usize) -> Result
     }
     let mut stop_tokens = config.eos_ids.clone();
     stop_tokens.extend(tokenizer.eos_id());
-    Ok(Sampling {
-        max_new_tokens: asked.max_new_tokens.min(room),
+    Ok(Sampling { stop_tokens, ..drawn_as(asked, asked.max_new_tokens.min(room)) })
+}
+
+/// How the options want tokens drawn.
+fn drawn_as(asked: &SamplingOptions, max_new_tokens: usize) -> Sampling {
+    Sampling {
+        max_new_tokens,
         temperature: asked.temperature as f32,
         top_k: asked.top_k,
         top_p: asked.top_p as f32,
         min_p: asked.min_p as f32,
         repetition_penalty: asked.repetition_penalty as f32,
         seed: asked.seed,
-        stop_tokens,
         ..Sampling::default()
-    })
+    }
 }
 
 /// What has been printed: a character may need several tokens, so text is held back until it is whole.

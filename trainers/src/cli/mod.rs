@@ -2,20 +2,23 @@
 //!
 //! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
 mod generate;
+mod judge;
 mod merge;
+mod plot;
 mod preview;
 mod quickstart;
+mod revise;
 mod score;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, KtoOptions, MergeOptions, OrpoOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions, RewardOptions, RlooOptions, ScoreOptions,
-    SftOptions,
+    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions,
+    OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions,
+    ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
 };
-use crate::{cpo, dpo, grpo, kto, orpo, ppo, reinforce, reward, rloo, sft};
+use crate::{cpo, dpo, grpo, kto, online_dpo, orpo, ppo, reinforce, reward, rloo, sft};
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,6 +29,7 @@ pub enum Request {
     Sft(Box<Parsed<SftOptions>>),
     Reinforce(Box<Parsed<ReinforceOptions>>),
     Ppo(Box<Parsed<PpoOptions>>),
+    OnlineDpo(Box<Parsed<OnlineDpoOptions>>),
     Grpo(Box<Parsed<GrpoOptions>>),
     Rloo(Box<Parsed<RlooOptions>>),
     Reward(Box<Parsed<RewardOptions>>),
@@ -38,6 +42,9 @@ pub enum Request {
     Generate(Parsed<GenerateOptions>),
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
+    Judge(Parsed<JudgeOptions>),
+    Revise(Parsed<ReviseOptions>),
+    Plot(Parsed<PlotOptions>),
     Quickstart(Parsed<QuickstartOptions>),
     /// Help or version text.
     Print(String),
@@ -55,6 +62,7 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<SftOptions>())
         .subcommand(flags::command::<ReinforceOptions>())
         .subcommand(flags::command::<PpoOptions>())
+        .subcommand(flags::command::<OnlineDpoOptions>())
         .subcommand(flags::command::<GrpoOptions>())
         .subcommand(flags::command::<RlooOptions>())
         .subcommand(flags::command::<RewardOptions>())
@@ -67,6 +75,9 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<GenerateOptions>())
         .subcommand(flags::command::<MergeOptions>())
         .subcommand(flags::command::<PreviewOptions>())
+        .subcommand(flags::command::<JudgeOptions>())
+        .subcommand(flags::command::<ReviseOptions>())
+        .subcommand(flags::command::<PlotOptions>())
         .subcommand(flags::command::<QuickstartOptions>())
 }
 
@@ -74,6 +85,7 @@ const COMMANDS: &[&str] = &[
     SftOptions::NAME,
     ReinforceOptions::NAME,
     PpoOptions::NAME,
+    OnlineDpoOptions::NAME,
     GrpoOptions::NAME,
     RlooOptions::NAME,
     RewardOptions::NAME,
@@ -86,6 +98,9 @@ const COMMANDS: &[&str] = &[
     GenerateOptions::NAME,
     MergeOptions::NAME,
     PreviewOptions::NAME,
+    JudgeOptions::NAME,
+    ReviseOptions::NAME,
+    PlotOptions::NAME,
     QuickstartOptions::NAME,
 ];
 
@@ -95,6 +110,7 @@ fn names_of(command: &str) -> Vec<&'static str> {
         SftOptions::NAME => known_names::<SftOptions>(),
         ReinforceOptions::NAME => known_names::<ReinforceOptions>(),
         PpoOptions::NAME => known_names::<PpoOptions>(),
+        OnlineDpoOptions::NAME => known_names::<OnlineDpoOptions>(),
         GrpoOptions::NAME => known_names::<GrpoOptions>(),
         RlooOptions::NAME => known_names::<RlooOptions>(),
         RewardOptions::NAME => known_names::<RewardOptions>(),
@@ -107,6 +123,9 @@ fn names_of(command: &str) -> Vec<&'static str> {
         GenerateOptions::NAME => known_names::<GenerateOptions>(),
         MergeOptions::NAME => known_names::<MergeOptions>(),
         PreviewOptions::NAME => known_names::<PreviewOptions>(),
+        JudgeOptions::NAME => known_names::<JudgeOptions>(),
+        ReviseOptions::NAME => known_names::<ReviseOptions>(),
+        PlotOptions::NAME => known_names::<PlotOptions>(),
         QuickstartOptions::NAME => known_names::<QuickstartOptions>(),
         _ => Vec::new(),
     }
@@ -138,6 +157,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         Some((SftOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Sft),
         Some((ReinforceOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reinforce),
         Some((PpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Ppo),
+        Some((OnlineDpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::OnlineDpo),
         Some((GrpoOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Grpo),
         Some((RlooOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Rloo),
         Some((RewardOptions::NAME, m)) => parse(m, &foreign).map(Box::new).map(Request::Reward),
@@ -150,6 +170,9 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         Some((GenerateOptions::NAME, m)) => parse(m, &foreign).map(Request::Generate),
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
+        Some((JudgeOptions::NAME, m)) => parse(m, &foreign).map(Request::Judge),
+        Some((ReviseOptions::NAME, m)) => parse(m, &foreign).map(Request::Revise),
+        Some((PlotOptions::NAME, m)) => parse(m, &foreign).map(Request::Plot),
         Some((QuickstartOptions::NAME, m)) => parse(m, &foreign).map(Request::Quickstart),
         _ => Err(Error::Internal("a command without a handler".into())),
     }
@@ -161,6 +184,7 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::Sft(parsed) => sft::train(&announced(*parsed)).map(|_| ()),
         Request::Reinforce(parsed) => reinforce::train(&announced(*parsed)).map(|_| ()),
         Request::Ppo(parsed) => ppo::train(&announced(*parsed)).map(|_| ()),
+        Request::OnlineDpo(parsed) => online_dpo::train(&announced(*parsed)).map(|_| ()),
         Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
         Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
         Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
@@ -173,6 +197,9 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::Generate(parsed) => generate::run(&announced(parsed)),
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),
+        Request::Judge(parsed) => judge::run(&announced(parsed)),
+        Request::Revise(parsed) => revise::run(&announced(parsed)),
+        Request::Plot(parsed) => plot::run(&announced(parsed)),
         Request::Quickstart(parsed) => quickstart::run(&announced(parsed)),
         Request::Print(text) => {
             print!("{text}");

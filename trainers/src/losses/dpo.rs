@@ -98,6 +98,11 @@ pub fn ipo(pairs: &Pairs, s: Settings) -> Result<Tensor> {
     square(&add_scalar(&score_per_token(pairs)?.difference()?, -1.0 / (2.0 * s.beta))?)
 }
 
+/// (Δ − 1/(2β))²: the same of sums over tokens, as equation 17 has it and TRL's online trainer takes it.
+pub fn ipo_of_sums(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+    square(&add_scalar(&pairs.score.difference()?, -1.0 / (2.0 * s.beta))?)
+}
+
 /// KL(p ‖ q), p = (σ(βΔ), σ(−βΔ)), q = (1 − ε, ε). H. Ji et al., "Towards efficient exact optimization of language
 /// model alignment" (EXO), ICML 2024, equation 16.
 pub fn exo_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
@@ -234,6 +239,8 @@ mod tests {
             ("hinge", hinge, 0.0, 0.0),
             // (2/2 + 2/4 − 1)² = ¼; slope 2 · ½ · ½
             ("ipo", ipo, 0.25, 0.5),
+            // (4 − 1)²; slope 2 · 3
+            ("ipo_of_sums", ipo_of_sums, 9.0, 6.0),
             (
                 "exo_pair",
                 exo_pair,

@@ -1,4 +1,4 @@
-//! `lapidary grpo`, `rloo`, `reinforce` and `ppo`: what each can be told.
+//! `lapidary grpo`, `rloo`, `reinforce`, `ppo` and `online-dpo`: what each can be told.
 use super::given::Given;
 use super::groups::*;
 use super::rl::*;
@@ -9,7 +9,8 @@ use crate::error::Result;
 
 /// Declares a policy-gradient command: the groups they all have, and its own.
 macro_rules! policy_gradient {
-    ($(#[$meta:meta])* pub struct $set:ident { $( $(#[$field_meta:meta])* pub $field:ident: $group:ty, )* }) => {
+    ($(#[$meta:meta])* pub struct $set:ident { $( $(#[$field_meta:meta])* pub $field:ident: $group:ty, )* }
+     $($own:tt)*) => {
         option_set! {
             $(#[$meta])*
             pub struct $set {
@@ -17,6 +18,7 @@ macro_rules! policy_gradient {
                 pub data: DataOptions,
                 pub rollout: RolloutOptions,
                 pub reward: JudgingOptions,
+                pub guard: GuardOptions,
                 $( $(#[$field_meta])* pub $field: $group, )*
                 pub training: TrainingOptions,
                 pub lora: LoraOptions,
@@ -41,6 +43,10 @@ macro_rules! policy_gradient {
             fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
                 (&self.data, &self.rollout, &self.reward)
             }
+            fn guard(&self) -> &GuardOptions {
+                &self.guard
+            }
+            $($own)*
         }
 
         impl $set {
@@ -49,8 +55,12 @@ macro_rules! policy_gradient {
                 let mut notes = Vec::new();
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
                 check_shared(&self.model, &self.data, settled, given, &mut notes)?;
-                self.rollout.check((&self.training, &self.data, &self.lora), least, given, &mut notes)?;
+                let batch = self.completions_per_batch();
+                self.rollout.check((&self.training, &self.data, &self.lora), batch, least, given, &mut notes)?;
                 self.reward.check(given, &mut notes)?;
+                let (gold, group) = (&self.guard.gold_funcs, self.rollout.num_generations);
+                self.reward.check_judges(gold, group, given, &mut notes)?;
+                self.guard.check(&self.rollout, given)?;
                 Ok(notes)
             }
         }
@@ -60,6 +70,15 @@ macro_rules! policy_gradient {
 /// A command that learns from completions and their rewards.
 pub trait PolicyGradient: TrainingCommand {
     fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions);
+    fn guard(&self) -> &GuardOptions;
+    /// Completions that are computed at once.
+    fn completions_per_batch(&self) -> usize {
+        self.common().training.per_device_train_batch_size
+    }
+    /// Most tokens of a prompt and its completion, if not the model's context.
+    fn max_length(&self) -> Option<usize> {
+        None
+    }
 }
 
 policy_gradient! {
@@ -190,5 +209,51 @@ impl Command for PpoOptions {
             notes.push(format!("{name} has no effect without kl_target"));
         }
         Ok(notes)
+    }
+}
+
+policy_gradient! {
+    /// Everything `lapidary online-dpo` can be told.
+    pub struct OnlineDpoOptions {
+        pub loss: OnlineDpoLossOptions,
+    }
+    // As in TRL a batch counts prompts.
+    fn completions_per_batch(&self) -> usize {
+        self.training.per_device_train_batch_size * self.rollout.num_generations
+    }
+    fn max_length(&self) -> Option<usize> {
+        self.loss.max_length
+    }
+}
+
+impl Command for OnlineDpoOptions {
+    const NAME: &'static str = "online-dpo";
+    const ABOUT: &'static str =
+        "Learn from pairs of the policy's own completions, compared by a judge or by rewards (online DPO)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[
+        ("learning_rate", "5e-7"),
+        ("shuffle_dataset", "true"),
+        ("num_generations", "2"),
+        ("temperature", "0.9"),
+        ("max_completion_length", "64"),
+    ];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        if self.rollout.num_generations != 2 {
+            return given.complain("num_generations", "a pair has two completions; leave it out");
+        }
+        if self.rollout.generation_batch_size.is_some() {
+            return given.complain("generation_batch_size", "give --steps_per_generation instead");
+        }
+        if self.rollout.mask_truncated_completions {
+            let detail = "a pair needs both of its completions; --missing_eos_penalty makes those without an end lose";
+            return given.complain("mask_truncated_completions", detail);
+        }
+        let longest = self.rollout.max_completion_length;
+        if let Some(max) = self.loss.max_length.filter(|max| longest >= *max) {
+            let detail = format!("is {max}, which leaves no room for a prompt beside {longest} new tokens");
+            return given.complain("max_length", detail);
+        }
+        self.check_common(2, given)
     }
 }

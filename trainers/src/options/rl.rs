@@ -1,6 +1,7 @@
 //! The options that the policy-gradient trainers share: rollouts, rewards, the clipped ratio.
 use super::given::Given;
 use super::groups::{DataOptions, LoraOptions, TrainingOptions};
+use super::lists::List;
 use super::rl_values::*;
 use super::spec::option_group;
 use super::value::{ANY, above, at_least, between, share, share_above_zero};
@@ -15,7 +16,7 @@ option_group! {
         /// Completions drawn of each prompt of eval_dataset; none for num_generations.
         num_generations_eval: Option<usize> = none, Trl, at_least(1.0), free;
         /// Most tokens of a completion.
-        max_completion_length | response_length: usize = "512", Trl, at_least(1.0);
+        max_completion_length | response_length | max_new_tokens: usize = "512", Trl, at_least(1.0);
         /// Completions drawn at once; none for as many as one optimiser step takes.
         generation_batch_size: Option<usize> = none, Trl, at_least(1.0);
         /// Batches of per_device_train_batch_size completions that are drawn at once; none for
@@ -49,11 +50,19 @@ option_group! {
     /// What completions are judged by.
     pub struct JudgingOptions "Rewards" {
         /// Reward functions: exact, numeric, gsm8k, boxed, think_format, json, length, soft_overlong, repetition,
-        /// regex:PATTERN, program:COMMAND, model:PATH (a trained reward model), TRL's names for these, or task (a task:…
-        /// data set's own check, and its default).
+        /// regex:PATTERN, program:COMMAND, model:PATH (a trained reward model), judge:PATH (a language model that
+        /// compares the completions of a prompt), judge_score:PATH (one that grades each by itself), TRL's names for
+        /// these, or task (a task:… data set's own check, and its default).
         reward_funcs: Items = none, Trl;
         /// A trained reward model that judges besides reward_funcs.
-        reward_model_name_or_path: Option<String> = none, Trl, ANY, free;
+        reward_model_name_or_path | reward_model_path: Option<String> = none, Trl, ANY, free;
+        /// A language model that compares the completions of a prompt besides reward_funcs: judge:PATH.
+        judge: Option<String> = none, Trl, ANY, free;
+        /// The principles that judges judge by: a text file.
+        judge_constitution: Option<PathBuf> = none, Lapidary;
+        /// A Jinja file that makes a judge's question of constitution, prompt, completions and options; none for the
+        /// built-in one.
+        judge_template: Option<PathBuf> = none, Lapidary;
         /// The factor on each reward function; none for 1 each.
         reward_weights: Numbers = none, Trl;
         /// Tokens before max_completion_length within which soft_overlong rises from 0 to its full penalty; none for
@@ -65,6 +74,20 @@ option_group! {
         reward_timeout: f64 = "60", Lapidary, above(0.0), free;
         /// How often a reward program that died or hung is started again for the same batch.
         reward_retries: usize = "2", Lapidary, at_least(0.0), free;
+    }
+}
+
+option_group! {
+    /// What keeps a policy from going where its reward is wrong.
+    pub struct GuardOptions "Guards" {
+        /// The KL from the reference policy, in nats a completion, that the run may spend: when that of the completions
+        /// drawn passes it, the run stops with the last policy within it.
+        kl_budget: Option<f64> = none, Lapidary, above(0.0), free;
+        /// Reward functions that are measured on the completions but never trained on.
+        gold_funcs: Items = none, Lapidary;
+        /// Stop when the gold check has not risen for so many evaluations (of eval_dataset, else log lines); the finished
+        /// model is the best by it. none for never.
+        gold_patience: Option<usize> = none, Lapidary, at_least(1.0);
     }
 }
 
@@ -141,6 +164,23 @@ option_group! {
 }
 
 option_group! {
+    /// The loss of a pair of completions, the better against the worse.
+    pub struct OnlineDpoLossOptions "Policy gradient" {
+        /// The loss: sigmoid (DPO) or ipo.
+        loss_type: OnlineDpoLoss = "sigmoid", Trl;
+        /// β: how strongly the policy is held to the reference (IPO's τ); several for one after another, an epoch each.
+        beta: List<f64> = "0.1", Trl, above(0.0);
+        /// Taken from the reward of completions without an end.
+        missing_eos_penalty: Option<f64> = none, Trl, at_least(0.0);
+        /// Longest sequence (prompt and completion) in tokens; prompts that leave no room for max_completion_length are
+        /// skipped. none for the model's context.
+        max_length: Option<usize> = "512", Trl, at_least(2.0);
+        /// Drop nothing at random in training, adapters' inputs included.
+        disable_dropout: bool = "true", Trl;
+    }
+}
+
+option_group! {
     /// PPO.
     pub struct PpoLossOptions "Policy gradient" {
         /// How often the completions of a batch are gone through.
@@ -186,20 +226,16 @@ impl RolloutOptions {
         }
     }
 
-    /// Prompts of one generation.
-    pub fn prompts_per_generation(&self, training: &TrainingOptions) -> usize {
-        self.batches_per_generation(training) * training.per_device_train_batch_size / self.num_generations
-    }
-
     /// Contradictions of sizes, and what has no effect.
     pub(super) fn check(
         &self,
         (training, data, lora): (&TrainingOptions, &DataOptions, &LoraOptions),
+        batch: usize,
         least: usize,
         given: &Given,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let (batch, group) = (training.per_device_train_batch_size, self.num_generations);
+        let group = self.num_generations;
         if group < least {
             let why = "a completion is compared with others of its prompt";
             return given.complain("num_generations", format!("is {group}, but at least {least} are needed: {why}"));
@@ -238,7 +274,7 @@ impl RolloutOptions {
 
 impl JudgingOptions {
     pub(super) fn check(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
-        let models = usize::from(self.reward_model_name_or_path.is_some());
+        let models = usize::from(self.reward_model_name_or_path.is_some()) + usize::from(self.judge.is_some());
         let (n, m) = (self.reward_funcs.0.len() + models, self.reward_weights.0.len());
         if m > 0 && n > 0 && n != m {
             return given.complain("reward_weights", format!("has {m} numbers for {n} reward_funcs"));
@@ -247,6 +283,46 @@ impl JudgingOptions {
             if given.differs(name) && !self.reward_funcs.0.iter().any(|f| f.starts_with("program:")) {
                 notes.push(format!("{name} has no effect without a program:… among reward_funcs"));
             }
+        }
+        Ok(())
+    }
+
+    /// Every judge has a constitution, and something to compare where it compares.
+    pub(super) fn check_judges(
+        &self,
+        gold: &Items,
+        num_generations: usize,
+        given: &Given,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let named = |prefix: &str| self.reward_funcs.0.iter().chain(&gold.0).any(|f| f.starts_with(prefix));
+        let compares = self.judge.is_some() || named("judge:");
+        if compares && num_generations < 2 {
+            let detail = "a judge compares completions of a prompt with each other, so num_generations must be at least 2; \
+                          judge_score:PATH grades each by itself";
+            return given.complain(if self.judge.is_some() { "judge" } else { "reward_funcs" }, detail);
+        }
+        let judges = compares || named("judge_score:");
+        if judges && self.judge_constitution.is_none() {
+            return given.complain("judge_constitution", "is missing: a judge judges by the principles in this file");
+        }
+        for name in ["judge_constitution", "judge_template"] {
+            if given.differs(name) && !judges {
+                notes.push(format!("{name} has no effect without a judge"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GuardOptions {
+    pub(super) fn check(&self, rollout: &RolloutOptions, given: &Given) -> Result<()> {
+        if self.gold_patience.is_some() && self.gold_funcs.0.is_empty() {
+            return given.complain("gold_patience", "needs --gold_funcs: what the completions are checked by");
+        }
+        if self.kl_budget.is_some() && rollout.completions_file.is_some() {
+            let detail = "is measured on completions that the policy drew; leave out completions_file";
+            return given.complain("kl_budget", detail);
         }
         Ok(())
     }

@@ -18,6 +18,14 @@ choices! {
 }
 
 choices! {
+    /// What is minimised over pairs of completions; see `losses/dpo.rs`.
+    pub enum OnlineDpoLoss {
+        Sigmoid = "sigmoid",
+        Ipo = "ipo",
+    }
+}
+
+choices! {
     /// What has an importance ratio.
     pub enum RatioLevel {
         Token = "token",

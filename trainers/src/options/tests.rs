@@ -74,6 +74,10 @@ fn every_default_parses() {
     defaults_parse::<MergeOptions>(&["model_name_or_path", "adapter_name_or_path", "output_dir"]);
     defaults_parse::<PreviewOptions>(&["model_name_or_path", "dataset_name"]);
     defaults_parse::<QuickstartOptions>(&[]);
+    defaults_parse::<OnlineDpoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
+    defaults_parse::<JudgeOptions>(&["model_name_or_path", "dataset_name", "constitution"]);
+    defaults_parse::<ReviseOptions>(&["model_name_or_path", "dataset_name", "constitution", "output_file"]);
+    defaults_parse::<PlotOptions>(&["run_dirs", "out"]);
 }
 
 #[test]

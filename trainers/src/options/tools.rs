@@ -18,6 +18,15 @@ option_group! {
         messages: Option<Messages> = none, Lapidary;
         /// A system message to put before the prompt.
         system: Option<String> = none, Lapidary;
+        /// Rows with prompt, each of which is answered: prints them with completion, or with completions where
+        /// num_generations is above 1.
+        dataset_name: Option<String> = none, Trl;
+        /// Completions drawn of each prompt of dataset_name.
+        num_generations: usize = "1", Trl, at_least(1.0);
+        /// The file to write the rows of dataset_name to; none for standard output.
+        output_file: Option<PathBuf> = none, Lapidary;
+        /// Write over output_file.
+        overwrite_output_file: bool = "false", Lapidary;
         /// Most tokens to generate.
         max_new_tokens: usize = "256", Lapidary, at_least(1.0);
         /// Divides the logits before sampling; 0 always takes the likeliest token.
@@ -50,9 +59,19 @@ impl Command for GenerateOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let asked = &self.sampling;
+        if asked.dataset_name.is_some() {
+            if let Some(name) = ["prompt", "messages", "system"].into_iter().find(|name| given.differs(name)) {
+                return given.complain(name, "contradicts dataset_name, whose rows are the prompts; give one of them");
+            }
+        } else if let Some(name) =
+            ["num_generations", "output_file", "overwrite_output_file"].into_iter().find(|name| given.differs(name))
+        {
+            return given.complain(name, "goes with --dataset_name, a file of prompts");
+        }
         match (&asked.prompt, &asked.messages) {
-            (None, None) => {
-                return given.complain("prompt", "give --prompt with a text, or --messages with a conversation");
+            (None, None) if asked.dataset_name.is_none() => {
+                let detail = "give --prompt with a text, --messages with a conversation, or --dataset_name with a file";
+                return given.complain("prompt", detail);
             }
             (Some(_), Some(_)) => return given.complain("messages", "contradicts prompt; give one of them"),
             (None, Some(_)) if asked.system.is_some() => {

@@ -9,6 +9,7 @@ pub mod experience;
 pub mod samples;
 pub mod measure;
 pub mod penalty;
+pub mod guard;
 pub mod critic;
 pub mod session;
 

@@ -1,8 +1,9 @@
 //! A policy-gradient run around its steps: prompts in order, completions, rewards, reference, and what to do with them.
 use super::experience::{Experience, Sample};
+use super::guard::{Guard, kl_of_completions};
 use super::measure::log_probabilities;
 use super::prompts::{Prompt, PromptSet, longest, read_prompts};
-use super::rewards::model::ModelReward;
+use super::rewards::judge::open_model;
 use super::rewards::{Judged, Rewards, Scores};
 use super::rollout::{Completion, Drawing, FixedCompletions, Rollouts};
 use super::samples::SamplesLog;
@@ -10,7 +11,7 @@ use crate::advantages::{mean, std};
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::{Error, Result};
 use crate::job::{Job, Step, Summary, Work};
-use crate::options::{DataOptions, PolicyGradient, RolloutOptions, SamplingStrategy};
+use crate::options::{DataOptions, PolicyGradient, RolloutOptions, SamplingStrategy, Strategy};
 use crate::run::Due;
 use crate::schedule::run_length;
 use crate::setup;
@@ -45,6 +46,7 @@ pub struct Session {
     pub job: Job,
     pub prompts: PromptSet,
     pub rewards: Rewards,
+    pub guard: Guard,
     /// What is being learnt from.
     pub experience: Experience,
     rollouts: Rollouts,
@@ -55,6 +57,8 @@ pub struct Session {
     data: DataOptions,
     options: RolloutOptions,
     batch_size: usize,
+    /// Whether checkpoints are written.
+    saves: bool,
     prompts_per_generation: usize,
     /// Batches of the run's order that learn from one generation.
     turns: u64,
@@ -85,15 +89,17 @@ impl Session {
         let training = common.training;
         let mut source = setup::open_source(&common.model.model_name_or_path)?;
         let config = source.files.config.clone();
-        let context = config.max_position_embeddings;
+        let needs_reference = needs_reference || options.guard().kl_budget.is_some();
+        let context = config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
-        let open_model = |path: &str| {
-            let device = crate::device::open(common.device.device, common.device.threads)?;
-            ModelReward::open(path, &source.tokenizer, &device)
-        };
+        let open_model = |name: &str| open_model(name, reward, &source.tokenizer, common.device);
         let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
-        rewards.check(&prompts.train)?;
-        rewards.check(&prompts.eval)?;
+        let gold_names = &options.guard().gold_funcs.0;
+        let gold = Rewards::named(gold_names, vec![], (reward, rollout), prompts.task.as_ref(), open_model)?;
+        for rewards in [&rewards, &gold] {
+            rewards.check(&prompts.train)?;
+            rewards.check(&prompts.eval)?;
+        }
         let mut stop_tokens = config.eos_ids.clone();
         stop_tokens.extend(source.tokenizer.eos_id());
         let group = rollout.num_generations;
@@ -106,7 +112,8 @@ impl Session {
                 Rollouts::Fixed(file)
             }
         };
-        let per_generation = rollout.prompts_per_generation(training);
+        let batch_size = options.completions_per_batch();
+        let per_generation = rollout.batches_per_generation(training) * batch_size / group;
         let generations = prompts.train.len() / per_generation;
         if generations == 0 {
             return Err(Error::Input(format!(
@@ -119,11 +126,11 @@ impl Session {
         }
         let n_batches = generations * turns.per_generation;
         let length = run_length(n_batches, 1, turns.per_step, training.num_train_epochs, training.max_steps);
-        let batch_size = training.per_device_train_batch_size;
         let (prompt, completion) = (longest(&prompts.train), rollout.max_completion_length);
         let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
         let reference = if needs_reference && !adapted { 4 } else { 0 };
-        let beside = (bytes_per_weight + reference) * count_parameters(&config).0;
+        let kept = if Guard::keeps(options.guard()) && !common.lora.use_peft { 4 } else { 0 };
+        let beside = (bytes_per_weight + reference + kept) * count_parameters(&config).0;
         let n_roots = batch_size.div_ceil(group) + usize::from(!batch_size.is_multiple_of(group));
         let work = Work {
             n_rows: prompts.train.len(),
@@ -146,11 +153,16 @@ impl Session {
             Some(checkpoint) => Experience::load(&checkpoint.path)?.unwrap_or_default(),
             None => Experience::default(),
         };
+        let mut guard = Guard::new(options.guard(), Some(gold).filter(|gold| !gold.is_empty()));
+        if let Some(checkpoint) = &job.resumed {
+            guard.restore(&checkpoint.path, &job.learner.model)?;
+        }
         let samples = SamplesLog::open(&training.output_dir, job.resumed.as_ref().map(|c| c.step))?;
         Ok(Session {
             job,
             prompts,
             rewards,
+            guard,
             experience,
             rollouts,
             samples,
@@ -159,6 +171,7 @@ impl Session {
             data: data.clone(),
             options: rollout.clone(),
             batch_size,
+            saves: common.record.save_strategy != Strategy::No,
             prompts_per_generation: per_generation,
             turns: turns.per_generation as u64,
             seed: training.seed,
@@ -166,8 +179,11 @@ impl Session {
         })
     }
 
-    /// The next optimiser step; None when the run is complete.
+    /// The next optimiser step; None when the run is complete, or the guard has ended it.
     pub fn next_step(&mut self) -> Option<Step> {
+        if self.guard.stop().is_some() {
+            return None;
+        }
         self.clock = Clock { began: Some(Instant::now()), ..Clock::default() };
         self.job.next_step()
     }
@@ -235,8 +251,17 @@ impl Session {
         if let Some(reference) = self.reference() {
             let logp_ref = log_probabilities(&reference, &experience, self.batch_size, temperature)?;
             experience.samples.iter_mut().zip(logp_ref).for_each(|(s, logp)| s.logp_ref = logp);
+            if needs_old {
+                self.spent(kl_of_completions(&experience.samples));
+            }
         }
         Ok(experience)
+    }
+
+    /// Logs the KL from the reference of the policy that drew, and counts it against the budget.
+    pub fn spent(&mut self, kl: f64) {
+        self.add("objective/kl", kl);
+        self.guard.spent(kl, self.job.state.global_step, &self.job.learner.model);
     }
 
     /// The policy that a KL is measured from: the base under a new adapter, else a frozen copy of the start.
@@ -260,7 +285,18 @@ impl Session {
         let group = self.options.num_generations;
         let of = |i: usize| (&self.prompts.train[prompts[i / group]], &completions[i]);
         let drawn: Vec<_> = (0..completions.len()).map(of).collect();
-        self.samples.write(self.job.state.global_step + 1, &drawn, &names, &scores.each, &scores.total)?;
+        let step = self.job.state.global_step + 1;
+        let (mut names, mut each) = (names, scores.each.clone());
+        let mut measured = Vec::new();
+        if let Some(gold) = &mut self.guard.gold {
+            let asked: Vec<&Prompt> = prompts.iter().map(|&row| &self.prompts.train[row]).collect();
+            let found = judge(gold, &asked, completions, group)?;
+            measured = gold_metrics(&gold.names, &found);
+            names.extend(gold.names.iter().map(|name| format!("gold/{name}")));
+            each.extend(found.each);
+        }
+        self.samples.write(step, &drawn, &names, &each, &scores.total)?;
+        measured.into_iter().for_each(|(name, value)| self.add(&name, value));
         if without_spread == Some(1.0) {
             let said = "all rewards of each group are equal: this batch teaches nothing";
             self.job.progress.say(&format!("step {}: {said}", self.job.state.global_step + 1));
@@ -281,8 +317,9 @@ impl Session {
         self.experience.samples.iter().map(|s| (prompt(s) + s.ids.len()) as u64).sum()
     }
 
-    /// Logs and evaluates when due.
-    pub fn after_step(&mut self, due: Due) -> Result<()> {
+    /// Logs and evaluates when due; what is still due then. A run that the guard ends is logged and saved.
+    pub fn after_step(&mut self, due: Due) -> Result<Due> {
+        let due = Due { log: due.log || self.guard.stop().is_some(), ..due };
         let all = self.clock.began.map_or(f64::NAN, |b| b.elapsed().as_secs_f64());
         let (generation, reward) = (self.clock.generation / all, self.clock.reward / all);
         self.add("step_time", all);
@@ -300,23 +337,34 @@ impl Session {
                 100.0 * of("time/reward"),
                 100.0 * of("time/training")
             );
+            let gold = of("gold");
             self.job.log()?;
             self.job.progress.say(&line);
+            if self.prompts.eval.is_empty() {
+                self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
+            }
         }
         if due.evaluate && !self.prompts.eval.is_empty() {
             let values = self.evaluate()?;
             let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
             self.job.log_evaluation(&values)?;
+            let gold = values.iter().find(|(name, _)| *name == "eval_gold").map_or(f64::NAN, |(_, value)| *value);
+            self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
         }
-        Ok(())
+        let stop = self.guard.stop().map(|why| format!("step {}: {why}: the run stops", self.job.state.global_step));
+        if let Some(said) = &stop {
+            self.job.progress.say(said);
+        }
+        Ok(Due { save: due.save || (stop.is_some() && self.saves), ..due })
     }
 
     /// Writes a checkpoint, with the experience if the next step still learns from it, and what `besides` adds.
     pub fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let next = self.job.next_step();
         let unused = next.is_some_and(|step| self.turn(step.batches.start).1 != 0);
-        let Session { job, experience, .. } = self;
+        let Session { job, experience, guard, .. } = self;
         job.save(|checkpoint| {
+            guard.save(checkpoint)?;
             if unused {
                 experience.save(checkpoint)?;
             }
@@ -342,12 +390,26 @@ impl Session {
         let names = reward_names(&self.rewards);
         let metrics = metrics_of(&names, &completions, &scores);
         let mut all: Vec<(String, f64)> = metrics.into_iter().map(|(n, v)| (format!("eval_{n}"), v)).collect();
+        if let Some(gold) = &mut self.guard.gold {
+            let found = judge(gold, &asked, &completions, n)?;
+            all.extend(gold_metrics(&gold.names, &found).into_iter().map(|(n, v)| (format!("eval_{n}"), v)));
+        }
         all.push(("eval_runtime".into(), began.elapsed().as_secs_f64()));
         Ok(all)
     }
 
-    /// Saves the finished model.
-    pub fn finish(self) -> Result<Summary> {
+    /// Saves the finished model: the last one, or the one that the guard has kept.
+    pub fn finish(mut self) -> Result<Summary> {
+        match self.guard.finish() {
+            Some((step, model)) => {
+                self.job.learner.model = model;
+                self.job.progress.say(&format!("the finished model is the policy after step {step}"));
+            }
+            None if self.guard.stop().is_some() => {
+                self.job.progress.say("the finished model is the last: no earlier policy was within the budget");
+            }
+            None => {}
+        }
         self.job.finish()
     }
 }
@@ -393,6 +455,12 @@ fn judge(rewards: &mut Rewards, asked: &[&Prompt], completions: &[Completion], g
     let pairs: Vec<(&Prompt, Completion)> = completions.iter().enumerate().map(judged).collect();
     let list: Vec<Judged> = pairs.iter().map(|(prompt, c)| Judged { prompt, text: &c.text, ids: &c.ids }).collect();
     rewards.score(&list)
+}
+
+/// The gold check: the mean of each of its rewards, and of their sum.
+fn gold_metrics(names: &[String], scores: &Scores) -> Vec<(String, f64)> {
+    let each = names.iter().zip(&scores.each).map(|(name, rewards)| (format!("gold/{name}"), mean(rewards)));
+    std::iter::once(("gold".to_string(), mean(&scores.total))).chain(each).collect()
 }
 
 /// Rewards and lengths under TRL's names.

@@ -92,7 +92,7 @@ pub fn by_name(name: &str, options: &JudgingOptions, rollout: &RolloutOptions) -
             None => {
                 let near = suggestion(name, "", NAMES);
                 return Err(Error::Input(format!(
-                    "reward_funcs: {name} is not known{near}; there are {}PATTERN, program:COMMAND, and task for a task:… data set",
+                    "reward_funcs: {name} is not known{near}; there are {}PATTERN, program:COMMAND, model:PATH, judge:PATH, judge_score:PATH, and task for a task:… data set",
                     NAMES.join(", ")
                 )));
             }

@@ -1,18 +1,18 @@
 //! Rewards: a function of prompt, completion and the data set's columns that gives a number, or nothing.
 //!
-//! Built in (`builtin.rs`), an external program (`program.rs`), a trained reward model (`model.rs`), a made-up task's own
-//! check, or any closure ([`FunctionReward`]).
+//! Built in (`builtin.rs`), an external program (`program.rs`), a trained reward model (`model.rs`), a language model as
+//! judge (`judge.rs`), a made-up task's own check, or any closure ([`FunctionReward`]).
 pub mod answers;
 pub mod builtin;
 pub mod program;
 pub mod model;
+pub mod judge;
 
 use super::prompts::Prompt;
 use super::tasks::Task;
 use crate::advantages::weighted_sum;
 use crate::error::{Error, Result};
 use crate::options::{JudgingOptions, RolloutOptions};
-use model::ModelReward;
 use program::ProgramReward;
 
 /// A completion to be judged.
@@ -66,16 +66,16 @@ pub struct Scores {
 }
 
 impl Rewards {
-    /// Those that the options name.
-    /// `open_model` opens a reward model by its path.
+    /// Those that the options name. `open_model` opens what is a model (model:…, judge:…) and None else.
     pub fn new(
         options: &JudgingOptions,
         rollout: &RolloutOptions,
         task: Option<&Task>,
-        open_model: impl Fn(&str) -> Result<ModelReward>,
+        open_model: impl Fn(&str) -> Result<Option<Box<dyn Reward>>>,
     ) -> Result<Self> {
         let mut wanted = options.reward_funcs.0.clone();
         wanted.extend(options.reward_model_name_or_path.iter().map(|path| format!("model:{path}")));
+        wanted.extend(options.judge.iter().map(|path| format!("judge:{path}")));
         if wanted.is_empty() {
             match task {
                 Some(_) => wanted.push("task".into()),
@@ -88,11 +88,22 @@ impl Rewards {
                 }
             }
         }
+        Self::named(&wanted, options.reward_weights.0.clone(), (options, rollout), task, open_model)
+    }
+
+    /// Those with these names.
+    pub fn named(
+        wanted: &[String],
+        weights: Vec<f64>,
+        (options, rollout): (&JudgingOptions, &RolloutOptions),
+        task: Option<&Task>,
+        open_model: impl Fn(&str) -> Result<Option<Box<dyn Reward>>>,
+    ) -> Result<Self> {
         let functions: Vec<Box<dyn Reward>> = wanted
             .iter()
             .map(|name| -> Result<Box<dyn Reward>> {
-                if let Some(path) = name.strip_prefix("model:") {
-                    return Ok(Box::new(open_model(path)?));
+                if let Some(model) = open_model(name)? {
+                    return Ok(model);
                 }
                 Ok(match (name.strip_prefix("program:"), name.as_str(), task) {
                     (Some(command), _, _) => {
@@ -108,7 +119,7 @@ impl Rewards {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self::of(functions, options.reward_weights.0.clone()))
+        Ok(Self::of(functions, weights))
     }
 
     /// These; no weights means 1 each.

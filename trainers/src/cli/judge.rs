@@ -1,0 +1,200 @@
+//! `lapidary judge`: the answers of a file compared (or graded) by a constitution; verdicts are rows to train on.
+use crate::data::{Row, read_rows};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::judge::{Case, Judge, Verdict, readable};
+use crate::options::{JudgeOptions, VerdictOptions};
+use crate::run::durable::write_file;
+use serde_json::{Map, Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// What is asked about a row: two of its answers, or its one answer.
+struct Question<'a> {
+    row: &'a Row,
+    answers: Vec<&'a Value>,
+}
+
+/// The questions of a row: each two of its completions, chosen and rejected, or its completion alone.
+fn questions(row: &Row) -> Result<Vec<Question<'_>>> {
+    let field = |name: &str| row.fields.get(name).filter(|value| !value.is_null());
+    let wrong = |detail: String| Err(row.error(detail));
+    if field("prompt").is_none() {
+        return wrong(format!(
+            "the field \"prompt\" is missing (the row has {:?})",
+            row.fields.keys().collect::<Vec<_>>()
+        ));
+    }
+    if let Some((chosen, rejected)) = field("chosen").zip(field("rejected")) {
+        return Ok(vec![Question { row, answers: vec![chosen, rejected] }]);
+    }
+    match (field("completions"), field("completion")) {
+        (Some(Value::Array(all)), _) if all.len() > 1 => {
+            let pairs = (0..all.len()).flat_map(|i| (i + 1..all.len()).map(move |j| (i, j)));
+            Ok(pairs.map(|(i, j)| Question { row, answers: vec![&all[i], &all[j]] }).collect())
+        }
+        (Some(_), _) => wrong("\"completions\" must be a list of at least two answers to compare".into()),
+        (None, Some(one)) => Ok(vec![Question { row, answers: vec![one] }]),
+        (None, None) => wrong(format!(
+            "has the fields {:?}; a row needs prompt and completions (two or more), chosen and rejected, or completion",
+            row.fields.keys().collect::<Vec<_>>()
+        )),
+    }
+}
+
+/// What became of the questions.
+#[derive(Default)]
+struct Tally {
+    compared: usize,
+    ties: usize,
+    graded: usize,
+    too_long: usize,
+    equal: usize,
+    /// Comparisons of chosen with rejected, and those that chose the same.
+    labelled: usize,
+    agreed: usize,
+    bias: f64,
+}
+
+/// Judges every row, then writes the verdicts.
+pub fn run(options: &JudgeOptions) -> Result<()> {
+    let asked = &options.verdict;
+    for path in [&asked.output_file, &asked.ties_file].into_iter().flatten() {
+        if path.exists() && !asked.overwrite_output_file {
+            return Err(Error::file(path, "is there already; --overwrite_output_file writes over it"));
+        }
+    }
+    let rows = read_rows(Path::new(&asked.dataset_name))?;
+    let mut all = Vec::new();
+    for row in &rows {
+        all.extend(questions(row)?);
+    }
+    let device = device::open(options.device.device, options.device.threads)?;
+    let (path, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
+    let with = (&device, options.model.dtype);
+    let judge = Judge::open(path, adapter, &asked.constitution, asked.judge_template.as_deref(), with)?;
+    let case = |q: &Question| Case {
+        prompt: readable(&q.row.fields["prompt"]),
+        completions: q.answers.iter().map(|a| readable(a)).collect(),
+    };
+    let verdicts = judge.judge(&all.iter().map(case).collect::<Vec<_>>(), asked.per_device_eval_batch_size)?;
+    let (mut verdict_rows, mut tie_rows, mut tally) = (String::new(), String::new(), Tally::default());
+    for (question, verdict) in all.iter().zip(&verdicts) {
+        let Some(verdict) = verdict else {
+            tally.too_long += 1;
+            continue;
+        };
+        let row = verdict_row(question, verdict, &judge, &mut tally);
+        let to = if question.answers.len() == 2 && verdict.rank() < 0 { &mut tie_rows } else { &mut verdict_rows };
+        *to += &format!("{}\n", Value::Object(row));
+    }
+    if verdict_rows.is_empty() {
+        return Err(nothing_left(asked, &tally));
+    }
+    if let Some(path) = &asked.ties_file {
+        write_file(path, tie_rows.as_bytes())?;
+    }
+    match &asked.output_file {
+        Some(path) => write_file(path, verdict_rows.as_bytes())?,
+        None => std::io::stdout()
+            .write_all(verdict_rows.as_bytes())
+            .map_err(|e| Error::input(format!("cannot write to standard output: {e}")))?,
+    }
+    eprintln!("{}", tally.said());
+    Ok(())
+}
+
+fn nothing_left(asked: &VerdictOptions, tally: &Tally) -> Error {
+    let mut why = format!("{}: no verdict is left", asked.dataset_name);
+    if tally.ties > 0 {
+        why += &format!(
+            ": all {} comparisons change with the order of the answers ({} of the same answer twice; liking for the first \
+             place {:+.3} nats); a stronger judge or clearer principles are needed",
+            tally.ties,
+            tally.equal,
+            tally.bias / tally.compared as f64
+        );
+    }
+    if tally.too_long > 0 {
+        why += &format!(": {} questions are longer than the judge's context", tally.too_long);
+    }
+    Error::input(why)
+}
+
+/// An answer as training reads it beside its prompt: messages beside messages.
+fn answer_beside(prompt: &Value, answer: &Value) -> Value {
+    match (prompt, answer) {
+        (Value::Array(_), Value::String(text)) => json!([{"role": "assistant", "content": text}]),
+        _ => answer.clone(),
+    }
+}
+
+/// The row of a verdict: prompt, chosen, rejected (of a tie the answers as `completions`; of one answer `completion`),
+/// and what the judge thought.
+fn verdict_row(question: &Question, verdict: &Verdict, judge: &Judge, tally: &mut Tally) -> Map<String, Value> {
+    let prompt = &question.row.fields["prompt"];
+    let mut row = Map::from_iter([("prompt".to_string(), prompt.clone())]);
+    row.extend(question.row.fields.get("tools").map(|tools| ("tools".to_string(), tools.clone())));
+    let answers: Vec<Value> = question.answers.iter().map(|a| answer_beside(prompt, a)).collect();
+    match (answers.len(), verdict.rank()) {
+        (1, _) => {
+            tally.graded += 1;
+            row.insert("completion".into(), answers[0].clone());
+            row.insert("label".into(), json!(verdict.log_odds() > 0.0));
+        }
+        (_, rank) => {
+            tally.compared += 1;
+            tally.bias += verdict.bias();
+            tally.labelled += usize::from(question.row.fields.contains_key("chosen"));
+            if rank < 0 {
+                tally.ties += 1;
+                tally.equal += usize::from(answers[0] == answers[1]);
+                row.insert("completions".into(), json!(answers));
+            } else {
+                let first = rank == 0;
+                tally.agreed += usize::from(first && question.row.fields.contains_key("chosen"));
+                row.insert("chosen".into(), answers[usize::from(!first)].clone());
+                row.insert("rejected".into(), answers[usize::from(first)].clone());
+            }
+        }
+    }
+    // As seen by the chosen answer: positive where the judge is for it.
+    let sign = if answers.len() == 2 && verdict.rank() == 1 { -1.0 } else { 1.0 };
+    row.insert(
+        "judge".into(),
+        json!({
+            "model": judge.path, "constitution_sha256": judge.constitution_hash,
+            "log_odds": sign * verdict.log_odds(), "log_odds_given": sign * verdict.given,
+            "log_odds_swapped": sign * verdict.swapped,
+        }),
+    );
+    row
+}
+
+impl Tally {
+    /// What became of them, in one line.
+    fn said(&self) -> String {
+        let mut parts = Vec::new();
+        if self.compared > 0 {
+            let mean = self.bias / self.compared as f64;
+            parts.push(format!(
+                "{} pairs compared: {} verdicts, {} ties (they change with the order; {} of the same answer twice); liking \
+                 for the first place {mean:+.3} nats",
+                self.compared,
+                self.compared - self.ties,
+                self.ties,
+                self.equal
+            ));
+        }
+        if self.labelled > 0 {
+            parts.push(format!("{} of {} chose what the data chose", self.agreed, self.labelled));
+        }
+        if self.graded > 0 {
+            parts.push(format!("{} answers graded", self.graded));
+        }
+        if self.too_long > 0 {
+            parts.push(format!("{} questions left out: longer than the judge's context", self.too_long));
+        }
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,148 @@
+//! `lapidary judge` and `lapidary revise`: a model that judges, or improves, by the principles of a constitution.
+use super::given::Given;
+use super::groups::*;
+use super::rl_values::Items;
+use super::spec::{Command, option_group, option_set};
+use super::value::{ANY, above, at_least, between, share_above_zero};
+use crate::error::Result;
+use std::path::PathBuf;
+
+option_group! {
+    /// What is judged, by what, and where the verdicts go.
+    pub struct VerdictOptions "Judge" {
+        /// The rows: prompt and completions (each two are compared), chosen and rejected, or prompt and completion
+        /// (graded by itself).
+        dataset_name: String = required, Trl;
+        /// The principles to judge by: a text file.
+        constitution | judge_constitution: PathBuf = required, Lapidary;
+        /// A Jinja file that makes the question of constitution, prompt, completions and options; none for the built-in
+        /// one.
+        judge_template: Option<PathBuf> = none, Lapidary;
+        /// The file to write; none for standard output.
+        output_file: Option<PathBuf> = none, Lapidary;
+        /// A file for the pairs without a verdict: those that change with the order.
+        ties_file: Option<PathBuf> = none, Lapidary;
+        /// Write over output_file and ties_file.
+        overwrite_output_file: bool = "false", Lapidary;
+        /// Pairs or answers that are judged at once.
+        per_device_eval_batch_size: usize = "8", Trl, at_least(1.0), free;
+        /// A PEFT adapter to put on the judge.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary judge` can be told.
+    pub struct JudgeOptions {
+        pub model: ModelOptions,
+        pub verdict: VerdictOptions,
+        pub device: DeviceOptions,
+    }
+}
+
+impl Command for JudgeOptions {
+    const NAME: &'static str = "judge";
+    const ABOUT: &'static str =
+        "Compare (or grade) the answers of a file by a constitution; writes pairs that dpo and reward train on";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// What is answered and improved, by what, and where it goes.
+    pub struct RevisionOptions "Revise" {
+        /// The rows: prompt, and completion where there is a first answer already.
+        dataset_name: String = required, Trl;
+        /// The principles to improve by: a text file.
+        constitution: PathBuf = required, Lapidary;
+        /// A Jinja file that asks for a critique of constitution, prompt and completion; none for the built-in one.
+        critique_template: Option<PathBuf> = none, Lapidary;
+        /// A Jinja file that asks for a better answer of constitution, prompt, completion and critique; none for the
+        /// built-in one.
+        revision_template: Option<PathBuf> = none, Lapidary;
+        /// How often each answer is criticised and rewritten.
+        num_revisions: usize = "1", Lapidary, at_least(1.0);
+        /// The file to write.
+        output_file: PathBuf = required, Lapidary;
+        /// Write over output_file.
+        overwrite_output_file: bool = "false", Lapidary;
+        /// A PEFT adapter to put on the model.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
+        /// Most tokens of an answer, critique or revision.
+        max_new_tokens: usize = "256", Lapidary, at_least(1.0);
+        /// Divides the logits before sampling; 0 always takes the likeliest token.
+        temperature: f64 = "1", Transformers, at_least(0.0);
+        /// Sample from this many likeliest tokens; 0 for all.
+        top_k: usize = "0", Trl, at_least(0.0);
+        /// Sample from the likeliest tokens whose probabilities add up to this.
+        top_p: f64 = "1", Trl, share_above_zero();
+        /// Sample from tokens at least this share as likely as the likeliest; 0 for all.
+        min_p: f64 = "0", Lapidary, between(0.0, 1.0);
+        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
+        repetition_penalty: f64 = "1", Transformers, above(0.0);
+        /// Seed of the sampling.
+        seed: u64 = "42", Trl;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary revise` can be told.
+    pub struct ReviseOptions {
+        pub model: ModelOptions,
+        pub revision: RevisionOptions,
+        pub device: DeviceOptions,
+    }
+}
+
+impl Command for ReviseOptions {
+    const NAME: &'static str = "revise";
+    const ABOUT: &'static str =
+        "Answer prompts, criticise the answers by a constitution and rewrite them; writes rows that sft trains on";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// What is drawn, and where to.
+    pub struct PictureOptions "Plot" {
+        /// Directories of runs, or metrics.jsonl files: a line each in every panel.
+        run_dirs: Items = required, Lapidary;
+        /// The metrics: a panel each.
+        metrics: Vec<String> = "loss", Lapidary;
+        /// What the runs are called in the picture; none for their directories' names.
+        labels: Items = none, Lapidary;
+        /// The heading.
+        title: Option<String> = none, Lapidary;
+        /// Average each metric over so many logged values.
+        smooth: usize = "1", Lapidary, at_least(1.0);
+        /// The SVG file to write.
+        out: PathBuf = required, Lapidary;
+        /// Write over it.
+        overwrite_output_file: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary plot` can be told.
+    pub struct PlotOptions {
+        pub picture: PictureOptions,
+    }
+}
+
+impl Command for PlotOptions {
+    const NAME: &'static str = "plot";
+    const ABOUT: &'static str = "Draw metrics of one or several runs against their steps as an SVG picture";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let picture = &self.picture;
+        let (runs, labels) = (picture.run_dirs.0.len(), picture.labels.0.len());
+        if given.differs("labels") && labels != runs {
+            return given.complain("labels", format!("has {labels} names for {runs} runs"));
+        }
+        Ok(Vec::new())
+    }
+}

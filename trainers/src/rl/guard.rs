@@ -1,0 +1,262 @@
+//! What keeps a policy from going where its reward is wrong: a budget of KL from the reference, and a gold check, rewards
+//! that are measured but never trained on.
+//!
+//! Either may end a run. What it then leaves is the last policy within the budget, or the best one by the gold check.
+use super::experience::Sample;
+use super::rewards::Rewards;
+use crate::error::{Error, Result};
+use crate::losses::kl::k1;
+use crate::options::GuardOptions;
+use engine::dtype::DType;
+use engine::files::safetensors;
+use engine::model::decoder::Decoder;
+use engine::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+const STATE_FILE: &str = "guard.json";
+const KEPT_FILE: &str = "kept.safetensors";
+const CANDIDATE_FILE: &str = "candidate.safetensors";
+
+/// The guard of a run.
+pub struct Guard {
+    options: GuardOptions,
+    /// What the completions are checked by; None for nothing.
+    pub gold: Option<Rewards>,
+    state: State,
+    kept: Option<Decoder>,
+    /// Kept once its KL is known to be within the budget.
+    candidate: Option<(u64, Decoder)>,
+    stop: Option<String>,
+}
+
+/// What a checkpoint keeps besides the kept weights.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// The best gold mean so far.
+    best: Option<f64>,
+    /// Checks since then.
+    without_rise: usize,
+    /// Optimiser steps of the policy that is kept.
+    kept_step: Option<u64>,
+    candidate_step: Option<u64>,
+}
+
+/// Mean over completions of Σₜ k1ₜ, in nats a completion; those that are not trained on take no part.
+pub fn kl_of_completions(samples: &[Sample]) -> f64 {
+    let of = |s: &Sample| s.logp_old.iter().zip(&s.logp_ref).map(|(p, q)| k1(f64::from(*p), f64::from(*q))).sum();
+    let each: Vec<f64> = samples.iter().filter(|s| s.n_trained() > 0).map(of).collect();
+    crate::advantages::mean(&each)
+}
+
+impl Guard {
+    pub fn new(options: &GuardOptions, gold: Option<Rewards>) -> Self {
+        Guard { options: options.clone(), gold, state: State::default(), kept: None, candidate: None, stop: None }
+    }
+
+    /// Whether the KL from the reference must be known.
+    pub fn has_budget(&self) -> bool {
+        self.options.kl_budget.is_some()
+    }
+
+    /// Whether weights besides those that are trained are held.
+    pub fn keeps(options: &GuardOptions) -> bool {
+        options.kl_budget.is_some() || options.gold_patience.is_some()
+    }
+
+    /// The policy after `step` optimiser steps, `model`, drew completions with this KL from the reference.
+    pub fn spent(&mut self, kl: f64, step: u64, model: &Decoder) {
+        let Some(budget) = self.options.kl_budget else { return };
+        if kl > budget {
+            self.candidate = None;
+            self.stop = Some(format!("the KL from the reference is {kl:.3} nats a completion, kl_budget is {budget}"));
+        } else if self.options.gold_patience.is_none() {
+            self.keep(step, model.clone());
+        } else if let Some((step, model)) = self.candidate.take() {
+            self.keep(step, model);
+        }
+    }
+
+    /// The gold check of the policy after `step` optimiser steps found `mean`.
+    pub fn checked(&mut self, mean: f64, step: u64, model: &Decoder) {
+        let Some(patience) = self.options.gold_patience.filter(|_| !mean.is_nan()) else { return };
+        if self.state.best.is_none_or(|best| mean > best) {
+            (self.state.best, self.state.without_rise) = (Some(mean), 0);
+            match self.has_budget() {
+                true => self.candidate = Some((step, model.clone())),
+                false => self.keep(step, model.clone()),
+            }
+            return;
+        }
+        self.state.without_rise += 1;
+        if self.state.without_rise >= patience {
+            let (best, n) = (self.state.best.unwrap_or(f64::NAN), self.state.without_rise);
+            self.stop = Some(format!("the gold check is {mean:.4}, in {n} checks not above its best of {best:.4}"));
+        }
+    }
+
+    fn keep(&mut self, step: u64, model: Decoder) {
+        (self.kept, self.state.kept_step) = (Some(model), Some(step));
+    }
+
+    /// Why the run ends here, if it does.
+    pub fn stop(&self) -> Option<&str> {
+        self.stop.as_deref()
+    }
+
+    /// The policy to finish with and the steps it has taken, where it is another than the last.
+    pub fn finish(&mut self) -> Option<(u64, Decoder)> {
+        let stopped_in_time = self.candidate.take().or_else(|| self.state.kept_step.zip(self.kept.take()));
+        stopped_in_time.filter(|_| self.stop.is_some() || self.options.gold_patience.is_some())
+    }
+
+    /// Keeps itself in a checkpoint.
+    pub fn save(&mut self, checkpoint: &Path) -> Result<()> {
+        if !Self::keeps(&self.options) {
+            return Ok(());
+        }
+        let path = checkpoint.join(STATE_FILE);
+        self.state.candidate_step = self.candidate.as_ref().map(|(step, _)| *step);
+        let text = serde_json::to_string(&self.state).map_err(Error::internal)?;
+        std::fs::write(&path, text).map_err(|e| Error::file(&path, e))?;
+        if let Some(model) = &mut self.kept {
+            write_weights(model, &checkpoint.join(KEPT_FILE))?;
+        }
+        if let Some((_, model)) = &mut self.candidate {
+            write_weights(model, &checkpoint.join(CANDIDATE_FILE))?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what a checkpoint keeps; `model` is the policy as it is there.
+    pub fn restore(&mut self, checkpoint: &Path, model: &Decoder) -> Result<()> {
+        let path = checkpoint.join(STATE_FILE);
+        if !Self::keeps(&self.options) || !path.exists() {
+            return Ok(());
+        }
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        self.state = serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("damaged: {e}")))?;
+        if self.state.kept_step.is_some() {
+            self.kept = Some(read_weights(model, &checkpoint.join(KEPT_FILE))?);
+        }
+        if let Some(step) = self.state.candidate_step {
+            self.candidate = Some((step, read_weights(model, &checkpoint.join(CANDIDATE_FILE))?));
+        }
+        Ok(())
+    }
+}
+
+/// The weights that training changes.
+fn write_weights(model: &mut Decoder, path: &Path) -> Result<()> {
+    let device = model.device.clone();
+    let mut all = Vec::new();
+    for (name, tensor) in model.trainable_mut() {
+        all.push((name, tensor.shape().to_vec(), device.download(tensor.buffer())?));
+    }
+    Ok(safetensors::write(path, &all)?)
+}
+
+/// `model` with these weights.
+fn read_weights(model: &Decoder, path: &Path) -> Result<Decoder> {
+    let (weights, mut read) = (safetensors::open(path)?, model.clone());
+    let device = read.device.clone();
+    for (name, tensor) in read.trainable_mut() {
+        *tensor = Tensor::new(&device, weights.load(&name, DType::F32)?, tensor.shape())?;
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::backend::Device;
+    use engine::model::config::ModelConfig;
+    use serde_json::json;
+
+    fn model(seed: u64) -> Decoder {
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8, "hidden_size": 4,
+            "intermediate_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1,
+            "max_position_embeddings": 8, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+            "tie_word_embeddings": true,
+        });
+        let serde_json::Value::Object(config) = config else { unreachable!() };
+        let device: Device = std::sync::Arc::new(engine::reference::Reference);
+        Decoder::random(ModelConfig::from_json(config, Path::new("c")).unwrap(), &device, 0.1, seed).unwrap()
+    }
+
+    fn first_weight(model: &mut Decoder) -> f32 {
+        model.trainable_mut()[0].1.to_vec().unwrap()[0]
+    }
+
+    fn guard(kl_budget: Option<f64>, gold_patience: Option<usize>) -> Guard {
+        Guard::new(&GuardOptions { kl_budget, gold_funcs: Default::default(), gold_patience }, None)
+    }
+
+    #[test]
+    fn kl_by_hand() {
+        let sample = |logp_old: &[f32], logp_ref: &[f32]| Sample {
+            ids: vec![1; logp_old.len()],
+            logp_old: logp_old.to_vec(),
+            logp_ref: logp_ref.to_vec(),
+            ..Sample::default()
+        };
+        // ½ − 1 and 2: mean ¾; a masked completion takes no part.
+        let masked = Sample { masked: true, ..sample(&[], &[]) };
+        let samples = [sample(&[-1.0, -2.0], &[-1.5, -1.0]), sample(&[-1.0], &[-3.0]), masked];
+        assert_eq!(kl_of_completions(&samples), 0.75);
+    }
+
+    #[test]
+    fn a_budget_ends_the_run_with_the_last_policy_within_it() {
+        let mut guard = guard(Some(2.0), None);
+        for (step, kl) in [(0, 0.0), (1, 1.5), (2, 2.0)] {
+            guard.spent(kl, step, &model(step));
+            assert_eq!(guard.stop(), None);
+        }
+        guard.spent(2.1, 3, &model(3));
+        assert!(guard.stop().is_some_and(|why| why.contains("2.100") && why.contains("kl_budget is 2")));
+        let (step, mut kept) = guard.finish().unwrap();
+        assert_eq!((step, first_weight(&mut kept)), (2, first_weight(&mut model(2))));
+    }
+
+    #[test]
+    fn patience_ends_the_run_with_the_best_policy() {
+        let mut guard = guard(None, Some(2));
+        for (step, gold) in [(1, 0.5), (2, 0.7), (3, 0.7), (4, f64::NAN)] {
+            guard.checked(gold, step, &model(step));
+            assert_eq!(guard.stop(), None, "step {step}");
+        }
+        guard.checked(0.6, 5, &model(5));
+        assert!(guard.stop().is_some_and(|why| why.contains("0.6000") && why.contains("0.7000")));
+        assert_eq!(guard.finish().unwrap().0, 2);
+    }
+
+    /// The best policy is finished with only if its KL was within the budget.
+    #[test]
+    fn the_best_policy_must_be_within_the_budget() {
+        let mut guard = guard(Some(1.0), Some(9));
+        guard.checked(0.5, 1, &model(1));
+        guard.spent(0.9, 1, &model(1));
+        guard.checked(0.8, 2, &model(2));
+        guard.spent(1.1, 2, &model(2));
+        assert_eq!(guard.finish().unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_checkpoint_keeps_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut before = guard(Some(1.0), Some(3));
+        before.checked(0.5, 1, &model(1));
+        before.spent(0.5, 1, &model(1));
+        before.checked(0.4, 2, &model(2));
+        before.checked(0.6, 3, &model(3));
+        before.save(dir.path()).unwrap();
+        let mut after = guard(Some(1.0), Some(3));
+        after.restore(dir.path(), &model(4)).unwrap();
+        assert_eq!(after.state, before.state);
+        let (step, mut best) = after.candidate.take().unwrap();
+        assert_eq!((step, first_weight(&mut best)), (3, first_weight(&mut model(3))));
+        assert_eq!(first_weight(&mut after.kept.unwrap()), first_weight(&mut model(1)));
+    }
+}
