@@ -256,23 +256,25 @@ pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize)
 }
 
 /// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
-/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay.
+/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay. Returns
+/// the bytes that the run will hold at its peak.
 pub fn check_memory(
     available: Option<u64>,
     config: &ModelConfig,
     shape: StepShape,
     batch_size: usize,
     beside: u64,
-) -> Result<()> {
+) -> Result<u64> {
     let needed = step_memory(config, shape).total() + beside;
-    let Some(available) = available.filter(|&a| needed > a) else { return Ok(()) };
+    let Some(available) = available.filter(|&a| needed > a) else { return Ok(needed) };
     let ways = what_fits(available.saturating_sub(beside), config, shape, batch_size);
     let advice = if ways.is_empty() {
         "a smaller model, or a shorter --max_length, is needed".to_string()
     } else {
         format!("what would fit: {}", ways.join(", or "))
     };
-    memory::check(needed, Some(available), &advice)
+    memory::check(needed, Some(available), &advice)?;
+    Ok(needed)
 }
 
 /// Options under which the run would fit, the least change first.
@@ -318,8 +320,8 @@ mod tests {
         let shape = StepShape { dtype, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing: false, moments: 2 };
         let needed = step_memory(&config, shape).total();
         let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());
-        assert_eq!(told(needed), Ok(()));
-        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(()));
+        assert_eq!(told(needed), Ok(needed));
+        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(needed));
         let text = told(needed - 1).expect_err("a byte is missing");
         assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
         let text = told(1000).expect_err("hopeless");

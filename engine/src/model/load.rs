@@ -28,7 +28,7 @@ impl Decoder {
         dtype: impl Into<Option<DType>>,
     ) -> Result<Self> {
         let dtype = dtype.into();
-        Decoder::build(config, device, |name, shape| {
+        let model = Decoder::build(config, device, |name, shape| {
             if name == SCORE {
                 return match files.weights.contains(name) {
                     true => Tensor::new(device, files.weights.load(name, DType::F32)?, shape),
@@ -41,7 +41,9 @@ impl Decoder {
                 None => files.weights.load_stored(name)?,
             };
             Tensor::new(device, values, shape)
-        })
+        })?;
+        files.weights.release_pages();
+        Ok(model)
     }
 
     /// A fresh model: matrices normal with the given standard deviation, gains one, biases zero.
