@@ -160,6 +160,10 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn name(&self) -> String;
     /// Whether buffers are host memory (reference, CPU).
     fn is_host(&self) -> bool;
+    /// Bytes of the device's own memory, used or not; None where it has none or does not say.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
 
     // ---- memory ----
     fn upload(&self, values: Host) -> Result<Buffer>;

@@ -29,6 +29,7 @@ pub mod reinforce;
 pub mod rloo;
 pub mod grpo;
 pub mod ppo;
+pub mod doctor;
 pub mod cli;
 
 pub use error::{Error, Result};

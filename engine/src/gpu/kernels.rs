@@ -16,6 +16,10 @@ impl Backend for Gpu {
         false
     }
 
+    fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
+    }
+
     // ---- memory ----
     fn upload(&self, values: Host) -> Result<Buffer> {
         Ok(shared(self.upload_host(&values)?))

@@ -1,6 +1,7 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
 //! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
+mod doctor;
 mod generate;
 mod merge;
 mod preview;
@@ -11,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, KtoOptions, MergeOptions, OrpoOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions, RewardOptions, RlooOptions, ScoreOptions,
-    SftOptions,
+    BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, KtoOptions, MergeOptions,
+    OrpoOptions, PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions, RewardOptions, RlooOptions,
+    ScoreOptions, SftOptions,
 };
 use crate::{cpo, dpo, grpo, kto, orpo, ppo, reinforce, reward, rloo, sft};
 use clap::error::ErrorKind;
@@ -39,6 +40,7 @@ pub enum Request {
     Merge(Parsed<MergeOptions>),
     Preview(Parsed<PreviewOptions>),
     Quickstart(Parsed<QuickstartOptions>),
+    Doctor(Parsed<DoctorOptions>),
     /// Help or version text.
     Print(String),
     /// No command: the help, but as an error.
@@ -68,6 +70,7 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<MergeOptions>())
         .subcommand(flags::command::<PreviewOptions>())
         .subcommand(flags::command::<QuickstartOptions>())
+        .subcommand(flags::command::<DoctorOptions>())
 }
 
 const COMMANDS: &[&str] = &[
@@ -87,6 +90,7 @@ const COMMANDS: &[&str] = &[
     MergeOptions::NAME,
     PreviewOptions::NAME,
     QuickstartOptions::NAME,
+    DoctorOptions::NAME,
 ];
 
 /// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
@@ -108,6 +112,7 @@ fn names_of(command: &str) -> Vec<&'static str> {
         MergeOptions::NAME => known_names::<MergeOptions>(),
         PreviewOptions::NAME => known_names::<PreviewOptions>(),
         QuickstartOptions::NAME => known_names::<QuickstartOptions>(),
+        DoctorOptions::NAME => known_names::<DoctorOptions>(),
         _ => Vec::new(),
     }
 }
@@ -151,6 +156,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         Some((MergeOptions::NAME, m)) => parse(m, &foreign).map(Request::Merge),
         Some((PreviewOptions::NAME, m)) => parse(m, &foreign).map(Request::Preview),
         Some((QuickstartOptions::NAME, m)) => parse(m, &foreign).map(Request::Quickstart),
+        Some((DoctorOptions::NAME, m)) => parse(m, &foreign).map(Request::Doctor),
         _ => Err(Error::Internal("a command without a handler".into())),
     }
 }
@@ -174,6 +180,7 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::Merge(parsed) => merge::run(&announced(parsed)),
         Request::Preview(parsed) => preview::run(&announced(parsed)),
         Request::Quickstart(parsed) => quickstart::run(&announced(parsed)),
+        Request::Doctor(parsed) => doctor::run(&announced(parsed)),
         Request::Print(text) => {
             print!("{text}");
             Ok(())

@@ -74,6 +74,7 @@ fn every_default_parses() {
     defaults_parse::<MergeOptions>(&["model_name_or_path", "adapter_name_or_path", "output_dir"]);
     defaults_parse::<PreviewOptions>(&["model_name_or_path", "dataset_name"]);
     defaults_parse::<QuickstartOptions>(&[]);
+    defaults_parse::<DoctorOptions>(&[]);
 }
 
 #[test]
