@@ -117,7 +117,7 @@ impl Job {
         let Common { model, training, lora, record, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open(compute.device, compute.threads)?;
-        let free = if device.is_host() { run::memory::available_bytes() } else { device.memory_bytes() };
+        let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest)?;
         let batch_size = training.per_device_train_batch_size;
         setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;

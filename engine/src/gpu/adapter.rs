@@ -28,7 +28,7 @@ pub struct AdapterDescription {
     pub max_binding_bytes: u64,
     /// Bytes that the threads of a workgroup share, at most.
     pub max_workgroup_bytes: u64,
-    /// Bytes of its memory, where the interface says so (Vulkan); of a software adapter the machine's.
+    /// Bytes of its own memory, where the interface says so (Vulkan).
     pub memory_bytes: Option<u64>,
     /// Features of use to the engine that the adapter has, of [`AdapterDescription::WANTED`].
     pub features: Vec<&'static str>,

@@ -16,6 +16,9 @@ impl Backend for Gpu {
         false
     }
 
+    fn shares_host_memory(&self) -> bool {
+        self.shares_host_memory
+    }
     fn memory_bytes(&self) -> Option<u64> {
         self.memory_bytes
     }

@@ -80,6 +80,7 @@ pub struct Gpu {
     /// "gpu: llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)"
     label: String,
     is_software: bool,
+    shares_host_memory: bool,
     memory_bytes: Option<u64>,
     options: GpuOptions,
     max_binding_bytes: u64,
@@ -167,6 +168,7 @@ impl Gpu {
             options.cache.as_deref().map(|root| cache::Cache::at(root, &format!("{label} {}", description.driver)));
         let device_buffer = if options.count_only { u64::MAX >> 8 } else { limits.max_buffer_size };
         Ok(Arc::new(Gpu {
+            shares_host_memory: matches!(description.kind, AdapterKind::Software | AdapterKind::Integrated),
             memory_bytes: description.memory_bytes,
             is_software: description.kind == AdapterKind::Software && !options.count_only && !options.hardware_rungs,
             max_binding_bytes,

@@ -85,7 +85,7 @@ fn find_gpus(choice: DeviceChoice, search: &mut Search) -> Result<()> {
         };
         search.found.push(Found {
             flag,
-            free_bytes: engine::backend::Backend::memory_bytes(&*device),
+            free_bytes: memory(&*device),
             device,
             is_software: select == AdapterSelect::Software,
             tolerance: Tolerance { absolute: 1e-5, relative: 1e-4 },
@@ -105,6 +105,12 @@ fn find_gpus(choice: DeviceChoice, search: &mut Search) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What a run may take.
+#[cfg(feature = "gpu")]
+fn memory(device: &dyn engine::backend::Backend) -> Option<u64> {
+    if device.shares_host_memory() { crate::run::memory::available_bytes() } else { device.memory_bytes() }
 }
 
 #[cfg(feature = "gpu")]
