@@ -160,6 +160,14 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn name(&self) -> String;
     /// Whether buffers are host memory (reference, CPU).
     fn is_host(&self) -> bool;
+    /// Whether buffers, wherever they are, take memory of the host: CPUs, integrated GPUs, software adapters.
+    fn shares_host_memory(&self) -> bool {
+        self.is_host()
+    }
+    /// Bytes of the device's own memory, used or not; None where it has none or does not say.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
 
     // ---- memory ----
     fn upload(&self, values: Host) -> Result<Buffer>;

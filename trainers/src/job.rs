@@ -14,11 +14,11 @@ use crate::data::order::{Sampling, epoch_order};
 use crate::error::Result;
 use crate::learner::Learner;
 use crate::options::{self, Common, SamplingStrategy, TrainingCommand};
+use crate::run::memory::show_bytes;
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
 };
 use crate::schedule::{RunLength, Schedule, run_length};
-use crate::run::memory::show_bytes;
 use crate::setup::{self, Policy, Source};
 use engine::backend::Device;
 use engine::model::decoder::Pass;
@@ -120,7 +120,7 @@ impl Job {
         let Common { model, training, lora, record, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open(compute.device, compute.threads)?;
-        let free = if device.is_host() { run::memory::available_bytes() } else { None };
+        let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest)?;
         let batch_size = training.per_device_train_batch_size;
         let needed = setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;

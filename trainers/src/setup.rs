@@ -44,6 +44,12 @@ fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     }
 }
 
+/// The type that frozen matrices are held in: with `auto`, that of the file's embedding stands for all.
+pub fn held_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+    let stored = || files.weights.dtype("model.embed_tokens.weight").unwrap_or(DType::F32);
+    choice.dtype().unwrap_or_else(stored)
+}
+
 /// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
 pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     choice.dtype().unwrap_or_else(|| match files.weights.dtype("model.embed_tokens.weight") {
@@ -97,10 +103,7 @@ impl Policy {
         }
         // Weights that are trained are float32.
         let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
-        let held = match dtype {
-            Some(dtype) => dtype,
-            None => source.files.weights.dtype("model.embed_tokens.weight")?,
-        };
+        let held = dtype.unwrap_or_else(|| held_dtype(model.dtype, &source.files));
         Ok(Policy { config, dtype, held, adapter, start, seed })
     }
 
