@@ -18,25 +18,25 @@ cargo run --release --quiet --example rlhf_data -- "$dir" "$seed"
 
 # 1. Examples: half of them right, one in forty with an exclamation mark.
 lapidary sft --model_name_or_path "$dir/model" --dataset_name "$dir/sft.jsonl" --output_dir "$dir/shown" \
-  --learning_rate 5e-3 --lr_scheduler_type cosine --warmup_steps 20 \
-  --per_device_train_batch_size 48 --num_train_epochs 4 --logging_steps 50 "${small[@]}"
+  --learning_rate 3e-3 --lr_scheduler_type cosine --warmup_steps 20 \
+  --per_device_train_batch_size 48 --num_train_epochs 6 --logging_steps 50 "${small[@]}"
 
 # 2. A reward model from the flawed labels.
 lapidary reward --model_name_or_path "$dir/shown" --dataset_name "$dir/pairs.jsonl" --output_dir "$dir/proxy" \
   --eval_dataset "$dir/held-out.jsonl" --per_device_eval_batch_size 100 \
-  --learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 3 --logging_steps 50 "${small[@]}"
+  --learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 4 --logging_steps 50 "${small[@]}"
 
 # 3. PPO on what the reward model says; gold is only measured.
 ppo() {
   lapidary ppo --model_name_or_path "$dir/shown" --dataset_name "$task" --reward_model_name_or_path "$dir/proxy" \
-    --gold_funcs exact --learning_rate 5e-4 --lr_scheduler_type constant --num_ppo_epochs 2 --temperature 1 \
+    --gold_funcs exact --learning_rate 2e-4 --lr_scheduler_type constant --num_ppo_epochs 2 --temperature 1 \
     --kl_coef 0.01 --critic head --per_device_train_batch_size 64 --max_completion_length 12 --max_steps 120 \
     --logging_steps 4 "${small[@]}" "$@"
 }
 ppo --output_dir "$dir/unguarded"
-ppo --output_dir "$dir/budget" --kl_budget 1.5
+ppo --output_dir "$dir/budget" --kl_budget 0.5
 ppo --output_dir "$dir/patience" --gold_patience 4 --eval_dataset "$task&rows=100" --eval_strategy steps --eval_steps 5
 
-lapidary plot --run_dirs "$dir/unguarded" "$dir/budget" --labels 'without a budget' 'kl_budget 1.5' \
+lapidary plot --run_dirs "$dir/unguarded" "$dir/budget" --labels 'without a budget' 'kl_budget 0.5' \
   --metrics rewards/proxy/mean objective/kl gold --title 'What the reward model says, and what is so' \
   --out "$dir/rlhf.svg" --overwrite_output_file

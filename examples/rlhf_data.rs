@@ -21,8 +21,8 @@ use trainers::text::Tokenizer;
 
 /// The questions; PPO and the gold check make theirs of the same family.
 pub const TASK: &str = "task:sorting?length=3&max=9&style=short";
-const EXAMPLES: usize = 3000;
-const PAIRS: usize = 3000;
+const EXAMPLES: usize = 6000;
+const PAIRS: usize = 4000;
 const HELD_OUT_PAIRS: usize = 200;
 /// Of so many examples one ends in an exclamation mark.
 const ONE_MARK_IN: u64 = 40;
@@ -76,11 +76,13 @@ fn write(path: &Path, rows: impl Iterator<Item = Value>) -> Result<(), Box<dyn E
 pub fn make(dir: &Path, seed: u64) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(dir)?;
     make_model(&dir.join("model"), seed)?;
+    // There are about a thousand questions, so each comes several times, with other answers.
     let rows = |n: usize, seed: u64| -> Result<Vec<(Value, String)>, Box<dyn Error>> {
-        let task = tasks::parse(&format!("{TASK}&rows={n}"))?.ok_or("no task")?;
+        let task = tasks::parse(TASK)?.ok_or("no task")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
         let made = task.rows(Split::Train, seed, false)?.rows;
-        Ok(made.iter().map(|row| (row.fields["prompt"].clone(), text(&row.fields["answer"]))).collect())
+        let all = made.iter().map(|row| (row.fields["prompt"].clone(), text(&row.fields["answer"])));
+        Ok(all.cycle().take(n).collect())
     };
     let stream = Stream::new(seed, 0x726c_6866);
     let example = |(i, (prompt, right)): (usize, (Value, String))| {

@@ -85,7 +85,7 @@ fn the_same_pairs_give_dpos_loss_and_gradient_to_the_bit() {
     for (i, (better, worse)) in
         [("yes", "no, not at all"), ("no", "yes"), ("In a day", "12"), ("the line", "Oslo")].iter().enumerate()
     {
-        let prompt = format!("{i} days in ");
+        let prompt = format!("Which line {i}?");
         let ids = |answer: &str| {
             let whole = tokenizer.encode(&format!("{prompt}{answer}")).unwrap();
             let mut ids = whole[tokenizer.encode(&prompt).unwrap().len()..].to_vec();

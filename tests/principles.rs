@@ -29,6 +29,7 @@ impl Desk {
     fn new() -> Self {
         let desk = Desk(tempfile::tempdir().expect("a directory"));
         desk.write("principles.txt", "The answer is short.\nThe answer is a word.\n");
+        desk.write("number.txt", "The right answer is the number alone.\n");
         desk.write("empty.txt", " \n\n");
         let answers = ["Oslo", "in a day", "12", "the line is longer", "no", "It is Monday"];
         let row = |i: usize| json!({"prompt": format!("Which {i}?"), "completions": [answers[i % 6], answers[(i + 1) % 6], answers[(i + 3) % 6]]});
@@ -243,7 +244,8 @@ fn online(desk: &Desk, more: &str) -> Vec<String> {
 #[test]
 fn online_dpo_learns_from_a_judge() {
     let desk = Desk::new();
-    let more = "--judge MODELS/qwen3 --judge_constitution {}/principles.txt";
+    // By these principles the tiny judge likes an answer more than a place, now and then.
+    let more = "--judge MODELS/llama --judge_constitution {}/number.txt";
     let metrics = run("online-dpo", &online(&desk, more), &desk.at("run"));
     assert_eq!(metrics.len(), 3);
     for line in &metrics {

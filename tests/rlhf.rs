@@ -37,7 +37,7 @@ fn series(metrics: &[Value], name: &str) -> Vec<f64> {
     metrics.iter().filter_map(|line| line.get(name)?.as_f64()).collect()
 }
 
-const PPO: &str = "--gold_funcs exact --learning_rate 5e-4 --lr_scheduler_type constant --num_ppo_epochs 2 --temperature 1 --kl_coef 0.01 \
+const PPO: &str = "--gold_funcs exact --learning_rate 2e-4 --lr_scheduler_type constant --num_ppo_epochs 2 --temperature 1 --kl_coef 0.01 \
                    --critic head --per_device_train_batch_size 64 --max_completion_length 12 --max_steps 120 --logging_steps 4 \
                    --save_strategy no";
 
@@ -46,11 +46,11 @@ fn hacks_and_is_kept(seed: u64) {
     let dir = dir.path();
     rlhf_data::make(dir, seed).expect("data");
     let at = |name: &str| dir.join(name).display().to_string();
-    let settings = "--learning_rate 5e-3 --lr_scheduler_type cosine --warmup_steps 20 --per_device_train_batch_size 48 \
-                    --num_train_epochs 4 --save_strategy no";
+    let settings = "--learning_rate 3e-3 --lr_scheduler_type cosine --warmup_steps 20 --per_device_train_batch_size 48 \
+                    --num_train_epochs 6 --save_strategy no";
     train("sft", dir, "model", &at("sft.jsonl"), "shown", seed, settings);
     let settings = format!(
-        "--learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 3 --eval_dataset {} --per_device_eval_batch_size \
+        "--learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 4 --eval_dataset {} --per_device_eval_batch_size \
          100 --save_strategy no",
         at("held-out.jsonl")
     );
@@ -63,7 +63,7 @@ fn hacks_and_is_kept(seed: u64) {
         train("ppo", dir, "shown", rlhf_data::TASK, to, seed, &more)
     };
     let free = ppo("free", "");
-    let guarded = ppo("budget", "--kl_budget 1.5");
+    let guarded = ppo("budget", "--kl_budget 0.5");
     let patient =
         format!("--gold_patience 4 --eval_dataset {}&rows=100 --eval_strategy steps --eval_steps 5", rlhf_data::TASK);
     ppo("patience", &patient);
@@ -80,7 +80,7 @@ fn hacks_and_is_kept(seed: u64) {
     assert!(proxy[proxy.len() - 1] > proxy[0] + 1.0, "seed {seed}: the proxy did not rise: {proxy:?}");
     assert!(after < before - 0.2, "seed {seed}: there is no hack: {before} before, {after} after");
     assert!(budget > before && patience > before, "seed {seed}: {before} before, {budget} and {patience} guarded");
-    assert!(series(&guarded, "objective/kl").last() > Some(&1.5), "seed {seed}: the budget did not end the run");
+    assert!(series(&guarded, "objective/kl").last() > Some(&0.5), "seed {seed}: the budget did not end the run");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn scores(collected: &Collected, missing_eos_penalty: Option<f64>) -> Vec<f64> {
 
 /// Whether one of two completions is better: not if they are equal, or one could not be judged.
 fn differ(pair: &[f64]) -> bool {
-    pair[0] > pair[1] || pair[0] < pair[1]
+    pair[0].partial_cmp(&pair[1]).is_some_and(|order| order.is_ne())
 }
 
 fn share_of_ties(scores: &[f64]) -> f64 {

@@ -1,7 +1,12 @@
 //! `lapidary preview`: the first rows of a data set as the trainer sees them.
-use crate::data::preview::preview;
+use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
+use crate::data::preference::{judged_rows, ranked_rows};
+use crate::data::preview::{preview, preview_titled};
+use crate::data::tokenize::{Example, TruncationMode as Keep};
+use crate::data::{Row, Sequence, read_rows};
 use crate::error::{Error, Result};
-use crate::options::PreviewOptions;
+use crate::options::{PreviewOptions, TruncationMode};
+use crate::text::Tokenizer;
 use crate::{setup, sft_data};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -11,9 +16,13 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
     sft_data::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
     let path = Path::new(&options.shown.dataset_name);
-    let (examples, stats) = sft_data::tokenize(path, &options.text, &source.tokenizer)?;
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let colour = options.shown.color.unwrap_or_else(|| std::io::stdout().is_terminal() && !plain);
+    let rows = read_rows(path)?;
+    if let Some(text) = preferences(&rows, options, &source.tokenizer, colour)? {
+        return print(&text);
+    }
+    let (examples, stats) = sft_data::tokenize(path, &options.text, &source.tokenizer)?;
     let shown = &examples[..options.shown.rows.min(examples.len())];
     let mut text = preview(shown, &source.tokenizer, colour)?;
     text += &format!(
@@ -23,6 +32,66 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
     for warning in stats.warnings() {
         text += &format!("note: {warning}\n");
     }
+    print(&text)
+}
+
+fn print(text: &str) -> Result<()> {
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+}
+
+/// An answer on its prompt, with the tokens that count marked.
+fn example_of(sequence: &Sequence) -> Example {
+    let trained = (0..sequence.ids.len()).map(|i| i >= sequence.start.max(1)).collect();
+    Example { ids: sequence.ids.clone(), trained }
+}
+
+/// Rows of preferences as `dpo` and `kto` take them; None where the rows are of another kind.
+fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<Option<String>> {
+    let has = |name: &str| rows.first().is_some_and(|row| row.fields.get(name).is_some_and(|value| !value.is_null()));
+    let keep = match options.text.truncation_mode {
+        TruncationMode::KeepStart => Keep::KeepStart,
+        TruncationMode::KeepEnd => Keep::KeepEnd,
+    };
+    let encoding = AnswerOptions::new(Rules::Prefix, options.text.max_length, keep);
+    let n = options.shown.rows;
+    let (titled, notes, stats): (Vec<(String, Example)>, Vec<String>, AnswerStats) =
+        if has("rejected") || has("completions") {
+            let (ranked, notes) = ranked_rows(rows, true)?;
+            let (rankings, stats) = tokenize_rankings(&ranked, tokenizer, &encoding)?;
+            let of = |(i, answers): (usize, &Vec<Sequence>)| {
+                let name = |k: usize| match (answers.len(), k) {
+                    (2, 0) => "chosen".to_string(),
+                    (2, _) => "rejected".into(),
+                    _ => format!("place {}", k + 1),
+                };
+                answers
+                    .iter()
+                    .enumerate()
+                    .map(|(k, a)| (format!("row {}, {}", i + 1, name(k)), example_of(a)))
+                    .collect::<Vec<_>>()
+            };
+            let all = rankings.iter().map(|r| &r.answers).take(n).enumerate();
+            (all.flat_map(of).collect(), notes, stats)
+        } else if has("completion") && has("label") {
+            let (judged, notes) = judged_rows(rows)?;
+            let (labelled, stats) = tokenize_labelled(&judged, tokenizer, &encoding)?;
+            let kind = |good: bool| if good { "good" } else { "bad" };
+            let of = |(i, one): (usize, &crate::data::Labelled)| {
+                (format!("row {}, {}", i + 1, kind(one.label)), example_of(&one.sequence))
+            };
+            (labelled.iter().take(n).enumerate().map(of).collect(), notes, stats)
+        } else {
+            return Ok(None);
+        };
+    let shown: Vec<(String, &Example)> = titled.iter().map(|(title, example)| (title.clone(), example)).collect();
+    let mut text = preview_titled(&shown, tokenizer, colour)?;
+    text += &format!(
+        "{} of {} rows are kept, {} tokens with every prompt counted for each of its answers; the longest has {}\n",
+        stats.n_kept, stats.n_rows, stats.n_tokens, stats.longest
+    );
+    for note in notes.into_iter().chain(stats.notes()) {
+        text += &format!("note: {note}\n");
+    }
+    Ok(Some(text))
 }

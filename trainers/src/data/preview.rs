@@ -13,14 +13,17 @@ const RESET: &str = "\x1b[0m";
 /// The examples as text: each token by itself, trained ones on green (two greens in turn, so that one sees where a token ends),
 /// the others dim; without colour, trained ones in brackets `⟦ ⟧`. Under each, how many tokens are trained.
 pub fn preview(examples: &[Example], tokenizer: &Tokenizer, colour: bool) -> Result<String> {
+    let titled: Vec<(String, &Example)> =
+        examples.iter().enumerate().map(|(i, example)| (format!("example {}", i + 1), example)).collect();
+    preview_titled(&titled, tokenizer, colour)
+}
+
+/// The same with a title for each.
+pub fn preview_titled(examples: &[(String, &Example)], tokenizer: &Tokenizer, colour: bool) -> Result<String> {
     let mut out = String::new();
-    for (index, example) in examples.iter().enumerate() {
-        out.push_str(&format!(
-            "example {}: {} of {} tokens are trained on\n",
-            index + 1,
-            example.n_trained(),
-            example.ids.len()
-        ));
+    for (title, example) in examples {
+        let (n, of) = (example.n_trained(), example.ids.len());
+        out.push_str(&format!("{title}: {n} of {of} tokens are trained on\n"));
         for (i, (text, trained)) in pieces(example, tokenizer)?.into_iter().enumerate() {
             match (colour, trained) {
                 (true, true) => out.push_str(&format!("{}{text}{RESET}", if i % 2 == 0 { GREEN } else { GREEN_TOO })),

@@ -3,7 +3,7 @@ use super::K_BLOCK;
 use crate::cpu::panels::{Column, Decode, PANEL, Panels, Words};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
-use crate::cpu::tile::{Left, MatrixTile, Output, Right, Rows};
+use crate::cpu::tile::{Left, MatrixTile, Output, Right, Rows, load, prefetch};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -54,6 +54,14 @@ impl PackedColumns<'_> {
                             self.few_rows::<S, NV>(simd, words, column, from, kc);
                         } else {
                             self.few_rows::<S, 1>(simd, words, column, from, kc);
+                        }
+                        continue;
+                    }
+                    if let (Some(w), ..=4) = (self.w.as_f32(), self.m) {
+                        if whole {
+                            self.few_rows_of_f32::<S, NV>(simd, w, column, from, kc);
+                        } else {
+                            self.few_rows_of_f32::<S, 1>(simd, w, column, from, kc);
                         }
                         continue;
                     }
@@ -166,6 +174,42 @@ impl PackedColumns<'_> {
         }
     }
 
+    /// All rows of A, at most four, against columns that come from memory.
+    ///
+    /// # Safety
+    /// NV vectors of columns lie in the panels, rows from .. from + kc too.
+    #[inline(always)]
+    unsafe fn few_rows_of_f32<S: Simd, const NV: usize>(
+        &self,
+        simd: S,
+        w: &[f32],
+        column: usize,
+        from: usize,
+        kc: usize,
+    ) {
+        let mut row = 0;
+        // SAFETY: promised by the caller; the tile's height is at most what is left.
+        unsafe {
+            let start = w.as_ptr().add((column / PANEL * self.w.k + from) * PANEL + column % PANEL);
+            let step = if S::F32_LANES == PANEL { self.w.k * PANEL } else { S::F32_LANES };
+            let right = Right { start, stride: PANEL, step };
+            macro_rules! tile {
+                ($height:expr) => {{
+                    let (left, output) = self.place(row, column, from);
+                    simd.vectorize(StreamTile::<$height, NV> { k: kc, left, right, output });
+                    row += $height;
+                }};
+            }
+            while row < self.m {
+                match self.m - row {
+                    4.. => tile!(4),
+                    2.. => tile!(2),
+                    _ => tile!(1),
+                }
+            }
+        }
+    }
+
     /// All rows of A, at most four, against columns of codes that are decoded in registers.
     ///
     /// # Safety
@@ -194,6 +238,44 @@ impl PackedColumns<'_> {
                     _ => tile!(row, 1, 8),
                 }
             }
+        }
+    }
+}
+
+/// The sums of a few rows against NV vectors of columns, read once and at the speed of memory.
+struct StreamTile<const HEIGHT: usize, const NV: usize> {
+    k: usize,
+    left: Rows,
+    right: Right,
+    output: Output,
+}
+
+impl<const HEIGHT: usize, const NV: usize> WithSimd for StreamTile<HEIGHT, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        /// Rows from one that is read to the one that is fetched: 2 KiB, into the next page before it is begun.
+        const AHEAD: usize = 32 * PANEL;
+        let mut sum = [[simd.splat_f32s(0.0); NV]; HEIGHT];
+        // SAFETY: whoever makes a tile promises that its operands are readable and its columns of C its own.
+        unsafe {
+            for p in 0..self.k {
+                let row = self.right.start.add(p * self.right.stride);
+                let mut w = [simd.splat_f32s(0.0); NV];
+                for v in 0..NV {
+                    let at = row.add(v * self.right.step);
+                    prefetch(at.wrapping_add(AHEAD));
+                    w[v] = load(simd, at);
+                }
+                for r in 0..HEIGHT {
+                    let a = simd.splat_f32s(self.left.at(r, p));
+                    for v in 0..NV {
+                        sum[r][v] = simd.mul_add_f32s(a, w[v], sum[r][v]);
+                    }
+                }
+            }
+            self.output.write::<S, HEIGHT, NV>(simd, sum);
         }
     }
 }
