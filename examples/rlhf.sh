@@ -18,13 +18,13 @@ cargo run --release --quiet --example rlhf_data -- "$dir" "$seed"
 
 # 1. Examples: half of them right, one in forty with an exclamation mark.
 lapidary sft --model_name_or_path "$dir/model" --dataset_name "$dir/sft.jsonl" --output_dir "$dir/shown" \
-  --learning_rate 3e-3 --lr_scheduler_type cosine --warmup_steps 20 \
-  --per_device_train_batch_size 48 --num_train_epochs 6 --logging_steps 50 "${small[@]}"
+  --learning_rate 5e-3 --lr_scheduler_type cosine --warmup_steps 20 \
+  --per_device_train_batch_size 48 --num_train_epochs 4 --logging_steps 50 "${small[@]}"
 
 # 2. A reward model from the flawed labels.
 lapidary reward --model_name_or_path "$dir/shown" --dataset_name "$dir/pairs.jsonl" --output_dir "$dir/proxy" \
   --eval_dataset "$dir/held-out.jsonl" --per_device_eval_batch_size 100 \
-  --learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 4 --logging_steps 50 "${small[@]}"
+  --learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 3 --logging_steps 50 "${small[@]}"
 
 # 3. PPO on what the reward model says; gold is only measured.
 ppo() {

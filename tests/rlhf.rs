@@ -46,11 +46,11 @@ fn hacks_and_is_kept(seed: u64) {
     let dir = dir.path();
     rlhf_data::make(dir, seed).expect("data");
     let at = |name: &str| dir.join(name).display().to_string();
-    let settings = "--learning_rate 3e-3 --lr_scheduler_type cosine --warmup_steps 20 --per_device_train_batch_size 48 \
-                    --num_train_epochs 6 --save_strategy no";
+    let settings = "--learning_rate 5e-3 --lr_scheduler_type cosine --warmup_steps 20 --per_device_train_batch_size 48 \
+                    --num_train_epochs 4 --save_strategy no";
     train("sft", dir, "model", &at("sft.jsonl"), "shown", seed, settings);
     let settings = format!(
-        "--learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 4 --eval_dataset {} --per_device_eval_batch_size \
+        "--learning_rate 2e-3 --per_device_train_batch_size 32 --num_train_epochs 3 --eval_dataset {} --per_device_eval_batch_size \
          100 --save_strategy no",
         at("held-out.jsonl")
     );
