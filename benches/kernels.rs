@@ -3,6 +3,9 @@
 //! `cargo bench --bench kernels`; LAPIDARY_DEVICE=cpu|gpu|gpu:N|gpu:software says where (default: cpu), THREADS sets the
 //! CPU's threads. Rows of the table: layout, m, n, k, GFLOP/s (median of 9 after 2 to warm up; a software adapter, which
 //! runs on the same cores, gets an eighth of the rows).
+//!
+//! `cargo bench --bench kernels -- count` computes nothing: it prints what a training step of SmolLM2 does on a GPU, by kernel
+//! (dispatches, bytes, operations), for a later run on a GPU to be compared with.
 use engine::backend::{Backend, Device, Layout, Product};
 use engine::buffer::Host;
 use engine::random::Stream;
@@ -45,7 +48,22 @@ fn verify(cpu: &dyn Backend, p: Product) -> engine::Result<f32> {
     Ok(found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max))
 }
 
+/// What steps of 8 × 512 tokens do, by kernel.
+#[cfg(feature = "gpu")]
+fn count() -> Result<(), Box<dyn std::error::Error>> {
+    println!("{}", trainers::doctor::counted::smollm2_tables()?);
+    Ok(())
+}
+
+#[cfg(not(feature = "gpu"))]
+fn count() -> Result<(), Box<dyn std::error::Error>> {
+    Err("built without the feature gpu".into())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::args().any(|argument| argument == "count") {
+        return count();
+    }
     let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
     let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("cpu".into());
     let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;

@@ -37,7 +37,7 @@ const PAIRS: usize = 4;
 const PROMPT: usize = 128;
 const ANSWER: usize = 64;
 /// Jobs, each with its name in benches/peers.py: to share prompts is what PyTorch cannot do.
-const JOBS: [(&str, &str); 7] = [
+const JOBS: [(&str, &str); 10] = [
     ("sft", "sft"),
     ("lora", "lora"),
     ("dpo", "dpo"),
@@ -45,6 +45,9 @@ const JOBS: [(&str, &str); 7] = [
     ("rollout", "rollout"),
     ("grpo", "grpo"),
     ("grpo_unshared", "grpo"),
+    ("decode", "decode"),
+    ("decode8", "decode8"),
+    ("decode_4bit", "decode"),
 ];
 /// Of rollouts and GRPO: 4 prompts, 8 completions of each.
 const GROUPS: usize = 4;
@@ -52,6 +55,8 @@ const GROUP: usize = 8;
 /// Tokens of a prompt and of a completion: drawing alone, and a whole GRPO step.
 const ROLLOUT: (usize, usize) = (48, 64);
 const GRPO: (usize, usize) = (43, 32);
+/// Greedy decoding: tokens of a prompt, tokens after it. `decode_4bit` keeps the file's quantised weights.
+const DECODE: (usize, usize) = (32, 64);
 /// Times that a job and its peer take turns.
 const ROUNDS: usize = 3;
 
@@ -123,7 +128,8 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
     let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
     let device: Device = engine::cpu::Cpu::new(threads)?;
     let files = ModelFiles::open(path)?;
-    let mut model = Decoder::load(&files, &device, DType::F32)?;
+    let stored = if job == "decode_4bit" { None } else { Some(DType::F32) };
+    let mut model = Decoder::load(&files, &device, stored)?;
     if std::env::var_os("LAPIDARY_BENCH_TRUST").is_none() {
         verify(&files, &model)?;
     }
@@ -143,6 +149,14 @@ fn run(job: &str, path: &std::path::Path) -> Outcome<()> {
             let prompts = random_ids(GROUPS, ROLLOUT.0, 3);
             let work = || draw(&learner.model, &prompts, ROLLOUT.1).map(|c| c.len() as f64);
             (time(work)?, GROUPS * GROUP * ROLLOUT.1)
+        }
+        "decode" | "decode8" | "decode_4bit" => {
+            let n = if job == "decode8" { 8 } else { 1 };
+            let prompts = random_ids(n, DECODE.0, 5);
+            let sampling = Sampling { temperature: 0.0, max_new_tokens: DECODE.1, ..Sampling::default() };
+            let model = learner.model.for_generation()?;
+            let work = || generate(&model, &prompts, 1, &sampling, |_, _| true).map(|c| c.len() as f64);
+            (time(work)?, n * DECODE.1)
         }
         "grpo" | "grpo_unshared" => {
             let (prompts, share) = (random_ids(GROUPS, GRPO.0, 4), job == "grpo");

@@ -388,6 +388,10 @@ fn large_model(dir: &Path) {
 fn memory_that_is_not_there() {
     Run::new().model(large_model).refused(&["1.1 TB of memory", "free", "a smaller model"]);
     Run::new().model(large_model).with(&["--use_peft"]).refused(&["GB of memory", "free", "a smaller model"]);
+    if common::software_gpu().is_some() {
+        let on_gpu = Run::new().model(large_model).with(&["--device", "gpu:software"]);
+        on_gpu.refused(&["1.1 TB of memory", "free", "a smaller model"]);
+    }
 }
 
 #[test]
@@ -411,10 +415,75 @@ fn help_names_every_command() {
         "merge",
         "preview",
         "quickstart",
+        "doctor",
     ] {
         assert!(text(&help.stdout).contains(command), "{command}");
     }
     let unknown = lapidary(&["sfft"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("sft"), "{}", text(&unknown.stderr));
+}
+
+/// Works without a GPU: devices, kernels, ceilings and cost, for the CPU alone.
+#[test]
+fn doctor_examines_the_cpu() {
+    let model = path(&golden("models/llama"));
+    let step = ["--model_name_or_path", &model, "--per_device_train_batch_size", "2", "--max_length", "64"];
+    let output = lapidary(&[&["doctor", "--device", "cpu", "--threads", "2"], &step[..]].concat());
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    for words in [
+        "devices",
+        "cpu (2 threads",
+        "kernels against the reference",
+        "ceilings",
+        "GFLOP/s",
+        "a training step of",
+        "2 × 64 tokens",
+        "memory at the peak",
+    ] {
+        assert!(said.contains(words), "`{words}` is not in:\n{said}");
+    }
+    // Every case agrees, and there are many.
+    let row = said
+        .lines()
+        .skip_while(|l| !l.starts_with("kernels"))
+        .find(|l| l.trim_start().starts_with("cpu"))
+        .expect("a row");
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[1], cells[2], "{row}");
+    assert!(cells[1].parse::<usize>().expect("a number") > 500, "{row}");
+}
+
+/// What is missing is said with how to get it, and a wrong model touches no device.
+#[test]
+fn doctor_says_what_is_missing() {
+    let output = lapidary(&["doctor", "--no_check_kernels", "--threads", "1"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    if cfg!(not(feature = "gpu")) {
+        assert!(said.contains("built without the feature gpu"), "{said}");
+    } else if !said.contains("gpu:0") {
+        assert!(said.contains("no real GPU was found") && said.contains("Vulkan driver"), "{said}");
+    }
+    assert!(said.contains("give --model_name_or_path"), "{said}");
+    let wrong = lapidary(&["doctor", "--model_name_or_path", "no/such/model"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert_eq!(text(&wrong.stderr).lines().count(), 1, "{}", text(&wrong.stderr));
+    assert!(wrong.stdout.is_empty());
+}
+
+/// The software adapter has a name, its limits and features in the report.
+#[cfg(feature = "gpu")]
+#[test]
+fn doctor_examines_a_gpu() {
+    if common::software_gpu().is_none() {
+        return;
+    }
+    let output = lapidary(&["doctor", "--device", "gpu:software", "--no_check_kernels"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}{}", text(&output.stderr));
+    for words in ["gpu:software", "Vulkan", "software", "of workgroup memory", "has ", "lacks "] {
+        assert!(said.contains(words), "`{words}` is not in:\n{said}");
+    }
 }

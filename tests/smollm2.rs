@@ -158,3 +158,45 @@ fn sft_full_on_software_vulkan() {
         trajectory("sft_full", "gpu:software");
     }
 }
+
+/// Peak memory of a run in a process of its own, predicted and measured, in bytes.
+#[cfg(target_os = "linux")]
+fn predicted_and_measured(options: &[&str]) -> Option<(f64, f64)> {
+    let path = model_path()?;
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("rows.jsonl");
+    let text = "the quick brown fox jumps over the lazy dog and runs away ".repeat(40);
+    std::fs::write(&data, format!("{}\n", serde_json::json!({ "text": text })).repeat(4)).expect("rows");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lapidary"))
+        .args(["sft", "--device", "cpu", "--max_steps", "2", "--max_length", "256", "--save_strategy", "no"])
+        .args(["--per_device_train_batch_size", "4", "--model_name_or_path"])
+        .arg(&path)
+        .arg("--dataset_name")
+        .arg(&data)
+        .arg("--output_dir")
+        .arg(dir.path().join("run"))
+        .args(options)
+        .output()
+        .expect("the program");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    // "memory at the peak: 2.9 GB (2.8 GB predicted)"
+    let line = said.lines().rev().find_map(|line| line.split_once("memory at the peak: ")).expect("a line on memory").1;
+    let figures: Vec<f64> = line.split(|c: char| !c.is_ascii_digit() && c != '.').flat_map(str::parse).collect();
+    assert_eq!(line.matches(" GB").count(), 2, "{line}");
+    Some((figures[1], figures[0]))
+}
+
+/// The memory that a run is refused for is the memory it takes: within 10 %, all weights, an adapter, checkpointing.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_predicted_on_cpu() {
+    let adapter = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-4"];
+    let recomputing = ["--gradient_checkpointing", "true"];
+    let plain = ["--gradient_checkpointing", "false"];
+    for options in [plain.to_vec(), recomputing.to_vec(), [&adapter[..], &plain].concat()] {
+        let Some((predicted, measured)) = predicted_and_measured(&options) else { return };
+        let off = predicted / measured - 1.0;
+        assert!(off.abs() <= 0.1, "{options:?}: {predicted} GB predicted, {measured} GB measured");
+    }
+}

@@ -160,6 +160,14 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn name(&self) -> String;
     /// Whether buffers are host memory (reference, CPU).
     fn is_host(&self) -> bool;
+    /// Whether buffers, wherever they are, take memory of the host: CPUs, integrated GPUs, software adapters.
+    fn shares_host_memory(&self) -> bool {
+        self.is_host()
+    }
+    /// Bytes of the device's own memory, used or not; None where it has none or does not say.
+    fn memory_bytes(&self) -> Option<u64> {
+        None
+    }
 
     // ---- memory ----
     fn upload(&self, values: Host) -> Result<Buffer>;
@@ -170,6 +178,11 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>>;
     /// f32, f16, bf16 → f32, f16, bf16 (round to nearest even); quantised → f32.
     fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer>;
+    /// The weight w [n, k] as this device likes to read it in `matmul`, layout NT, many times over: for generation. The
+    /// products have the same bits; nothing else reads what comes back.
+    fn pack_weight(&self, w: &Buffer, _n: usize, _k: usize) -> Result<Buffer> {
+        Ok(w.clone())
+    }
     /// All recorded work is done when this returns.
     fn synchronize(&self) -> Result<()>;
 

@@ -36,6 +36,8 @@ impl Host {
 #[derive(Clone, Debug)]
 pub enum Buffer {
     Host(Arc<Host>),
+    /// A weight in the order of the CPU's product with few rows: nothing else reads it.
+    Packed(Arc<crate::cpu::Panels>),
     #[cfg(feature = "gpu")]
     Gpu(Arc<crate::gpu::GpuBuffer>),
 }
@@ -50,9 +52,14 @@ impl Buffer {
     pub fn dtype(&self) -> DType {
         match self {
             Buffer::Host(h) => h.dtype(),
+            Buffer::Packed(w) => w.dtype(),
             #[cfg(feature = "gpu")]
             Buffer::Gpu(b) => b.dtype(),
         }
+    }
+    fn no_host_values(&self) -> Error {
+        let found = if matches!(self, Buffer::Packed(_)) { "a packed weight" } else { "GPU memory" };
+        Error::shape("buffer", format!("host memory needed, {found} found"))
     }
     /// The values as f32; an error where they are not f32 in host memory.
     pub fn f32(&self) -> Result<&[f32]> {
@@ -61,8 +68,7 @@ impl Buffer {
                 Host::F32(v) => Ok(v),
                 other => Err(Error::shape("buffer", format!("float32 needed, {} found", other.dtype().name()))),
             },
-            #[cfg(feature = "gpu")]
-            Buffer::Gpu(_) => Err(Error::shape("buffer", "host memory needed, GPU memory found")),
+            other => Err(other.no_host_values()),
         }
     }
     /// The values as u32; an error where they are not u32 in host memory.
@@ -72,16 +78,14 @@ impl Buffer {
                 Host::U32(v) => Ok(v),
                 other => Err(Error::shape("buffer", format!("uint32 needed, {} found", other.dtype().name()))),
             },
-            #[cfg(feature = "gpu")]
-            Buffer::Gpu(_) => Err(Error::shape("buffer", "host memory needed, GPU memory found")),
+            other => Err(other.no_host_values()),
         }
     }
     /// The host values of any dtype.
     pub fn as_host(&self) -> Result<&Host> {
         match self {
             Buffer::Host(h) => Ok(h),
-            #[cfg(feature = "gpu")]
-            Buffer::Gpu(_) => Err(Error::shape("buffer", "host memory needed, GPU memory found")),
+            other => Err(other.no_host_values()),
         }
     }
     /// The f32 values to change; copied first if anyone else holds them.
@@ -91,8 +95,7 @@ impl Buffer {
                 Host::F32(v) => Ok(v),
                 other => Err(Error::shape("buffer", format!("float32 needed, {} found", other.dtype().name()))),
             },
-            #[cfg(feature = "gpu")]
-            Buffer::Gpu(_) => Err(Error::shape("buffer", "host memory needed, GPU memory found")),
+            other => Err(other.no_host_values()),
         }
     }
 }

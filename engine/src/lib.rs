@@ -41,6 +41,7 @@ pub mod error;
 pub mod dtype;
 pub mod random;
 pub mod quant;
+mod codes;
 pub mod forest;
 #[cfg(feature = "gpu")]
 pub mod gpu;

@@ -116,7 +116,7 @@ pub fn decode_q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
 /// 0..4 in the low six bits of bytes j and j + 4; groups 4..8 in the nibbles of byte j + 4, topped up by the
 /// two high bits of bytes j − 4 and j.
 #[inline(always)]
-fn k_scale(packed: &[u8], j: usize) -> (f32, f32) {
+pub(crate) fn k_scale(packed: &[u8], j: usize) -> (f32, f32) {
     let (scale, min) = if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {

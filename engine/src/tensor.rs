@@ -7,6 +7,11 @@ use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tape::Var;
+use std::sync::Arc;
+
+/// How values are computed again from others. Cheap ops (norms, SwiGLU) give one to their results, so that an op that needs
+/// the values in the backward keeps the recipe and not the memory.
+pub(crate) type Recipe = Arc<dyn Fn() -> Result<Tensor> + Send + Sync>;
 
 #[derive(Clone)]
 pub struct Tensor {
@@ -14,6 +19,23 @@ pub struct Tensor {
     shape: Vec<usize>,
     device: Device,
     pub(crate) var: Option<Var>,
+    recipe: Option<Recipe>,
+}
+
+/// Values kept for the backward: as they are, or as a recipe.
+pub(crate) enum Saved {
+    Values(Tensor),
+    Recipe(Recipe),
+}
+
+impl Saved {
+    /// The values, perhaps computed again: the same bits.
+    pub fn get(&self) -> Result<Tensor> {
+        match self {
+            Saved::Values(x) => Ok(x.clone()),
+            Saved::Recipe(recipe) => recipe(),
+        }
+    }
 }
 
 impl Tensor {
@@ -43,7 +65,7 @@ impl Tensor {
 
     /// Wraps what a kernel returned.
     pub fn from_buffer(device: &Device, buffer: Buffer, shape: &[usize]) -> Self {
-        Tensor { buffer, shape: shape.to_vec(), device: device.clone(), var: None }
+        Tensor { buffer, shape: shape.to_vec(), device: device.clone(), var: None, recipe: None }
     }
 
     pub fn shape(&self) -> &[usize] {
@@ -97,6 +119,20 @@ impl Tensor {
     /// The same values, off the tape: no gradient flows through.
     pub fn detach(&self) -> Tensor {
         Tensor { var: None, ..self.clone() }
+    }
+
+    /// What an op keeps of this tensor for its backward.
+    pub(crate) fn saved(&self) -> Saved {
+        match &self.recipe {
+            Some(recipe) => Saved::Recipe(recipe.clone()),
+            None => Saved::Values(self.detach()),
+        }
+    }
+
+    /// The same tensor, with how to compute it again if it lies on a tape.
+    pub(crate) fn with_recipe(self, recipe: impl Fn() -> Result<Tensor> + Send + Sync + 'static) -> Tensor {
+        let recipe: Option<Recipe> = if self.needs_grad() { Some(Arc::new(recipe)) } else { None };
+        Tensor { recipe, ..self }
     }
 
     pub(crate) fn with_var(self, var: Option<Var>) -> Tensor {

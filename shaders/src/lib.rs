@@ -1,6 +1,6 @@
 //! The WGSL sources, one constant each, named as the file and as the op they serve.
 //!
-//! A source is complete as it stands. Before it is compiled, `const NAME: u32 = …;` lines may get another value (the layout
+//! A source is complete as it stands, but for the products', which end with `matmul_operands.wgsl`. Before it is compiled, `const NAME: u32 = …;` lines may get another value (the layout
 //! of a product, the element type of a weight, a tile size); nothing else is substituted. Scalars of a call are in
 //! `var<immediate> p: Params`, in words of four bytes.
 
@@ -12,11 +12,16 @@ pub struct Shader {
 }
 
 macro_rules! shaders {
-    ($($constant:ident $file:literal,)*) => {
+    ($($constant:ident $file:literal $(+ $shared:literal)?,)*) => {
         $(
             #[doc = concat!("`", $file, ".wgsl`")]
-            pub const $constant: Shader =
-                Shader { name: $file, source: include_str!(concat!("../", $file, ".wgsl")) };
+            pub const $constant: Shader = Shader {
+                name: $file,
+                source: concat!(
+                    include_str!(concat!("../", $file, ".wgsl")),
+                    $("\n", include_str!(concat!("../", $shared, ".wgsl")))?
+                ),
+            };
         )*
         /// All of them.
         pub const ALL: &[Shader] = &[$($constant),*];
@@ -36,11 +41,14 @@ shaders! {
     GATHER_ROWS "gather_rows",
     LOG_PROBS "log_probs",
     LOG_PROBS_BACKWARD "log_probs_backward",
+    MATMUL_BLOCKED "matmul_blocked" + "matmul_operands",
+    MATMUL_COOPERATIVE "matmul_cooperative" + "matmul_operands",
     MATMUL_DIRECT "matmul_direct",
-    MATMUL_FEW_ROWS "matmul_few_rows",
-    MATMUL_NAIVE "matmul_naive",
-    MATMUL_REGISTER "matmul_register",
-    MATMUL_TILED "matmul_tiled",
+    MATMUL_FEW_ROWS "matmul_few_rows" + "matmul_operands",
+    MATMUL_NAIVE "matmul_naive" + "matmul_operands",
+    MATMUL_REDUCE "matmul_reduce",
+    MATMUL_REGISTER "matmul_register" + "matmul_operands",
+    MATMUL_TILED "matmul_tiled" + "matmul_operands",
     RMS_NORM "rms_norm",
     RMS_NORM_BACKWARD "rms_norm_backward",
     RMS_NORM_BACKWARD_WEIGHT "rms_norm_backward_weight",

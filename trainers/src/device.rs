@@ -62,13 +62,15 @@ pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Device> {
 
 #[cfg(feature = "gpu")]
 fn open_gpu(choice: DeviceChoice) -> Result<Device> {
-    use engine::gpu::{AdapterSelect, Gpu};
+    use engine::gpu::{AdapterSelect, Gpu, GpuOptions};
     let select = match choice {
         DeviceChoice::Software => AdapterSelect::Software,
         DeviceChoice::Gpu(Some(index)) => AdapterSelect::Index(index),
         _ => AdapterSelect::Auto,
     };
-    Ok(Gpu::open(select)?)
+    // A software adapter is for tests: nothing is measured and nothing kept.
+    let options = if choice == DeviceChoice::Software { GpuOptions::default() } else { GpuOptions::for_use() };
+    Ok(Gpu::open_with(select, options)?)
 }
 
 #[cfg(not(feature = "gpu"))]

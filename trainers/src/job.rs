@@ -14,6 +14,7 @@ use crate::data::order::{Sampling, epoch_order};
 use crate::error::Result;
 use crate::learner::Learner;
 use crate::options::{self, Common, SamplingStrategy, TrainingCommand};
+use crate::run::memory::show_bytes;
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
 };
@@ -109,6 +110,8 @@ pub struct Job {
     seed: u64,
     checkpointing: bool,
     save_total_limit: Option<usize>,
+    /// Bytes at the peak as they were predicted, where memory is the host's.
+    needed: Option<u64>,
 }
 
 impl Job {
@@ -117,10 +120,10 @@ impl Job {
         let Common { model, training, lora, record, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open(compute.device, compute.threads)?;
-        let free = if device.is_host() { run::memory::available_bytes() } else { None };
+        let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest)?;
         let batch_size = training.per_device_train_batch_size;
-        setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;
+        let needed = setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;
         let paths: Vec<&Path> = work.reads.iter().map(|(_, path)| *path).collect();
         let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);
         let plan = RunDirectory::plan(&training.output_dir, resume, overwrite, &paths)?;
@@ -147,6 +150,10 @@ impl Job {
         let progress = Progress::new(length.total_steps, state.global_step);
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
         progress.say(&policy.describe(&mut learner.model, work.n_rows, work.n_tokens, &name));
+        let needed = device.is_host().then_some(needed);
+        if let Some(needed) = needed {
+            progress.say(&format!("memory at the peak: about {}", show_bytes(needed)));
+        }
         Ok(Job {
             window: Window(std::mem::take(&mut state.accumulators)),
             schedule: Schedule::new(training, length.total_steps),
@@ -156,6 +163,7 @@ impl Job {
             seed: training.seed,
             checkpointing: training.gradient_checkpointing,
             save_total_limit: record.save_total_limit,
+            needed,
             learner,
             device,
             source,
@@ -250,6 +258,10 @@ impl Job {
     /// Saves the finished model.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
+        if let (Some(needed), Some(peak)) = (self.needed, run::memory::peak_bytes()) {
+            let (peak, needed) = (show_bytes(peak), show_bytes(needed));
+            self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
+        }
         self.policy.save(self.directory.path(), &mut self.learner.model, &self.source.tokenizer)?;
         self.directory.finish()?;
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })

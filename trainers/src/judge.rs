@@ -185,7 +185,7 @@ impl Judge {
                 "{path}: a reward model; a judge is a language model (rewards take it as model:{path})"
             )));
         }
-        let mut model = Decoder::load(&files, device, setup::frozen_dtype(dtype, &files))?;
+        let mut model = Decoder::load(&files, device, dtype.dtype())?;
         if let Some(adapter) = adapter {
             let head = files.config.head;
             model.load_adapter(&setup::load_adapter(adapter, head)?)?;

@@ -32,6 +32,7 @@ pub mod rloo;
 pub mod grpo;
 pub mod ppo;
 pub mod online_dpo;
+pub mod doctor;
 pub mod cli;
 
 pub use error::{Error, Result};

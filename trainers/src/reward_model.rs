@@ -70,7 +70,6 @@ impl RewardModel {
         if files.config.pad_id.is_none() {
             files.config.pad_id = tokenizer.pad_id().or(tokenizer.eos_id());
         }
-        let dtype = dtype.unwrap_or_else(|| setup::frozen_dtype(crate::options::WeightType::Auto, &files));
         let mut model = Decoder::load(&files, device, dtype)?;
         if let Some(adapter_path) = adapter {
             let adapter = setup::load_adapter(adapter_path, Head::Score)?;

@@ -44,8 +44,14 @@ fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     }
 }
 
-/// The type that frozen matrices are held in; `auto` keeps half precision where the file has it.
-pub fn frozen_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+/// The type that frozen matrices are held in: with `auto`, that of the file's embedding stands for all.
+pub fn held_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+    let stored = || files.weights.dtype("model.embed_tokens.weight").unwrap_or(DType::F32);
+    choice.dtype().unwrap_or_else(stored)
+}
+
+/// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
+pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     choice.dtype().unwrap_or_else(|| match files.weights.dtype("model.embed_tokens.weight") {
         Ok(DType::BF16) => DType::BF16,
         Ok(DType::F16) => DType::F16,
@@ -70,7 +76,10 @@ pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokeni
 /// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
 pub struct Policy {
     config: ModelConfig,
-    dtype: DType,
+    /// Of the weights; None: as their file holds them, quantised ones too.
+    dtype: Option<DType>,
+    /// That type, of the embedding: what most weights have.
+    held: DType,
     adapter: Option<AdapterConfig>,
     start: Option<Adapter>,
     seed: u64,
@@ -92,8 +101,10 @@ impl Policy {
         if let Some(adapter) = &adapter {
             adapter.targets(&config)?;
         }
-        let dtype = if adapter.is_some() { frozen_dtype(model.dtype, &source.files) } else { DType::F32 };
-        Ok(Policy { config, dtype, adapter, start, seed })
+        // Weights that are trained are float32.
+        let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
+        let held = dtype.unwrap_or_else(|| held_dtype(model.dtype, &source.files));
+        Ok(Policy { config, dtype, held, adapter, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
@@ -103,7 +114,7 @@ impl Policy {
             Some(a) => Some((a.r, a.targets(&self.config)?.len().div_ceil(self.config.n_layers.max(1)))),
         };
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
-        let (dtype, checkpointing) = (self.dtype, training.gradient_checkpointing);
+        let (dtype, checkpointing) = (self.held, training.gradient_checkpointing);
         Ok(StepShape { dtype, adapter, n_tokens, n_items, checkpointing, moments })
     }
 
@@ -248,23 +259,25 @@ pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize)
 }
 
 /// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
-/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay.
+/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay. Returns
+/// the bytes that the run will hold at its peak.
 pub fn check_memory(
     available: Option<u64>,
     config: &ModelConfig,
     shape: StepShape,
     batch_size: usize,
     beside: u64,
-) -> Result<()> {
+) -> Result<u64> {
     let needed = step_memory(config, shape).total() + beside;
-    let Some(available) = available.filter(|&a| needed > a) else { return Ok(()) };
+    let Some(available) = available.filter(|&a| needed > a) else { return Ok(needed) };
     let ways = what_fits(available.saturating_sub(beside), config, shape, batch_size);
     let advice = if ways.is_empty() {
         "a smaller model, or a shorter --max_length, is needed".to_string()
     } else {
         format!("what would fit: {}", ways.join(", or "))
     };
-    memory::check(needed, Some(available), &advice)
+    memory::check(needed, Some(available), &advice)?;
+    Ok(needed)
 }
 
 /// Options under which the run would fit, the least change first.
@@ -310,8 +323,8 @@ mod tests {
         let shape = StepShape { dtype, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing: false, moments: 2 };
         let needed = step_memory(&config, shape).total();
         let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());
-        assert_eq!(told(needed), Ok(()));
-        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(()));
+        assert_eq!(told(needed), Ok(needed));
+        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(needed));
         let text = told(needed - 1).expect_err("a byte is missing");
         assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
         let text = told(1000).expect_err("hopeless");

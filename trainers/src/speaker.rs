@@ -28,7 +28,7 @@ impl Speaker {
         let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;
         let mut stop_tokens = files.config.eos_ids.clone();
         stop_tokens.extend(tokenizer.eos_id());
-        let mut model = Decoder::load(&files, device, setup::frozen_dtype(dtype, &files))?;
+        let mut model = Decoder::load(&files, device, dtype.dtype())?;
         if let Some(adapter) = &adapter {
             model.load_adapter(adapter)?;
         }

@@ -34,7 +34,9 @@ pub(crate) fn u32s<'a>(op: &'static str, name: &str, x: &'a Buffer, n: usize) ->
 
 /// The host values of a buffer.
 pub(crate) fn host<'a>(op: &'static str, name: &str, x: &'a Buffer) -> Result<&'a Host> {
-    x.as_host().map_err(|_| Error::shape(op, format!("{name} lies in GPU memory, the CPU needs it in host memory")))
+    x.as_host().map_err(|_| {
+        Error::shape(op, format!("{name} is a packed weight or lies in GPU memory, the CPU needs plain host memory"))
+    })
 }
 
 pub(crate) fn wrong_type(op: &'static str, name: &str, x: &Buffer, need: &str) -> Error {

@@ -145,8 +145,7 @@ pub(crate) fn log_probs_backward(
     let f = |i: usize| Backward { c: scale * dlogp[i], lse: lse[i] };
     let sole = match &mut logits {
         Buffer::Host(host) => Arc::get_mut(host).is_some(),
-        #[cfg(feature = "gpu")]
-        Buffer::Gpu(_) => false,
+        _ => false,
     };
     if sole {
         let to = Shared::of(check::f32s_mut(op, "logits", &mut logits, n)?);

@@ -9,8 +9,10 @@
 //! where the first block gives c = α s if there is no C to add to. So a row alone equals the row among a thousand.
 mod kernel;
 mod pack;
+mod panels;
 
 use super::check;
+use super::panels::Panels;
 use super::threads::{Shared, build};
 use super::weights::Weights;
 use super::{Cpu, level::Level, threads::Threads};
@@ -18,6 +20,7 @@ use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use kernel::Rectangle;
+use panels::PackedColumns;
 
 /// Length of a block of sums along k: part of the definition of the result, the same for every machine.
 pub(crate) const K_BLOCK: usize = 256;
@@ -37,6 +40,9 @@ pub(super) struct Job<'a> {
 pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
     let Product { layout, m, n, k, .. } = p;
     let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
+    if let Buffer::Packed(w) = b {
+        return packed(cpu, p, a, w, c);
+    }
     let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
     let b = Weights::new("matmul", "B", b, b_rows, b_width)?;
     if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
@@ -57,6 +63,33 @@ pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Bu
             let c = unsafe { build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))? };
             Ok(Buffer::from_f32(c))
         }
+    }
+}
+
+/// The product with a packed weight.
+fn packed(cpu: &Cpu, p: Product, a: &[f32], w: &Panels, c: Option<Buffer>) -> Result<Buffer> {
+    let Product { layout, m, n, k, alpha } = p;
+    if layout != Layout::NT || (w.n, w.k) != (n, k) {
+        let detail = format!("a packed weight [{}, {}] is read in layout NT only; {p:?}", w.n, w.k);
+        return Err(Error::shape("matmul", detail));
+    }
+    let fill = |c: Shared<f32>, accumulate: bool| {
+        let (_, tasks) = grid(layout, m, n, k, cpu.threads.count());
+        let width = n.div_ceil(tasks).next_multiple_of(96);
+        cpu.threads.each(n.div_ceil(width), |task| {
+            let columns = task * width..((task + 1) * width).min(n);
+            cpu.level.run(PackedColumns { m, alpha, a, w, c, accumulate, columns });
+        });
+    };
+    let size = check::size("matmul", &[m, n])?;
+    match c {
+        Some(mut c) => {
+            fill(Shared::of(check::f32s_mut("matmul", "C", &mut c, size)?), true);
+            Ok(c)
+        }
+        None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
+        // SAFETY: without `accumulate` the first block of k writes all of C.
+        None => Ok(Buffer::from_f32(unsafe { build(size, |c| fill(c, false))? })),
     }
 }
 

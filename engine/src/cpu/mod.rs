@@ -1,7 +1,7 @@
 //! The CPU backend: vectorised kernels on threads of its own, with the same bits for any number of threads, any
 //! instruction set and any neighbours in the batch.
 //!
-//! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `weights` (any dtype), `math` (exp, ln, …),
+//! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `weights` (any dtype), `panels` (packed for generation), `math` (exp, ln, …),
 //! `elementwise` and `reduce` (the two loops), `tile` (the register tile); then one file for each op.
 mod adamw;
 mod attention;
@@ -14,6 +14,7 @@ mod level;
 mod log_probs;
 mod math;
 mod matmul;
+mod panels;
 mod reduce;
 mod rms_norm;
 mod rope;
@@ -35,6 +36,7 @@ use crate::error::Result;
 use crate::forest::AttentionPlan;
 use crate::random::Stream;
 pub use level::Level;
+pub use panels::Panels;
 use std::sync::Arc;
 use threads::Threads;
 
@@ -110,6 +112,13 @@ impl Backend for Cpu {
     }
     fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
         cast::cast(self, x, n, to)
+    }
+    fn pack_weight(&self, w: &Buffer, n: usize, k: usize) -> Result<Buffer> {
+        if matches!(w, Buffer::Packed(_)) {
+            return Ok(w.clone());
+        }
+        let weights = weights::Weights::new("pack_weight", "W", w, n, k)?;
+        Ok(Buffer::Packed(Arc::new(Panels::pack(&self.threads, weights, w.dtype(), n, k)?)))
     }
     fn synchronize(&self) -> Result<()> {
         Ok(())

@@ -48,6 +48,52 @@ fn products(d: &dyn Backend, all: &mut Values) -> Result<()> {
     Ok(())
 }
 
+/// Weights [n, k] of one dtype.
+fn weights(d: &dyn Backend, dtype: DType, n: usize, k: usize) -> Result<Buffer> {
+    match dtype {
+        DType::Quant(q) => {
+            let stream = Stream::new(8, 0);
+            let mut blocks: Vec<u8> = (0..dtype.bytes(n * k)).map(|i| stream.below(i as u64, 256) as u8).collect();
+            // Scales of moderate size.
+            for block in blocks.chunks_exact_mut(q.block_bytes()) {
+                let last = block.len() - 1;
+                (block[1], block[3], block[last]) = (0x28, 0x24, 0x28);
+            }
+            d.upload(Host::Blocks(dtype, blocks))
+        }
+        _ => d.cast(&buffer(7, n * k), n * k, dtype),
+    }
+}
+
+/// A packed weight gives the bits of the weight: every dtype, level, number of rows and of threads.
+#[test]
+fn packed_weights_give_the_same_bits() -> Result<()> {
+    use crate::dtype::Quant::*;
+    let quants = [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K].map(DType::Quant);
+    let all = [DType::F32, DType::F16, DType::BF16].into_iter().chain(quants);
+    for (dtype, level) in all.flat_map(|t| Level::available().into_iter().map(move |level| (t, level))) {
+        for (threads, m, n, k) in
+            [(1, 1, 401, 768), (3, 1, 401, 768), (2, 3, 7, 256), (3, 33, 397, 512), (2, 9, 96, 256)]
+        {
+            let k = if matches!(dtype, DType::Quant(_)) { k } else { k - 3 };
+            let d = Cpu::with_level(Some(threads), level)?;
+            let (x, w) = (buffer(9, m * k), weights(&*d, dtype, n, k)?);
+            let packed = d.pack_weight(&w, n, k)?;
+            assert_eq!(packed.dtype(), dtype);
+            let p = Product { layout: Layout::NT, m, n, k, alpha: 0.7 };
+            let bits = |w: &Buffer| -> Result<Vec<u32>> {
+                let y = d.matmul(p, &x, w, None)?;
+                let y = d.matmul(p, &x, w, Some(y))?;
+                Ok(y.f32()?.iter().map(|y| (y + 0.0).to_bits()).collect())
+            };
+            assert!(bits(&w)? == bits(&packed)?, "{} {} {m} × {n} × {k}", dtype.name(), level.name());
+            assert!(d.matmul(Product { layout: Layout::NN, m, n: k, k: n, alpha: 1.0 }, &x, &packed, None).is_err());
+            assert!(d.matmul(Product { n: n + 1, ..p }, &x, &packed, None).is_err());
+        }
+    }
+    Ok(())
+}
+
 fn elements(d: &dyn Backend, all: &mut Values) -> Result<()> {
     let n = 50_021;
     let (x, y, z) = (buffer(3, n), buffer(4, n), buffer(5, n));

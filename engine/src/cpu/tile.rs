@@ -39,11 +39,12 @@ impl Left for Columns {
     }
 }
 
-/// The right operand of a tile: row p of NV vectors at `start + p · stride`.
+/// The right operand of a tile: row p's vector v at `start + p · stride + v · step`.
 #[derive(Clone, Copy)]
 pub(crate) struct Right {
     pub start: *const f32,
     pub stride: usize,
+    pub step: usize,
 }
 
 /// A tile of sums.
@@ -67,7 +68,7 @@ pub(crate) unsafe fn accumulate<S: Simd, A: Left, const MR: usize, const NV: usi
             let row = right.start.add(p * right.stride);
             let mut b = [simd.splat_f32s(0.0); NV];
             for v in 0..NV {
-                b[v] = load(simd, row.add(v * S::F32_LANES));
+                b[v] = load(simd, row.add(v * right.step));
             }
             for r in 0..MR {
                 let a = simd.splat_f32s(left.at(r, p));
@@ -80,12 +81,9 @@ pub(crate) unsafe fn accumulate<S: Simd, A: Left, const MR: usize, const NV: usi
     sum
 }
 
-/// A tile of a matrix product: c ← α Σ left · right (+ c). A function of its own in the machine code, run by
-/// `Simd::vectorize`, so that each shape of tile is compiled once.
-pub(crate) struct MatrixTile<A, const MR: usize, const NV: usize> {
-    pub k: usize,
-    pub left: A,
-    pub right: Right,
+/// Where the sums of a tile go: c ← α sum (+ c).
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
     pub alpha: f32,
     /// Whether c holds something to add to.
     pub add: bool,
@@ -95,16 +93,14 @@ pub(crate) struct MatrixTile<A, const MR: usize, const NV: usize> {
     pub width: usize,
 }
 
-impl<A: Left, const MR: usize, const NV: usize> WithSimd for MatrixTile<A, MR, NV> {
-    type Output = ();
-
+impl Output {
+    /// # Safety
+    /// `width` columns of c are the caller's in each of the tile's rows.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = S::F32_LANES;
-        // SAFETY: whoever makes a tile promises that its operands are readable and `width` columns of c are its own.
+    pub unsafe fn write<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, sum: Tile<S, MR, NV>) {
+        let (lanes, alpha) = (S::F32_LANES, simd.splat_f32s(self.alpha));
+        // SAFETY: promised by the caller.
         unsafe {
-            let sum = accumulate::<S, A, MR, NV>(simd, self.k, self.left, self.right, [[simd.splat_f32s(0.0); NV]; MR]);
-            let alpha = simd.splat_f32s(self.alpha);
             for r in 0..MR {
                 for v in 0..NV {
                     let c = self.c.add(r * self.c_stride + v * lanes);
@@ -120,6 +116,28 @@ impl<A: Left, const MR: usize, const NV: usize> WithSimd for MatrixTile<A, MR, N
                     }
                 }
             }
+        }
+    }
+}
+
+/// A tile of a matrix product: c ← α Σ left · right (+ c). A function of its own in the machine code, run by
+/// `Simd::vectorize`, so that each shape of tile is compiled once.
+pub(crate) struct MatrixTile<A, const MR: usize, const NV: usize> {
+    pub k: usize,
+    pub left: A,
+    pub right: Right,
+    pub output: Output,
+}
+
+impl<A: Left, const MR: usize, const NV: usize> WithSimd for MatrixTile<A, MR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // SAFETY: whoever makes a tile promises that its operands are readable and `width` columns of c are its own.
+        unsafe {
+            let sum = accumulate::<S, A, MR, NV>(simd, self.k, self.left, self.right, [[simd.splat_f32s(0.0); NV]; MR]);
+            self.output.write::<S, MR, NV>(simd, sum);
         }
     }
 }
@@ -209,6 +227,19 @@ pub(crate) unsafe fn load<S: Simd>(_: S, from: *const f32) -> S::f32s {
 pub(crate) unsafe fn store<S: Simd>(_: S, to: *mut f32, value: S::f32s) {
     // SAFETY: promised by the caller.
     unsafe { to.cast::<S::f32s>().write_unaligned(value) }
+}
+
+/// Asks for the cache line at `at`, which may lie anywhere: it is never read here.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch of any address is harmless.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// The lanes of a vector in an array, zeros behind.

@@ -33,6 +33,15 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
+    /// Gives the pages that were read back to the system, as if nothing had been read yet.
+    fn release_pages(&self) {
+        #[cfg(unix)]
+        // SAFETY: the map is shared, of a file, and only read: its pages come back from the file with the same bytes.
+        // That the system may not take the advice does not matter.
+        unsafe {
+            let _ = self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed);
+        }
+    }
 }
 
 /// How the file holds the elements.
@@ -118,6 +127,11 @@ impl Weights {
             entry.check(len).map_err(|detail| Error::file(path, format!("tensor {name} {detail}")))?;
         }
         Ok(Weights { files, entries })
+    }
+
+    /// Pages of the files that were read no longer count as memory of this process; they are read again if needed.
+    pub fn release_pages(&self) {
+        self.files.iter().for_each(MappedFile::release_pages);
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {

@@ -68,6 +68,7 @@ pub fn generate_with(
     if completions.is_empty() || sampling.max_new_tokens == 0 {
         return Ok(completions);
     }
+    let model = &model.for_generation()?;
     let mut batch = Batch::new(model, prompts, n_samples, sampling)?;
     while !batch.is_done() {
         let mut drawn = Vec::new();

@@ -26,8 +26,45 @@ pub struct AdapterDescription {
     pub max_buffer_bytes: u64,
     /// Bytes of a buffer that one kernel sees at once, at most.
     pub max_binding_bytes: u64,
-    /// Features of use to the engine that the adapter has.
+    /// Bytes that the threads of a workgroup share, at most.
+    pub max_workgroup_bytes: u64,
+    /// Bytes of its own memory, where the interface says so (Vulkan).
+    pub memory_bytes: Option<u64>,
+    /// Features of use to the engine that the adapter has, of [`AdapterDescription::WANTED`].
     pub features: Vec<&'static str>,
+}
+
+/// Matrix units: products of SIZE × SIZE matrices of f16, added in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cooperative {
+    pub size: u32,
+    /// Threads of a subgroup.
+    pub subgroup: u32,
+}
+
+/// The adapter's matrix units, where they take f16 and add in f32, and all subgroups have one size.
+pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<Cooperative> {
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    let info = adapter.get_info();
+    if !adapter.features().contains(needed) || info.subgroup_min_size != info.subgroup_max_size {
+        return None;
+    }
+    let kinds = adapter.cooperative_matrix_properties();
+    let square = |size: u32| {
+        kinds.iter().any(|k| {
+            [k.m_size, k.n_size, k.k_size] == [size; 3]
+                && k.ab_type == wgpu::CooperativeScalarType::F16
+                && k.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let size = [16, 8].into_iter().find(|&size| square(size))?;
+    Some(Cooperative { size, subgroup: info.subgroup_min_size })
+}
+
+impl AdapterDescription {
+    /// Features that the engine uses where they exist.
+    pub const WANTED: [&'static str; 6] =
+        ["immediates", "f16", "subgroups", "timestamps", "pipeline cache", "cooperative matrices"];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,17 +124,38 @@ pub(super) fn adapters() -> Vec<(wgpu::Adapter, AdapterDescription)> {
     adapters
 }
 
+/// The largest heap that is the device's own.
+#[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: the handles are read while the adapter that owns them is borrowed, and nothing is destroyed through them.
+    let properties = unsafe {
+        let vulkan = adapter.as_hal::<wgpu::hal::api::Vulkan>()?;
+        let instance = vulkan.shared_instance().raw_instance();
+        instance.get_physical_device_memory_properties(vulkan.raw_physical_device())
+    };
+    let heaps = properties.memory_heaps.iter().take(properties.memory_heap_count as usize);
+    heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0).map(|heap| heap.size).max()
+}
+
+#[cfg(not(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
+    None
+}
+
 fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
     let info = adapter.get_info();
     let limits = adapter.limits();
     let has = adapter.features();
-    let named = [
-        (wgpu::Features::IMMEDIATES, "immediates"),
-        (wgpu::Features::SHADER_F16, "f16"),
-        (wgpu::Features::SUBGROUP, "subgroups"),
-        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
-        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+    let wanted = [
+        wgpu::Features::IMMEDIATES,
+        wgpu::Features::SHADER_F16,
+        wgpu::Features::SUBGROUP,
+        wgpu::Features::TIMESTAMP_QUERY,
+        wgpu::Features::PIPELINE_CACHE,
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
     ];
+    let named = wanted.into_iter().zip(AdapterDescription::WANTED);
     AdapterDescription {
         name: info.name,
         api: format!("{:?}", info.backend),
@@ -110,7 +168,9 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
         },
         max_buffer_bytes: limits.max_buffer_size,
         max_binding_bytes: limits.max_storage_buffer_binding_size,
-        features: named.iter().filter(|(f, _)| has.contains(*f)).map(|(_, name)| *name).collect(),
+        max_workgroup_bytes: u64::from(limits.max_compute_workgroup_storage_size),
+        memory_bytes: memory_bytes(adapter),
+        features: named.filter(|(f, _)| has.contains(*f)).map(|(_, name)| name).collect(),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Attention over forests: what the kernels need to know about a plan, kept beside it, and their calls.
+use super::counting::visible_pairs;
 use super::memory::Pool;
 use super::recorder::Call;
 use super::{Gpu, GpuBuffer, lock, shared, word};
@@ -110,7 +111,7 @@ impl Gpu {
         let path = self.plan_list(plan, List::Path)?;
         let n_tiles = tiles.len() / TILE_WORDS;
         let [x, y, _] = self.groups(n_tiles);
-        self.dispatch(Call {
+        let call = Call {
             shader: shaders::ATTENTION,
             constants: &sizes.constants,
             params: &[
@@ -123,7 +124,8 @@ impl Gpu {
             ],
             binds: &[q.whole(), k.whole(), v.whole(), tiles.whole(), path.whole(), o.whole(), lse.whole()],
             groups: [x, y, if n_tiles == 0 { 0 } else { size(n_kv_heads)? }],
-        })?;
+        };
+        self.dispatch_pairs(call, visible_pairs(plan, window))?;
         Ok((shared(o), shared(lse)))
     }
 
@@ -167,29 +169,32 @@ impl Gpu {
             binds: &[d_o.whole(), o.whole(), lse.whole(), lse_delta.whole()],
             groups: self.groups(n_rows.div_ceil(64)),
         })?;
+        let pairs = visible_pairs(plan, window);
         let params =
             [size(n_heads)?, size(n_kv_heads)?, size(head_size)?, scale.to_bits(), clamp_window(window), size(t)?];
         let inputs = [q.whole(), k.whole(), v.whole(), d_o.whole(), lse_delta.whole(), forest.whole()];
 
         let sizes = self.attention_sizes(shape, 2, 1)?;
         let [x, y, _] = self.groups((t * sizes.share).div_ceil(sizes.rows));
-        self.dispatch(Call {
+        let call = Call {
             shader: shaders::ATTENTION_BACKWARD_QUERY,
             constants: &sizes.constants,
             params: &params,
             binds: &[&inputs[..], &[dq.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
-        })?;
+        };
+        self.dispatch_pairs(call, pairs)?;
 
         let sizes = self.attention_sizes(shape, 2, 2)?;
         let [x, y, _] = self.groups(t.div_ceil(sizes.rows));
-        self.dispatch(Call {
+        let call = Call {
             shader: shaders::ATTENTION_BACKWARD_KEY,
             constants: &sizes.constants,
             params: &params,
             binds: &[&inputs[..], &[dk.whole(), dv.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
-        })?;
+        };
+        self.dispatch_pairs(call, pairs)?;
         Ok((shared(dq), shared(dk), shared(dv)))
     }
 }

@@ -16,6 +16,13 @@ impl Backend for Gpu {
         false
     }
 
+    fn shares_host_memory(&self) -> bool {
+        self.shares_host_memory
+    }
+    fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
+    }
+
     // ---- memory ----
     fn upload(&self, values: Host) -> Result<Buffer> {
         Ok(shared(self.upload_host(&values)?))

@@ -1,26 +1,17 @@
-//! The matrix product: which rung of the ladder, and how matrices larger than a binding are cut.
-use super::elementwise::float_code;
-use super::recorder::Call;
+//! The matrix product: how matrices larger than a binding are cut, and the call of the kernel that `rungs` chooses.
+use super::adapter::Cooperative;
+use super::elementwise::type_code;
+use super::recorder::{Bind, Call};
+use super::rungs::{Rung, Shape, slices};
 use super::{Gpu, GpuBuffer, shared, word};
 use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
-use crate::dtype::DType;
+use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
+use shaders::Shader;
 
-/// Weights that are decoded at a time where B is quantised: 8 MiB of f32.
+/// Weights that are decoded at a time where the kernel does not decode B itself: 8 MiB of f32.
 const DECODED_ELEMENTS: usize = 2 << 20;
-
-/// Kernels of the matrix product, slowest first; shaders/README.md tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    Naive,
-    Tiled,
-    RegisterTiled,
-    /// For at most eight rows.
-    FewRows,
-    /// Register-tiled without workgroup memory, for software adapters; shapes in multiples of four.
-    Direct,
-}
 
 /// A piece of a product: rows i0.., columns j0.., depth l0.. of these sizes.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +25,8 @@ struct Piece {
     /// The row of B that its buffer starts with.
     b_first: usize,
     accumulate: bool,
+    /// The kernel, where it is not chosen by shape.
+    rung: Option<Rung>,
 }
 
 impl Gpu {
@@ -55,7 +48,31 @@ impl Gpu {
             }
             None => shared(self.new_f32(p.m * p.n)?),
         };
-        let out = self.gpu_buffer("matmul", &c)?;
+        self.product(None, p, a, b, self.gpu_buffer("matmul", &c)?, accumulate)?;
+        Ok(c)
+    }
+
+    /// A product by this kernel, written over C.
+    pub(super) fn product_with(
+        &self,
+        rung: Rung,
+        p: Product,
+        a: &GpuBuffer,
+        b: &GpuBuffer,
+        c: &GpuBuffer,
+    ) -> Result<()> {
+        self.product(Some(rung), p, a, b, c, false)
+    }
+
+    fn product(
+        &self,
+        rung: Option<Rung>,
+        p: Product,
+        a: &GpuBuffer,
+        b: &GpuBuffer,
+        out: &GpuBuffer,
+        accumulate: bool,
+    ) -> Result<()> {
         // Matrices are cut by their rows: A's rows are rows of C, or depth in layout TN; B's are columns of C in layout NT,
         // depth else.
         let rows = |x: &GpuBuffer, width: usize| self.rows_per_window("matmul", x.dtype().bytes(width));
@@ -65,13 +82,15 @@ impl Gpu {
             Layout::NT => (m_step, n_step) = (m_step.min(rows(a, p.k)?), rows(b, p.k)?),
             Layout::TN => k_step = rows(a, p.m)?.min(rows(b, p.n)?),
         }
-        // A quantised B is decoded some rows at a time, just before they are used.
+        // Where the kernel cannot, B is decoded some rows at a time, just before they are used.
         let b_width = if p.layout == Layout::NT { p.k } else { p.n };
-        let decode = matches!(b.dtype(), DType::Quant(_));
-        if let DType::Quant(q) = b.dtype() {
-            if b_width % q.block_len() != 0 {
-                return Err(Error::shape("matmul", format!("rows of {b_width} are not blocks of {}", q.block_len())));
-            }
+        let decode = self.decodes_before(b.dtype(), p.m);
+        if let DType::Quant(q) = b.dtype()
+            && b_width % q.block_len() != 0
+        {
+            return Err(Error::shape("matmul", format!("rows of {b_width} are not blocks of {}", q.block_len())));
+        }
+        if decode {
             let step = (DECODED_ELEMENTS / b_width.max(1)).min(rows(out, b_width)?).max(1);
             if p.layout == Layout::NT {
                 n_step = n_step.min(step);
@@ -90,30 +109,44 @@ impl Gpu {
                 let (b, b_first) = decoded.as_ref().map_or((b, 0), |d| (d, first));
                 for (i0, m) in Gpu::ranges(p.m, m_step) {
                     let accumulate = accumulate || l0 > 0;
-                    let piece = Piece { i0, m, j0, n, l0, k: k.min(p.k), b_first, accumulate };
+                    let piece = Piece { i0, m, j0, n, l0, k: k.min(p.k), b_first, accumulate, rung };
                     self.matmul_piece(p, piece, a, b, out)?;
                 }
             }
         }
-        Ok(c)
+        Ok(())
+    }
+
+    /// Whether B is decoded to f32 before the product: formats that the kernels do not know; and on software adapters all,
+    /// where the fast kernel takes f32 alone.
+    fn decodes_before(&self, b_type: DType, m: usize) -> bool {
+        match b_type {
+            DType::F32 => false,
+            DType::Quant(Quant::Q4_K | Quant::Q5_K | Quant::Q6_K) => true,
+            _ => self.options.rung.is_none() && self.is_software && m > 8 && !self.options.f16_operands,
+        }
     }
 
     fn matmul_piece(&self, p: Product, piece: Piece, a: &GpuBuffer, b: &GpuBuffer, c: &GpuBuffer) -> Result<()> {
-        let Piece { i0, m, j0, n, l0, k, b_first, accumulate } = piece;
-        let b_code = float_code("matmul", b.dtype())?;
+        let Piece { i0, m, j0, n, l0, k, b_first, accumulate, rung } = piece;
+        let b_code = type_code("matmul", b.dtype())?;
         // Windows of whole rows; what is cut along a row is an offset into it.
         let (lda, a_window, a_column) = match p.layout {
             Layout::TN => (p.m, self.window(a, l0 * p.m, k * p.m, 4), i0),
             _ => (p.k, self.window(a, i0 * p.k, m * p.k, 4), l0),
         };
-        let b_bytes = b.dtype().bytes(1);
         let (ldb, b_window, b_column) = match p.layout {
-            Layout::NT => (p.k, self.window(b, (j0 - b_first) * p.k, n * p.k, b_bytes), l0),
-            _ => (p.n, self.window(b, (l0 - b_first) * p.n, k * p.n, b_bytes), j0),
+            Layout::NT => (p.k, self.typed_window(b, (j0 - b_first) * p.k, n * p.k), l0),
+            _ => (p.n, self.typed_window(b, (l0 - b_first) * p.n, k * p.n), j0),
         };
         let c_window = self.window(c, i0 * p.n, m * p.n, 4);
         let size = |x: usize| word("matmul", x);
-        let params = [
+        // Of a quantised B the window's offset is in bytes, of others in elements.
+        let (b_offset, b_byte) = match b.dtype() {
+            DType::Quant(_) => (size(b_column)?, b_window.offset),
+            _ => (b_window.offset + size(b_column)?, 0),
+        };
+        let mut params = [
             size(m)?,
             size(n)?,
             size(k)?,
@@ -121,17 +154,13 @@ impl Gpu {
             size(ldb)?,
             size(p.n)?,
             a_window.offset + size(a_column)?,
-            b_window.offset + size(b_column)?,
+            b_offset,
             c_window.offset + size(j0)?,
             p.alpha.to_bits(),
             u32::from(accumulate),
+            b_byte,
+            size(k)?,
         ];
-        let layout = match p.layout {
-            Layout::NN => 0,
-            Layout::NT => 1,
-            Layout::TN => 2,
-        };
-        let binds = [a_window.bind, b_window.bind, c_window.bind];
         // What runs along the rows of A and of B.
         let along = match p.layout {
             Layout::NN => [k, n],
@@ -139,37 +168,90 @@ impl Gpu {
             Layout::TN => [m, n],
         };
         let starts = [lda, ldb, params[6] as usize, params[7] as usize];
-        let in_fours = starts.iter().chain(&along).all(|x| x % 4 == 0);
-        let mut constants = vec![("LAYOUT", layout), ("B_TYPE", b_code)];
-        let (shader, groups) = match self.rung(m, n, b_code == 0 && in_fours) {
-            Rung::Naive => (shaders::MATMUL_NAIVE, [n.div_ceil(16), m.div_ceil(16), 1]),
-            Rung::Tiled => (shaders::MATMUL_TILED, [n.div_ceil(16), m.div_ceil(16), 1]),
-            Rung::RegisterTiled => (shaders::MATMUL_REGISTER, [n.div_ceil(64), m.div_ceil(64), 1]),
-            Rung::Direct => {
-                constants[1] = ("ROWS", m.next_power_of_two().min(8) as u32);
-                (shaders::MATMUL_DIRECT, [n.div_ceil(64), m.div_ceil(64), 1])
-            }
-            Rung::FewRows => {
-                let split = if p.layout == Layout::NT { 16 } else { 1 };
-                constants.push(("ROWS", m.next_power_of_two() as u32));
-                constants.push(("SPLIT", split));
-                let [x, y, z] = self.groups(n.div_ceil(64 / split as usize));
-                (shaders::MATMUL_FEW_ROWS, [x as usize, y as usize, z as usize])
-            }
+        let in_fours = b_code == 0 && starts.iter().chain(&along).all(|x| x % 4 == 0);
+        let shape = Shape { layout: p.layout, m, n, k, b_type: b.dtype(), in_fours };
+        let rung = rung.map_or_else(|| self.rung(shape), Ok)?;
+        let kernel = self.kernel(rung, shape, b_code);
+        let [x, y] = kernel.groups;
+        let z = match kernel.slices_of {
+            Some(workgroups) => self.options.slices.unwrap_or_else(|| slices(workgroups, k)),
+            None => 1,
         };
-        let groups = [size(groups[0])?, size(groups[1])?, size(groups[2])?];
-        self.dispatch(Call { shader, constants: &constants, params: &params, binds: &binds, groups })
+        let depth = k.div_ceil(z.max(1)).next_multiple_of(16);
+        let z = k.div_ceil(depth.max(1));
+        let fits = (4 * z * m * n) as u64 <= self.max_binding_bytes;
+        let groups = |z: usize| Ok([size(x)?, size(y)?, size(z)?]);
+        let (shader, constants) = (kernel.shader, &kernel.constants[..]);
+        if z <= 1 || !fits {
+            let binds = [a_window.bind, b_window.bind, c_window.bind];
+            // The direct kernel knows neither blocks nor slices.
+            let params = if rung == Rung::Direct { &params[..11] } else { &params[..] };
+            return self.dispatch(Call { shader, constants, params, binds: &binds, groups: groups(1)? });
+        }
+        let partial = self.new_f32(z * m * n)?;
+        let reduce = [size(m)?, size(n)?, size(z)?, params[5], params[8], params[9], params[10]];
+        (params[5], params[8], params[9], params[10]) = (size(n)?, 0, 1f32.to_bits(), 0);
+        params[12] = size(depth)?;
+        let binds: [Bind<'_>; 3] = [a_window.bind, b_window.bind, partial.whole()];
+        self.dispatch(Call { shader, constants, params: &params, binds: &binds, groups: groups(z)? })?;
+        self.dispatch(Call {
+            shader: shaders::MATMUL_REDUCE,
+            constants: &[],
+            params: &reduce,
+            binds: &[partial.whole(), c_window.bind],
+            groups: self.groups((m * n).div_ceil(64)),
+        })
     }
 
-    fn rung(&self, m: usize, n: usize, in_fours: bool) -> Rung {
-        match self.options.rung {
-            Some(Rung::Direct) if in_fours => Rung::Direct,
-            None if self.is_software && in_fours => Rung::Direct,
-            Some(Rung::FewRows) | None if m <= 8 => Rung::FewRows,
-            Some(Rung::FewRows | Rung::Direct) => Rung::Tiled,
-            Some(rung) => rung,
-            None if m < 32 || n < 32 => Rung::Tiled,
-            None => Rung::RegisterTiled,
-        }
+    /// The shader of a rung with its constants and workgroups along x and y.
+    fn kernel(&self, rung: Rung, s: Shape, b_code: u32) -> Kernel {
+        let layout = match s.layout {
+            Layout::NN => 0,
+            Layout::NT => 1,
+            Layout::TN => 2,
+        };
+        let mut constants = vec![("LAYOUT", layout), ("B_TYPE", b_code)];
+        let tiles = |side: usize| [s.n.div_ceil(side), s.m.div_ceil(side)];
+        let (shader, groups) = match rung {
+            Rung::Naive => (shaders::MATMUL_NAIVE, tiles(16)),
+            Rung::Tiled => (shaders::MATMUL_TILED, tiles(16)),
+            Rung::RegisterTiled => (shaders::MATMUL_REGISTER, tiles(64)),
+            Rung::Blocked => (shaders::MATMUL_BLOCKED, tiles(128)),
+            Rung::BlockedDeep => {
+                constants.push(("DEPTH", 16));
+                (shaders::MATMUL_BLOCKED, tiles(128))
+            }
+            Rung::Direct => {
+                constants[1] = ("ROWS", s.m.next_power_of_two().min(8) as u32);
+                (shaders::MATMUL_DIRECT, tiles(64))
+            }
+            Rung::Cooperative => {
+                let Cooperative { size, subgroup } = self.cooperative.unwrap_or_default();
+                constants.extend([("SIZE", size), ("SUBGROUP", subgroup)]);
+                (shaders::MATMUL_COOPERATIVE, tiles(4 * size as usize))
+            }
+            Rung::FewRows => {
+                let split = if s.layout == Layout::NT { 16 } else { 1 };
+                constants.extend([("ROWS", s.m.next_power_of_two() as u32), ("SPLIT", split)]);
+                let [x, y, _] = self.groups(s.n.div_ceil(64 / split as usize));
+                (shaders::MATMUL_FEW_ROWS, [x as usize, y as usize])
+            }
+        };
+        // The same for all that add in the same order, whatever their tiles, so that they have the same slices.
+        let slices_of = match rung {
+            Rung::Direct | Rung::Cooperative => None,
+            Rung::FewRows => Some(groups[0] * groups[1]),
+            _ => Some(s.m.div_ceil(64) * s.n.div_ceil(64)),
+        };
+        Kernel { shader, constants, groups, slices_of }
     }
+}
+
+/// A kernel as it is called.
+struct Kernel {
+    shader: Shader,
+    constants: Vec<(&'static str, u32)>,
+    groups: [usize; 2],
+    /// Workgroups that decide into how many slices along z the depth is cut; None where it cannot be.
+    slices_of: Option<usize>,
 }

@@ -134,6 +134,12 @@ impl Pool {
         Some(memory)
     }
 
+    /// Forgets the peak so far.
+    pub(super) fn reset_peak(&self) {
+        let mut state = lock(&self.state);
+        state.peak_bytes = state.live_bytes + state.free_bytes;
+    }
+
     /// Gives all free buffers back to the driver.
     fn clear(&self) {
         let mut state = lock(&self.state);
@@ -201,7 +207,7 @@ impl Gpu {
     fn create(&self, capacity: u64) -> Result<Memory> {
         let descriptor = wgpu::BufferDescriptor {
             label: None,
-            size: capacity,
+            size: if self.options.count_only { 4 } else { capacity },
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         };
@@ -262,6 +268,10 @@ impl Gpu {
             None => self.create(capacity)?,
         };
         let target = GpuBuffer { dtype, bytes, memory: Some(memory), home: self.pool.clone() };
+        self.count(|counts| counts.uploads = (counts.uploads.0 + 1, counts.uploads.1 + bytes));
+        if self.options.count_only {
+            return Ok(target);
+        }
         let (raw, _) = target.raw()?;
         for (i, chunk) in values.chunks(CHUNK as usize).enumerate() {
             let whole = chunk.len() / 4 * 4;
@@ -284,6 +294,12 @@ impl Gpu {
 
     /// The bytes of several buffers. Everything recorded is submitted, and waited for once per 32 MiB.
     pub(super) fn read(&self, buffers: &[&GpuBuffer]) -> Result<Vec<Vec<u8>>> {
+        let bytes: u64 = buffers.iter().map(|b| b.bytes).sum();
+        self.count(|counts| counts.read_backs = (counts.read_backs.0 + 1, counts.read_backs.1 + bytes));
+        if self.options.count_only {
+            self.submit()?;
+            return Ok(buffers.iter().map(|b| vec![0; b.bytes()]).collect());
+        }
         let mut out: Vec<Vec<u8>> = buffers.iter().map(|b| Vec::with_capacity(b.bytes())).collect();
         // Pieces of at most CHUNK bytes, gathered into staging buffers of at most CHUNK bytes.
         let mut pieces: Vec<(usize, u64, u64)> = Vec::new();

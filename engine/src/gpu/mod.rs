@@ -6,12 +6,15 @@
 //! every output element is owned by one thread, sums run in a fixed order, there are no atomics.
 mod adapter;
 mod attention;
+pub mod cache;
+mod counting;
 mod elementwise;
 mod kernels;
 mod matmul;
 mod memory;
 mod recorder;
 mod rows;
+mod rungs;
 mod transformer;
 mod windows;
 
@@ -22,8 +25,10 @@ use crate::buffer::Buffer;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 pub use adapter::{AdapterDescription, AdapterKind, AdapterSelect};
-pub use matmul::Rung;
+pub use counting::{Counts, Work};
 pub use memory::{GpuBuffer, MemoryUse};
+pub use rungs::{Rung, SAME_ORDER};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a device is opened; the default is right outside tests.
@@ -39,6 +44,33 @@ pub struct GpuOptions {
     pub no_immediates: bool,
     /// Always use this matrix product kernel.
     pub rung: Option<Rung>,
+    /// Take kernels on a software adapter as on a real GPU.
+    pub hardware_rungs: bool,
+    /// Cut the depth of every product that can be cut into this many slices.
+    pub slices: Option<usize>,
+    /// Time the product kernels on each class of shapes and take the fastest; they differ in no bit.
+    pub tune: bool,
+    /// Where compiled pipelines and times are kept between runs.
+    pub cache: Option<PathBuf>,
+    /// Round activations to f16 where they meet frozen f16 weights, if the device multiplies such matrices faster
+    /// (cooperative matrices); sums stay f32, and so do all gradients.
+    pub f16_operands: bool,
+    /// Compute nothing and take no memory: work is counted as on a real GPU with large bindings, values read back are 0.
+    pub count_only: bool,
+}
+
+impl GpuOptions {
+    /// What the program uses: the fastest kernels, remembered from run to run. `LAPIDARY_CACHE` names another directory (`off`:
+    /// none), `LAPIDARY_TUNE=off` takes kernels by shape alone, `LAPIDARY_F16_OPERANDS=on` allows f16 operands.
+    pub fn for_use() -> Self {
+        let says = |name: &str, word: &str| std::env::var(name).is_ok_and(|v| v == word);
+        GpuOptions {
+            tune: !says("LAPIDARY_TUNE", "off"),
+            cache: cache::default_directory(),
+            f16_operands: says("LAPIDARY_F16_OPERANDS", "on"),
+            ..GpuOptions::default()
+        }
+    }
 }
 
 /// A graphics device that runs kernels.
@@ -48,6 +80,8 @@ pub struct Gpu {
     /// "gpu: llvmpipe (LLVM 15.0.6, 256 bits) (Vulkan)"
     label: String,
     is_software: bool,
+    shares_host_memory: bool,
+    memory_bytes: Option<u64>,
     options: GpuOptions,
     max_binding_bytes: u64,
     max_buffer_bytes: u64,
@@ -56,10 +90,15 @@ pub struct Gpu {
     /// Bindings start at multiples of this many bytes.
     alignment: u64,
     has_immediates: bool,
+    /// Matrix units, where they may be used.
+    cooperative: Option<adapter::Cooperative>,
+    cache: Option<cache::Cache>,
+    choices: Mutex<rungs::Choices>,
     pool: Arc<memory::Pool>,
     recorder: Mutex<recorder::Recorder>,
     pipelines: Mutex<recorder::Pipelines>,
     faults: Arc<recorder::Faults>,
+    counts: Mutex<Counts>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -89,8 +128,13 @@ impl Gpu {
         let wanted = wgpu::Features::IMMEDIATES
             | wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
-            | wgpu::Features::TIMESTAMP_QUERY;
-        let features = adapter.features() & wanted;
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
+        let cooperative = if options.f16_operands { adapter::cooperative(&adapter) } else { None };
+        let mut features = adapter.features() & wanted;
+        if cooperative.is_some() {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let limits = adapter.limits();
         let label = format!("gpu: {} ({})", description.name, description.api);
         let request = wgpu::DeviceDescriptor {
@@ -98,6 +142,11 @@ impl Gpu {
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
+            experimental_features: match cooperative {
+                // SAFETY: the one experimental feature asked for is cooperative matrices, for one kernel of this project's own.
+                Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
+                None => wgpu::ExperimentalFeatures::disabled(),
+            },
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&request))
@@ -112,11 +161,16 @@ impl Gpu {
             }
         });
         // Offsets in a window are 32-bit numbers of elements, with room to spare.
-        let device_binding = limits.max_storage_buffer_binding_size.min((1 << 31) - 256);
+        let most = (1 << 31) - 256;
+        let device_binding = if options.count_only { most } else { limits.max_storage_buffer_binding_size.min(most) };
         let max_binding_bytes = options.max_binding_bytes.map_or(device_binding, |b| b.min(device_binding)) / 256 * 256;
-        let device_buffer = limits.max_buffer_size;
+        let cache =
+            options.cache.as_deref().map(|root| cache::Cache::at(root, &format!("{label} {}", description.driver)));
+        let device_buffer = if options.count_only { u64::MAX >> 8 } else { limits.max_buffer_size };
         Ok(Arc::new(Gpu {
-            is_software: description.kind == AdapterKind::Software,
+            shares_host_memory: matches!(description.kind, AdapterKind::Software | AdapterKind::Integrated),
+            memory_bytes: description.memory_bytes,
+            is_software: description.kind == AdapterKind::Software && !options.count_only && !options.hardware_rungs,
             max_binding_bytes,
             max_buffer_bytes: options.max_buffer_bytes.map_or(device_buffer, |b| b.min(device_buffer)),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -125,14 +179,18 @@ impl Gpu {
             has_immediates: features.contains(wgpu::Features::IMMEDIATES)
                 && limits.max_immediate_size >= 64
                 && !options.no_immediates,
+            cooperative,
+            choices: Mutex::new(rungs::Choices::load(cache.as_ref())),
+            pipelines: Mutex::new(recorder::Pipelines::open(&device, features, cache.as_ref())),
+            cache,
             options,
             device,
             queue,
             label,
             pool: Arc::default(),
             recorder: Mutex::default(),
-            pipelines: Mutex::default(),
             faults,
+            counts: Mutex::default(),
         }))
     }
 
@@ -141,7 +199,7 @@ impl Gpu {
         match x {
             Buffer::Gpu(b) if b.belongs_to(&self.pool) => Ok(b),
             Buffer::Gpu(_) => Err(Error::shape(op, format!("a buffer of another GPU; this one is {}", self.label))),
-            Buffer::Host(_) => {
+            Buffer::Host(_) | Buffer::Packed(_) => {
                 Err(Error::shape(op, format!("a buffer in host memory; upload it to {} first", self.label)))
             }
         }

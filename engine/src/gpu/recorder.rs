@@ -2,6 +2,7 @@
 //!
 //! Work is submitted every 48 dispatches and at a read-back. Pipelines are compiled at first use and kept; bind groups
 //! are kept as long as the buffers they name are likely to come back from the pool.
+use super::cache::Cache;
 use super::{Gpu, GpuBuffer, lock};
 use crate::error::{Error, Result};
 use shaders::Shader;
@@ -76,6 +77,35 @@ struct Pipeline {
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
     compiled: HashMap<(&'static str, Vec<(&'static str, u32)>), Pipeline>,
+    /// The driver's own cache, and where it is kept between runs.
+    cache: Option<(wgpu::PipelineCache, Cache)>,
+}
+
+const PIPELINES_FILE: &str = "pipelines.bin";
+
+impl Pipelines {
+    /// With what an earlier run compiled, where the driver takes it and `cache` has it.
+    pub(super) fn open(device: &wgpu::Device, features: wgpu::Features, cache: Option<&Cache>) -> Self {
+        let cache = cache.filter(|_| features.contains(wgpu::Features::PIPELINE_CACHE)).map(|cache| {
+            let data = cache.read(PIPELINES_FILE);
+            let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
+            // SAFETY: the bytes are those that get_data gave for this device and driver: the file's directory names both,
+            // the file is written as a whole, and wgpu and the driver compare its head with the device again.
+            (unsafe { device.create_pipeline_cache(&descriptor) }, cache.clone())
+        });
+        Pipelines { compiled: HashMap::new(), cache }
+    }
+}
+
+impl Drop for Pipelines {
+    fn drop(&mut self) {
+        if let Some((pipelines, cache)) = self.cache.as_ref().filter(|_| !self.compiled.is_empty())
+            && let Some(data) = pipelines.get_data()
+            && cache.read(PIPELINES_FILE).as_ref() != Some(&data)
+        {
+            cache.write(PIPELINES_FILE, &data);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +115,6 @@ pub(super) struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     dispatches: u32,
     uploads: u32,
-    total_dispatches: u64,
     bind_groups: HashMap<Vec<u64>, wgpu::BindGroup>,
 }
 
@@ -96,6 +125,11 @@ const CHECKED_ALWAYS: &[Shader] =
 impl Gpu {
     /// Records one dispatch. No workgroups, no work.
     pub(super) fn dispatch(&self, call: Call<'_>) -> Result<()> {
+        self.dispatch_pairs(call, 0)
+    }
+
+    /// The same of attention, where this many (query, key) pairs see each other.
+    pub(super) fn dispatch_pairs(&self, call: Call<'_>, pairs: u64) -> Result<()> {
         if call.groups.contains(&0) {
             return Ok(());
         }
@@ -112,6 +146,10 @@ impl Gpu {
                     call.shader.name, bind.bytes, self.max_binding_bytes, self.label
                 )));
             }
+        }
+        self.count_dispatch(&call, pairs);
+        if self.options.count_only {
+            return self.next_dispatch(&mut lock(&self.recorder));
         }
         let pipeline = self.pipeline(call.shader, call.constants)?;
         let mut recorder = lock(&self.recorder);
@@ -141,10 +179,13 @@ impl Gpu {
             None => pass.set_immediates(0, bytemuck::cast_slice(call.params)),
         }
         pass.dispatch_workgroups(call.groups[0], call.groups[1], call.groups[2]);
+        self.next_dispatch(&mut recorder)
+    }
+
+    fn next_dispatch(&self, recorder: &mut Recorder) -> Result<()> {
         recorder.dispatches += 1;
-        recorder.total_dispatches += 1;
         if recorder.dispatches >= DISPATCHES_PER_SUBMIT {
-            self.submit_locked(&mut recorder)?;
+            self.submit_locked(recorder)?;
         }
         Ok(())
     }
@@ -213,7 +254,7 @@ impl Gpu {
                 constants: &[],
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: pipelines.cache.as_ref().map(|(cache, _)| cache),
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(Error::Device {
@@ -233,7 +274,7 @@ impl Gpu {
 
     /// Records a copy on the device; sizes and offsets are multiples of 4.
     pub(super) fn copy(&self, from: &wgpu::Buffer, from_byte: u64, to: &wgpu::Buffer, to_byte: u64, bytes: u64) {
-        if bytes > 0 {
+        if bytes > 0 && !self.options.count_only {
             let mut recorder = lock(&self.recorder);
             recorder.encoder(&self.device).copy_buffer_to_buffer(from, from_byte, to, to_byte, bytes);
         }
@@ -242,7 +283,7 @@ impl Gpu {
     /// Records zeros over all of `x`.
     pub(super) fn clear(&self, x: &GpuBuffer) -> Result<()> {
         let (buffer, _) = x.raw()?;
-        if !x.is_empty() {
+        if !x.is_empty() && !self.options.count_only {
             let mut recorder = lock(&self.recorder);
             let bytes = (x.bytes() as u64).next_multiple_of(4);
             recorder.encoder(&self.device).clear_buffer(buffer, 0, Some(bytes));
@@ -257,6 +298,7 @@ impl Gpu {
 
     fn submit_locked(&self, recorder: &mut Recorder) -> Result<()> {
         recorder.pass = None;
+        self.count(|counts| counts.submits += 1);
         if let Some(encoder) = recorder.encoder.take() {
             self.queue.submit([encoder.finish()]);
         } else {
@@ -293,11 +335,6 @@ impl Gpu {
             .map(|_| ())
             .map_err(|e| Error::Device { device: self.label.clone(), detail: format!("waiting for the device: {e}") })
     }
-
-    /// Dispatches recorded since the device was opened.
-    pub fn n_dispatches(&self) -> u64 {
-        lock(&self.recorder).total_dispatches
-    }
 }
 
 impl Recorder {
@@ -320,7 +357,7 @@ impl Recorder {
 }
 
 /// The source with other values in its lines `const NAME: u32 = …;`.
-fn substitute(shader: Shader, constants: &Constants) -> Result<String> {
+pub(super) fn substitute(shader: Shader, constants: &Constants) -> Result<String> {
     let mut lines: Vec<String> = shader.source.lines().map(str::to_string).collect();
     for (name, value) in constants {
         let start = format!("const {name}: u32 = ");
@@ -330,5 +367,7 @@ fn substitute(shader: Shader, constants: &Constants) -> Result<String> {
         })?;
         *line = format!("{start}{value}u;");
     }
-    Ok(lines.join("\n"))
+    let source = lines.join("\n");
+    let large = shader == shaders::MATMUL_COOPERATIVE && constants.contains(&("SIZE", 16));
+    Ok(if large { source.replace("coop_mat8x8", "coop_mat16x16") } else { source })
 }

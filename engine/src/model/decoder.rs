@@ -327,6 +327,25 @@ impl Decoder {
         Ok(x)
     }
 
+    /// The same model for generation: every weight as the device likes to read it for few rows (on the CPU a second copy of
+    /// them). The same bits, no gradient; not to be saved.
+    pub fn for_generation(&self) -> Result<Decoder> {
+        let device = &self.device;
+        let pack = |w: &Tensor| -> Result<Tensor> {
+            let (n, k) = w.matrix();
+            Ok(Tensor::from_buffer(device, device.pack_weight(w.buffer(), n, k)?, w.shape()))
+        };
+        let mut model = self.without_gradient();
+        for (_, linear) in model.blocks.iter_mut().flat_map(Block::linears_mut) {
+            linear.weight = pack(&linear.weight)?;
+            if let Some(lora) = &mut linear.lora {
+                (lora.a, lora.b) = (pack(&lora.a)?, pack(&lora.b)?);
+            }
+        }
+        model.head = Some(pack(self.head_weight())?);
+        Ok(model)
+    }
+
     fn head_weight(&self) -> &Tensor {
         self.head.as_ref().unwrap_or(&self.embed)
     }

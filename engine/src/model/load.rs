@@ -14,23 +14,36 @@ use std::path::Path;
 const SHARD_BYTES: u64 = 5_000_000_000;
 
 impl Decoder {
-    /// Loads every tensor to `device`: matrices as `dtype`, norms, biases and a reward model's head as f32.
-    pub fn load(files: &ModelFiles, device: &Device, dtype: DType) -> Result<Self> {
+    /// Loads every tensor to `device`: matrices as `dtype` (None: each as its file holds it, quantised ones too), norms,
+    /// biases and a reward model's head as f32.
+    pub fn load(files: &ModelFiles, device: &Device, dtype: impl Into<Option<DType>>) -> Result<Self> {
         Decoder::load_as(files, files.config.clone(), device, dtype)
     }
 
     /// The same as the model that `config` describes: a language model's files make a reward model whose head is zero.
-    pub fn load_as(files: &ModelFiles, config: ModelConfig, device: &Device, dtype: DType) -> Result<Self> {
-        Decoder::build(config, device, |name, shape| {
+    pub fn load_as(
+        files: &ModelFiles,
+        config: ModelConfig,
+        device: &Device,
+        dtype: impl Into<Option<DType>>,
+    ) -> Result<Self> {
+        let dtype = dtype.into();
+        let model = Decoder::build(config, device, |name, shape| {
             if name == SCORE {
                 return match files.weights.contains(name) {
                     true => Tensor::new(device, files.weights.load(name, DType::F32)?, shape),
                     false => Tensor::zeros(device, shape),
                 };
             }
-            let dtype = if shape.len() > 1 { dtype } else { DType::F32 };
-            Tensor::new(device, files.weights.load(name, dtype)?, shape)
-        })
+            let values = match dtype {
+                _ if shape.len() < 2 => files.weights.load(name, DType::F32)?,
+                Some(dtype) => files.weights.load(name, dtype)?,
+                None => files.weights.load_stored(name)?,
+            };
+            Tensor::new(device, values, shape)
+        })?;
+        files.weights.release_pages();
+        Ok(model)
     }
 
     /// A fresh model: matrices normal with the given standard deviation, gains one, biases zero.

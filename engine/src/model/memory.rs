@@ -47,12 +47,13 @@ pub fn count_parameters(config: &ModelConfig) -> (u64, u64) {
     (count(1), count(2))
 }
 
-/// Floats that the backward of one block keeps per token: its inputs of norms, products, attention and SwiGLU.
+/// Floats that the backward of one block keeps per token: the inputs of norms, attention and SwiGLU, and attention's output.
+/// What norms and SwiGLU give is computed again.
 fn floats_per_token(c: &ModelConfig) -> u64 {
     let (d, f) = (c.hidden_size as u64, c.intermediate_size as u64);
     let (q, kv) = ((c.n_heads * c.head_size) as u64, (c.n_kv_heads * c.head_size) as u64);
     let norms = if c.qk_norm { q + kv } else { 0 };
-    4 * d + 2 * q + 2 * kv + 3 * f + c.n_heads as u64 + norms
+    2 * d + 2 * q + 2 * kv + 2 * f + c.n_heads as u64 + norms
 }
 
 /// The peak of a training step of `config`. Gradients and activations peak one after the other (what the backward of

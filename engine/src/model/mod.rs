@@ -11,3 +11,4 @@ pub mod decoder;
 pub mod lora;
 pub mod load;
 pub mod memory;
+pub mod work;

@@ -4,7 +4,7 @@ use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
 use crate::error::Result;
 use crate::tape::record1;
-use crate::tensor::Tensor;
+use crate::tensor::{Saved, Tensor};
 
 /// α · op(A) · op(B) (+ c) without a gradient; the shapes are the caller's business.
 fn product(
@@ -19,18 +19,33 @@ fn product(
     Ok(beside(a, buffer, &[m, n]))
 }
 
+/// What the backward of a product knows of its input: the values only where the weight wants a gradient.
+struct Input {
+    shape: Vec<usize>,
+    values: Option<Saved>,
+}
+
+impl Input {
+    fn new(x: &Tensor, to_w: bool) -> Self {
+        Input { shape: x.shape().to_vec(), values: to_w.then(|| x.saved()) }
+    }
+}
+
 /// (dx, dw) of y = α · x wᵀ, where asked for: dx = α · dy w, dw = α · dyᵀ x.
 fn product_backward(
     dy: &Tensor,
-    x: &Tensor,
+    x: &Input,
     w: &Tensor,
     alpha: f32,
     to_x: bool,
     to_w: bool,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let ((m, n), k) = (dy.matrix(), w.matrix().1);
-    let dx = if to_x { Some(product(Layout::NN, (m, k, n), alpha, dy, w, None)?.reshape(x.shape())?) } else { None };
-    let dw = if to_w { Some(product(Layout::TN, (n, k, m), alpha, dy, x, None)?) } else { None };
+    let dx = if to_x { Some(product(Layout::NN, (m, k, n), alpha, dy, w, None)?.reshape(&x.shape)?) } else { None };
+    let dw = match &x.values {
+        Some(x) if to_w => Some(product(Layout::TN, (n, k, m), alpha, dy, &x.get()?, None)?),
+        _ => None,
+    };
     Ok((dx, dw))
 }
 
@@ -39,8 +54,8 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ((m, k), (n, k_w)) = (x.matrix(), w.matrix());
     check("linear", k == k_w, x, w)?;
     let y = product(Layout::NT, (m, n, k), 1.0, x, w, None)?;
-    let (sx, sw, to_x, to_w) = (x.detach(), w.detach(), x.needs_grad(), w.needs_grad());
-    let sx = if to_w { sx } else { hollow(&sx) };
+    let (sw, to_x, to_w) = (w.detach(), x.needs_grad(), w.needs_grad());
+    let sx = Input::new(x, to_w);
     let y = record1("linear", &[x, w], y, move |dy| {
         let (dx, dw) = product_backward(&dy, &sx, &sw, 1.0, to_x, to_w)?;
         Ok(vec![dx, dw])
@@ -64,7 +79,8 @@ pub fn linear_onto(y: Tensor, x: &Tensor, w: &Tensor, alpha: f32) -> Result<Tens
     check("linear_onto", k == k_w && y.matrix() == (m, n), x, w)?;
     let on_tape = hollow(&y).with_var(y.var.clone());
     let sum = product(Layout::NT, (m, n, k), alpha, x, w, Some(y.into_buffer()))?;
-    let (sx, sw, to_y, to_x, to_w) = (x.detach(), w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
+    let (sw, to_y, to_x, to_w) = (w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
+    let sx = Input::new(x, to_w);
     // y' = y + α · x wᵀ  ⟹  dy = dy', dx = α · dy' w, dw = α · dy'ᵀ x
     record1("linear_onto", &[&on_tape, x, w], sum, move |dy| {
         let (dx, dw) = product_backward(&dy, &sx, &sw, alpha, to_x, to_w)?;

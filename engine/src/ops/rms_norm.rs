@@ -14,9 +14,15 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, epsilon: f32) -> Result<Tensor> {
     check("rms_norm", d > 0 && x.len() == m * d, x, w)?;
     let (y, rstd) = x.device().rms_norm(x.buffer(), w.buffer(), m, d, epsilon)?;
     let (sx, sw, need_dw) = (x.detach(), w.detach(), w.needs_grad());
+    let (again_x, again_w) = (x.detach(), w.detach());
     // y = x · r · w  ⟹  dx = r · (dy ∘ w − x · r² · mean(dy ∘ w ∘ x)),  dw = Σ_rows dy ∘ x · r
-    record1("rms_norm", &[x, w], beside(x, y, x.shape()), move |dy| {
+    let y = record1("rms_norm", &[x, w], beside(x, y, x.shape()), move |dy| {
         let (dx, dw) = dy.device().rms_norm_backward(dy.buffer(), sx.buffer(), sw.buffer(), &rstd, m, d, need_dw)?;
         Ok(vec![Some(beside(&dy, dx, sx.shape())), dw.map(|b| beside(&dy, b, sw.shape()))])
-    })
+    })?;
+    Ok(y.with_recipe(move || {
+        let x = &again_x;
+        let (y, _) = x.device().rms_norm(x.buffer(), again_w.buffer(), m, d, epsilon)?;
+        Ok(beside(x, y, x.shape()))
+    }))
 }

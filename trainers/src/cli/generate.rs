@@ -24,7 +24,7 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     let prompt = prompt_tokens(asked, &source.tokenizer)?;
     let sampling = sampling(asked, &source, prompt.len())?;
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut model = Decoder::load(&source.files, &device, setup::frozen_dtype(options.model.dtype, &source.files))?;
+    let mut model = Decoder::load(&source.files, &device, options.model.dtype.dtype())?;
     if let Some(adapter) = &adapter {
         model.load_adapter(adapter)?;
     }

@@ -13,7 +13,7 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
     let inputs = [std::path::Path::new(&model.model_name_or_path), &fold.adapter_name_or_path];
     RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
-    let dtype = setup::frozen_dtype(model.dtype, &source.files);
+    let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;
     let mut merged = Decoder::load(&source.files, &cpu, engine::dtype::DType::F32)?;
     merged.load_adapter(&adapter)?;

@@ -1,6 +1,7 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
 //! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
+mod doctor;
 mod generate;
 mod judge;
 mod merge;
@@ -14,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions,
-    OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, ReinforceOptions,
-    ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
+    MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
+    ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
 };
 use crate::{cpo, dpo, grpo, kto, online_dpo, orpo, ppo, reinforce, reward, rloo, sft};
 use clap::error::ErrorKind;
@@ -46,6 +47,7 @@ pub enum Request {
     Revise(Parsed<ReviseOptions>),
     Plot(Parsed<PlotOptions>),
     Quickstart(Parsed<QuickstartOptions>),
+    Doctor(Parsed<DoctorOptions>),
     /// Help or version text.
     Print(String),
     /// No command: the help, but as an error.
@@ -79,6 +81,7 @@ pub fn program() -> clap::Command {
         .subcommand(flags::command::<ReviseOptions>())
         .subcommand(flags::command::<PlotOptions>())
         .subcommand(flags::command::<QuickstartOptions>())
+        .subcommand(flags::command::<DoctorOptions>())
 }
 
 const COMMANDS: &[&str] = &[
@@ -102,6 +105,7 @@ const COMMANDS: &[&str] = &[
     ReviseOptions::NAME,
     PlotOptions::NAME,
     QuickstartOptions::NAME,
+    DoctorOptions::NAME,
 ];
 
 /// Option names of a command, for telling flags apart and for suggestions; empty for an unknown command.
@@ -127,6 +131,7 @@ fn names_of(command: &str) -> Vec<&'static str> {
         ReviseOptions::NAME => known_names::<ReviseOptions>(),
         PlotOptions::NAME => known_names::<PlotOptions>(),
         QuickstartOptions::NAME => known_names::<QuickstartOptions>(),
+        DoctorOptions::NAME => known_names::<DoctorOptions>(),
         _ => Vec::new(),
     }
 }
@@ -174,6 +179,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         Some((ReviseOptions::NAME, m)) => parse(m, &foreign).map(Request::Revise),
         Some((PlotOptions::NAME, m)) => parse(m, &foreign).map(Request::Plot),
         Some((QuickstartOptions::NAME, m)) => parse(m, &foreign).map(Request::Quickstart),
+        Some((DoctorOptions::NAME, m)) => parse(m, &foreign).map(Request::Doctor),
         _ => Err(Error::Internal("a command without a handler".into())),
     }
 }
@@ -201,6 +207,7 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::Revise(parsed) => revise::run(&announced(parsed)),
         Request::Plot(parsed) => plot::run(&announced(parsed)),
         Request::Quickstart(parsed) => quickstart::run(&announced(parsed)),
+        Request::Doctor(parsed) => doctor::run(&announced(parsed)),
         Request::Print(text) => {
             print!("{text}");
             Ok(())

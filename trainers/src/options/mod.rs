@@ -38,7 +38,7 @@ pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use tools::{
-    FoldOptions, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,
-    TokenizerOptions, TourOptions,
+    CheckOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions, MergeOptions, PreviewOptions,
+    QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
 };
 pub use value::Steps;

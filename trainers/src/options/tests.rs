@@ -78,6 +78,7 @@ fn every_default_parses() {
     defaults_parse::<JudgeOptions>(&["model_name_or_path", "dataset_name", "constitution"]);
     defaults_parse::<ReviseOptions>(&["model_name_or_path", "dataset_name", "constitution", "output_file"]);
     defaults_parse::<PlotOptions>(&["run_dirs", "out"]);
+    defaults_parse::<DoctorOptions>(&[]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The commands around training: `generate`, `merge`, `preview`, `quickstart`.
-use super::choices::Messages;
+//! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `doctor`.
+use super::choices::{Messages, TargetModules, WeightType};
 use super::given::Given;
 use super::groups::*;
 use super::spec::{Command, option_group, option_set};
@@ -182,5 +182,61 @@ impl Command for QuickstartOptions {
 
     fn check(&mut self, _: &Given) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// The training step whose cost is told.
+    pub struct DoctorStepOptions "Training step" {
+        /// The model that is to be trained: a directory in Hugging Face layout, or a .gguf file; none for no prediction.
+        model_name_or_path: Option<String> = none, Trl;
+        /// Type of the weights that are not trained; auto keeps what the file has.
+        dtype | torch_dtype: WeightType = "float32", Trl;
+        /// Train a LoRA adapter; the model's own weights stay as they are.
+        use_peft: bool = "false", Trl;
+        /// Rank of the adapter.
+        lora_r: usize = "16", Trl, at_least(1.0);
+        /// Layers that get an adapter: names such as q_proj,v_proj, or all-linear; none for q_proj and v_proj.
+        lora_target_modules: Option<TargetModules> = none, Trl;
+        /// Rows that are computed at once.
+        per_device_train_batch_size: usize = "8", Trl, at_least(1.0);
+        /// Tokens of a row.
+        max_length: usize = "1024", Trl, at_least(2.0);
+        /// Compute activations again in the backward pass instead of keeping them.
+        gradient_checkpointing: bool = "true", Trl;
+    }
+}
+
+option_group! {
+    /// What is examined.
+    pub struct CheckOptions "Checks" {
+        /// Compare every kernel's values with the reference.
+        check_kernels: bool = "true", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary doctor` can be told. With device auto every device is examined.
+    pub struct DoctorOptions {
+        pub step: DoctorStepOptions,
+        pub checks: CheckOptions,
+        pub device: DeviceOptions,
+    }
+}
+
+impl Command for DoctorOptions {
+    const NAME: &'static str = "doctor";
+    const ABOUT: &'static str =
+        "Show devices, check their kernels, measure their speed, and say what a training step will cost";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        let step = ["dtype", "use_peft", "lora_r", "lora_target_modules", "per_device_train_batch_size", "max_length"];
+        if self.step.model_name_or_path.is_none() {
+            for name in step.into_iter().filter(|name| given.differs(name)) {
+                notes.push(format!("{name} has no effect without model_name_or_path"));
+            }
+        }
+        Ok(notes)
     }
 }

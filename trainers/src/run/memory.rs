@@ -13,6 +13,13 @@ pub fn available_bytes() -> Option<u64> {
     Some([allowed, left].into_iter().flatten().fold(free, u64::min))
 }
 
+/// The most memory that this process has held so far, in bytes; None where the system does not say.
+pub fn peak_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// What `ulimit -v` leaves this process: the limit on its address space less what it has.
 fn from_limits(limits: Option<String>, status: Option<String>) -> Option<u64> {
     let limits = limits?;

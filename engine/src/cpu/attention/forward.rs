@@ -1,5 +1,7 @@
 //! The forward: blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
-use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
+use super::products::{
+    FEW, FewLanes, Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel,
+};
 use super::{Call, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::scratch::Scratch;
@@ -46,13 +48,15 @@ impl Forward<'_> {
         let width = NV * S::F32_LANES;
         lanes.count = lanes.count.min(width);
         let size = self.call.shape.head_size;
-        let mut scratch = Scratch::new((2 * size + KEY_BLOCK + 1) * width);
+        let mut scratch = Scratch::new((2 * size + KEY_BLOCK + 1) * width + FEW * size);
         let scratch = scratch.ptr();
         // SAFETY: the scratch holds q and o as [size, width] and s as [KEY_BLOCK, width]; rows come from a checked
         // plan, and the lanes' outputs are this task's.
         unsafe {
             let (q, o, s) = (scratch, scratch.add(size * width), scratch.add(2 * size * width));
             let shrink = s.add(KEY_BLOCK * width);
+            let few = shrink.add(width);
+            std::slice::from_raw_parts_mut(few, FEW * size).fill(0.0);
             let call = &self.call;
             fill_panel(q, width, size, call.shape.scale, |lane| lanes.query(call, lane));
             std::slice::from_raw_parts_mut(o, size * width).fill(0.0);
@@ -72,8 +76,15 @@ impl Forward<'_> {
                 rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
                 softmax_block(simd, s, n, &seen, block, &mut max, &mut sum, shrink);
                 let values = Listed { start: call.v.as_ptr().add(head), stride, index };
-                add_rows_transposed_times_panel::<S, MR, NV>(simd, values, size, s, o, Start::Scaled(shrink));
+                if lanes.count <= FEW {
+                    add_few(simd, lanes.count, values, size, s, width, shrink, few);
+                } else {
+                    add_rows_transposed_times_panel::<S, MR, NV>(simd, values, size, s, o, Start::Scaled(shrink));
+                }
                 block += KEY_BLOCK;
+            }
+            if lanes.count <= FEW {
+                fill_panel(o, width, size, 1.0, |lane| (lane < lanes.count).then(|| few.add(lane * size).cast_const()));
             }
             self.finish(simd, &lanes, o, max, sum);
         }
@@ -115,6 +126,32 @@ impl Forward<'_> {
             spill_panel(o, width, size, lanes.count, 1.0, |lane| to.add(lanes.offset(&self.call, lane)));
         }
     }
+}
+
+/// [`FewLanes`] for `count` of them, 1 to 8.
+///
+/// # Safety
+/// As the operands of [`FewLanes`].
+#[inline(always)]
+unsafe fn add_few<S: Simd>(
+    simd: S,
+    count: usize,
+    rows: Listed,
+    size: usize,
+    s: *const f32,
+    width: usize,
+    factor: *const f32,
+    o: *mut f32,
+) {
+    macro_rules! lanes {
+        ($($c:literal)*) => {
+            match count {
+                $($c => simd.vectorize(FewLanes::<$c> { rows, size, s, width, factor, o }),)*
+                _ => {}
+            }
+        };
+    }
+    lanes!(1 2 3 4 5 6 7 8);
 }
 
 /// s ← e^(s − max) with the masked ones 0; updates max and sum, `shrink` becomes the factor on what was summed before.

@@ -1,5 +1,5 @@
 //! The two products of attention on panels whose columns are lanes: [rows, lanes] = rows · panel, and panel += rowsᵀ · panel.
-use crate::cpu::tile::{Left, PanelTile, Right, Start};
+use crate::cpu::tile::{Left, PanelTile, Right, Start, load, store};
 use pulp::Simd;
 
 /// Rows of a matrix by list: row r starts at `start + index[r] · stride`.
@@ -58,7 +58,7 @@ pub(super) unsafe fn rows_times_panel<S: Simd, const MR: usize, const NV: usize>
 ) {
     let width = NV * S::F32_LANES;
     let n = rows.index.len();
-    let right = Right { start: panel, stride: width };
+    let right = Right { start: panel, stride: width, step: S::F32_LANES };
     let mut j = 0;
     // SAFETY: j + height ≤ n.
     unsafe {
@@ -95,7 +95,7 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
     start: Start,
 ) {
     let width = NV * S::F32_LANES;
-    let right = Right { start: panel, stride: width };
+    let right = Right { start: panel, stride: width, step: S::F32_LANES };
     let k = rows.index.len();
     let mut e = 0;
     // SAFETY: e + height ≤ size.
@@ -113,6 +113,93 @@ pub(super) unsafe fn add_rows_transposed_times_panel<S: Simd, const MR: usize, c
                 rest if rest >= MR => tile!(MR),
                 2.. => tile!(2),
                 _ => tile!(1),
+            }
+        }
+    }
+}
+
+/// Lanes that [`FewLanes`] takes at most.
+pub(super) const FEW: usize = 8;
+
+/// o[lane, e] ← factor[lane] · o[lane, e] + Σ_j s[j, lane] rows[j, e] for C lanes: what `add_rows_transposed_times_panel` computes
+/// and in its order, with vectors along e, where there are too few lanes to fill one (decoding).
+#[derive(Clone, Copy)]
+pub(super) struct FewLanes<'a, const C: usize> {
+    pub rows: Listed<'a>,
+    pub size: usize,
+    /// [rows, width]
+    pub s: *const f32,
+    pub width: usize,
+    /// [C]
+    pub factor: *const f32,
+    /// [C, size]
+    pub o: *mut f32,
+}
+
+impl<const C: usize> FewLanes<'_, C> {
+    /// V vectors from column e on.
+    ///
+    /// # Safety
+    /// They lie in the rows.
+    #[inline(always)]
+    unsafe fn columns<S: Simd, const V: usize>(&self, simd: S, e: usize) {
+        let mut sum = [[simd.splat_f32s(0.0); V]; C];
+        // SAFETY: promised by the caller; j < n, c < C.
+        unsafe {
+            let at = |c: usize, v: usize| self.o.add(c * self.size + e + v * S::F32_LANES);
+            for c in 0..C {
+                for v in 0..V {
+                    sum[c][v] = simd.mul_f32s(load(simd, at(c, v)), simd.splat_f32s(*self.factor.add(c)));
+                }
+            }
+            for j in 0..self.rows.index.len() {
+                let row = self.rows.row(j).add(e);
+                let mut values = [simd.splat_f32s(0.0); V];
+                for v in 0..V {
+                    values[v] = load(simd, row.add(v * S::F32_LANES));
+                }
+                for c in 0..C {
+                    let s = simd.splat_f32s(*self.s.add(j * self.width + c));
+                    for v in 0..V {
+                        sum[c][v] = simd.mul_add_f32s(values[v], s, sum[c][v]);
+                    }
+                }
+            }
+            for c in 0..C {
+                for v in 0..V {
+                    store(simd, at(c, v), sum[c][v]);
+                }
+            }
+        }
+    }
+}
+
+impl<const C: usize> pulp::WithSimd for FewLanes<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let FewLanes { rows, size, s, width, factor, o } = self;
+        let mut e = 0;
+        // SAFETY: e + vectors ≤ size; whoever makes one promises the operands.
+        unsafe {
+            while C <= 4 && e + 4 * S::F32_LANES <= size {
+                self.columns::<S, 4>(simd, e);
+                e += 4 * S::F32_LANES;
+            }
+            while e + S::F32_LANES <= size {
+                self.columns::<S, 1>(simd, e);
+                e += S::F32_LANES;
+            }
+            for c in 0..C {
+                for e in e..size {
+                    let to = o.add(c * size + e);
+                    let mut sum = *to * *factor.add(c);
+                    for j in 0..rows.index.len() {
+                        sum = (*rows.row(j).add(e)).mul_add(*s.add(j * width + c), sum);
+                    }
+                    to.write(sum);
+                }
             }
         }
     }

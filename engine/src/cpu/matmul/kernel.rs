@@ -3,7 +3,7 @@ use super::pack::{COLUMNS, Copied, Transposed, Widths};
 use super::{Job, K_BLOCK};
 use crate::backend::Layout;
 use crate::cpu::scratch::Scratch;
-use crate::cpu::tile::{Columns, Left, MatrixTile, Right, Rows};
+use crate::cpu::tile::{Columns, Left, MatrixTile, Output, Right, Rows};
 use crate::cpu::weights::Weights;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
@@ -230,15 +230,16 @@ impl Rectangle<'_> {
         unsafe {
             let c = self.job.c.ptr().add(row * c_stride + block.column);
             for q in 0..n_full {
-                let (c, right) = (c.add(q * full), Right { start: start.add(q * step), stride });
-                let tile: MatrixTile<A, HEIGHT, NV> =
-                    MatrixTile { k, left, right, alpha, add, c, c_stride, width: full };
+                let (c, right) = (c.add(q * full), Right { start: start.add(q * step), stride, step: lanes });
+                let output = Output { alpha, add, c, c_stride, width: full };
+                let tile: MatrixTile<A, HEIGHT, NV> = MatrixTile { k, left, right, output };
                 simd.vectorize(tile);
             }
             for (q, first) in (n_full * full..block.width).step_by(lanes).enumerate() {
-                let (c, right) = (c.add(first), Right { start: rest.add(q * k * lanes), stride: lanes });
+                let (c, right) = (c.add(first), Right { start: rest.add(q * k * lanes), stride: lanes, step: lanes });
                 let width = (block.width - first).min(lanes);
-                let tile: MatrixTile<A, HEIGHT, 1> = MatrixTile { k, left, right, alpha, add, c, c_stride, width };
+                let output = Output { alpha, add, c, c_stride, width };
+                let tile: MatrixTile<A, HEIGHT, 1> = MatrixTile { k, left, right, output };
                 simd.vectorize(tile);
             }
         }

@@ -1,0 +1,189 @@
+//! What a training step does on a GPU, pinned: a dispatch, an upload or a read-back more is seen here.
+//!
+//! A GPU that only counts needs an adapter, though it computes nothing on it; without one the tests say that they are skipped.
+#![cfg(feature = "gpu")]
+mod common;
+
+use common::golden;
+use engine::backend::Device;
+use engine::dtype::DType;
+use engine::files::ModelFiles;
+use engine::files::adapter_config::TargetModules;
+use engine::gpu::{AdapterSelect, Counts, Gpu, GpuOptions};
+use engine::model::config::ModelConfig;
+use engine::model::decoder::Decoder;
+use engine::model::memory::StepShape;
+use engine::model::work::step_work;
+use engine::optim::AdamW;
+use std::path::Path;
+use std::sync::Arc;
+use trainers::batch::Batch;
+use trainers::data::Example;
+use trainers::doctor::counted::{CountedStep, count_step, counting_gpu, smollm2, smollm2_tables, train};
+use trainers::learner::{Learner, Optimizer};
+
+fn counting() -> Option<Arc<Gpu>> {
+    match counting_gpu() {
+        Ok(gpu) => Some(gpu),
+        Err(error) if std::env::var_os("CI").is_none() => {
+            eprintln!("SKIPPED: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn tiny() -> ModelConfig {
+    ModelFiles::open(golden("models/llama")).expect("the tiny llama").config
+}
+
+fn full(n_sequences: usize, length: usize) -> CountedStep {
+    CountedStep { n_sequences, length, dtype: DType::F32, adapter: None, checkpointing: false }
+}
+
+/// All products under one name: which kernel takes them depends on the device.
+fn dispatches(counts: &Counts) -> Vec<(&'static str, u64)> {
+    let mut all: Vec<(&str, u64)> = Vec::new();
+    for (name, work) in &counts.kernels {
+        let name = if name.starts_with("matmul_") { "matmul" } else { name };
+        match all.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, n)) => *n += work.dispatches,
+            None => all.push((name, work.dispatches)),
+        }
+    }
+    all
+}
+
+#[test]
+fn dispatches_of_a_step() {
+    let Some(gpu) = counting() else { return };
+    let (counts, _) = count_step(&gpu, &tiny(), &full(2, 24)).expect("counted");
+    assert_eq!(dispatches(&counts), FULL, "{counts:#?}");
+    assert_eq!((counts.read_backs.0, counts.uploads.0), FULL_TRANSFERS);
+    let adapter = Some((4, TargetModules::AllLinear));
+    let lora = CountedStep { adapter, dtype: DType::BF16, checkpointing: true, ..full(2, 24) };
+    let (counts, _) = count_step(&gpu, &tiny(), &lora).expect("counted");
+    assert_eq!(dispatches(&counts), LORA, "{counts:#?}");
+}
+
+const FULL: &[(&str, u64)] = &[
+    ("adamw", 20),
+    ("add_scaled", 11),
+    ("attention", 2),
+    ("attention_backward_key", 2),
+    ("attention_backward_query", 2),
+    ("attention_delta", 2),
+    ("binary", 5),
+    ("gather_rows", 3),
+    ("log_probs", 1),
+    ("log_probs_backward", 1),
+    ("matmul", 46),
+    ("rms_norm", 5),
+    ("rms_norm_backward", 5),
+    ("rms_norm_backward_weight", 5),
+    ("rope", 8),
+    ("scatter_add_rows", 2),
+    ("sum_rows", 1),
+    ("sum_squares", 20),
+    ("swiglu", 2),
+    ("swiglu_backward", 2),
+    ("unary", 1),
+    ("unary_backward", 1),
+    ("write_rows", 3),
+];
+const FULL_TRANSFERS: (u64, u64) = (2, 18);
+const LORA: &[(&str, u64)] = &[
+    ("adamw", 28),
+    ("add_scaled", 18),
+    ("attention", 4),
+    ("attention_backward_key", 2),
+    ("attention_backward_query", 2),
+    ("attention_delta", 2),
+    ("binary", 9),
+    ("gather_rows", 3),
+    ("log_probs", 1),
+    ("log_probs_backward", 1),
+    ("matmul", 151),
+    ("rms_norm", 9),
+    ("rms_norm_backward", 4),
+    ("rope", 12),
+    ("scatter_add_rows", 1),
+    ("sum_rows", 1),
+    ("sum_squares", 28),
+    ("swiglu", 4),
+    ("swiglu_backward", 2),
+    ("unary", 1),
+    ("unary_backward", 1),
+    ("write_rows", 3),
+];
+
+/// Counting computes nothing and counts what is computed.
+#[test]
+fn counting_is_what_happens() {
+    let Some(counter) = counting() else { return };
+    let Ok(software) =
+        Gpu::open_with(AdapterSelect::Software, GpuOptions { hardware_rungs: true, ..GpuOptions::default() })
+    else {
+        return;
+    };
+    let expected = count_step(&counter, &tiny(), &full(2, 24)).expect("counted").0;
+    let device: Device = software.clone();
+    let model = Decoder::load(&ModelFiles::open(golden("models/llama")).expect("the model"), &device, DType::F32)
+        .expect("loaded");
+    let mut learner = Learner::new(model, Optimizer::AdamW(AdamW::new(0.9, 0.999, 1e-8)), 0.0, 1.0);
+    let example = Example { ids: (0..24).collect(), trained: vec![true; 24] };
+    let batch = Batch::from_examples([&example, &example]).expect("a batch");
+    let first = train(&mut learner, &batch, false).expect("a step");
+    software.reset_counts();
+    let second = train(&mut learner, &batch, false).expect("a step");
+    assert!(second < first, "{first} {second}");
+    let found = software.counts();
+    // Other tokens: of the embedding's gradient other rows are touched.
+    let without_rows = |counts: &Counts| {
+        let mut all = counts.kernels.clone();
+        all.retain(|name, _| *name != "scatter_add_rows");
+        all
+    };
+    assert_eq!(without_rows(&found), without_rows(&expected));
+    assert_eq!(found.read_backs, expected.read_backs);
+}
+
+/// What the configuration alone predicts is what is counted: operations within 2 %, bytes within 15 %.
+#[test]
+fn predictions_are_right() {
+    let Some(gpu) = counting() else { return };
+    for (adapter, checkpointing) in [(None, false), (None, true), (Some(16), false), (Some(16), true)] {
+        let (n, length) = (4, 256);
+        let step =
+            CountedStep { adapter: adapter.map(|r| (r, TargetModules::AllLinear)), checkpointing, ..full(n, length) };
+        let (counts, memory) = count_step(&gpu, &smollm2().expect("a configuration"), &step).expect("counted");
+        let shape = StepShape {
+            dtype: DType::F32,
+            adapter: adapter.map(|r| (r, 7)),
+            n_tokens: n * length,
+            n_items: n * (length - 1),
+            checkpointing,
+            moments: 2,
+        };
+        let (work, counted) = (step_work(&smollm2().expect("a configuration"), shape, n), counts.total());
+        let near = |predicted: u64, counted: u64, share: f64| (predicted as f64 / counted as f64 - 1.0).abs() < share;
+        // A product's operations are most of a step's; those of norms and the like are not predicted.
+        let bytes = counted.read_bytes + counted.written_bytes;
+        eprintln!("{adapter:?} {checkpointing}: predicted {work:?}; counted {counted:?}, {bytes} bytes, {memory:?}");
+        assert!(near(work.flops(), counted.flops, 0.02), "{adapter:?} {checkpointing}: {work:?} {counted:?}");
+        assert!(near(work.bytes, bytes, 0.15), "{adapter:?} {checkpointing}: {work:?} {bytes}");
+    }
+}
+
+/// The table of predictions in benches/results is what is counted now; `cargo bench --bench kernels -- count` prints it.
+#[test]
+fn the_table_is_up_to_date() {
+    if counting().is_none() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/gpu-counts.md");
+    let text = std::fs::read_to_string(&path).expect("benches/results/gpu-counts.md");
+    let (_, tables) = text.split_once("\n## ").expect("a table");
+    let counted = smollm2_tables().expect("counted");
+    assert_eq!(format!("\n## {tables}").trim(), counted.trim(), "the tables are now:\n{counted}");
+}

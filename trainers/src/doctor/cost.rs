@@ -1,0 +1,135 @@
+//! What a training step of a model will cost, from its configuration and a device's two ceilings.
+use super::ceilings::Ceilings;
+use super::devices::Found;
+use super::table::Table;
+use crate::error::Result;
+use crate::options::{DoctorStepOptions, TargetModules};
+use crate::run::memory::show_bytes;
+use crate::setup::held_dtype;
+use engine::files::ModelFiles;
+use engine::model::config::ModelConfig;
+use engine::model::memory::{StepMemory, StepShape, count_parameters, step_memory};
+use engine::model::work::step_work;
+use std::fmt::Write;
+use std::path::Path;
+
+/// A model that may be trained.
+pub struct Planned {
+    files: ModelFiles,
+    path: String,
+}
+
+impl Planned {
+    /// Reads the configuration; the weights stay where they are.
+    pub fn open(path: &str) -> Result<Self> {
+        Ok(Planned { files: ModelFiles::open(Path::new(path))?, path: path.into() })
+    }
+}
+
+/// The step that the options describe: sequences of max_length tokens, all of them trained on.
+fn shape(planned: &Planned, step: &DoctorStepOptions) -> StepShape {
+    let per_block = match &step.lora_target_modules {
+        None => 2,
+        Some(TargetModules::AllLinear) => 7,
+        Some(TargetModules::Named(names)) => names.len(),
+    };
+    let n_tokens = step.per_device_train_batch_size * step.max_length;
+    StepShape {
+        dtype: held_dtype(step.dtype, &planned.files),
+        adapter: step.use_peft.then_some((step.lora_r, per_block)),
+        n_tokens,
+        n_items: n_tokens - step.per_device_train_batch_size,
+        checkpointing: step.gradient_checkpointing,
+        moments: 2,
+    }
+}
+
+/// A paragraph about the step and a table of devices.
+pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ceilings: &[Ceilings]) -> Result<String> {
+    let (config, shape) = (&planned.files.config, shape(planned, step));
+    let work = step_work(config, shape, step.per_device_train_batch_size);
+    let memory = step_memory(config, shape);
+    let what = match shape.adapter {
+        None => "all weights".to_string(),
+        Some((r, n)) => format!("an adapter of rank {r} on {n} layers a block over {} weights", shape.dtype.name()),
+    };
+    let mut text = format!(
+        "\na training step of {}: {what}, {} × {} tokens, activations {}\n  {:.1} M parameters; {:.2} TFLOP ({:.0} % in products), {} moved at least\n  {}\n",
+        planned.path,
+        step.per_device_train_batch_size,
+        step.max_length,
+        if shape.checkpointing { "computed again" } else { "kept" },
+        count_parameters(config).0 as f64 / 1e6,
+        work.flops() as f64 / 1e12,
+        100.0 * work.product_flops as f64 / work.flops().max(1) as f64,
+        show_bytes(work.bytes),
+        purposes(&memory)
+    );
+    let mut table = Table::new(
+        "what it will cost, if every kernel reaches the ceilings",
+        &["--device", "seconds a step", "tokens/s", "memory at the peak", "free"],
+    );
+    for (device, c) in found.iter().zip(ceilings) {
+        let seconds = work.seconds(c.flops_per_s, c.bytes_per_s);
+        let needed = memory.total();
+        let free = match device.free_bytes {
+            None => "not known".to_string(),
+            Some(free) if free < needed => format!("{}: too little", show_bytes(free)),
+            Some(free) => show_bytes(free),
+        };
+        let (time, rate) = (format!("{seconds:.2}"), format!("{:.0}", shape.n_tokens as f64 / seconds));
+        table.row(&[&device.flag, &time, &rate, &show_bytes(needed), &free]);
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{table}");
+    if found.iter().any(|device| device.flag != "cpu") {
+        text += &on_a_gpu(config, step, shape)?;
+    }
+    Ok(text)
+}
+
+/// What the step does on a GPU, counted rather than predicted.
+#[cfg(feature = "gpu")]
+fn on_a_gpu(config: &ModelConfig, step: &DoctorStepOptions, shape: StepShape) -> Result<String> {
+    use super::counted::{CountedStep, count_step, counting_gpu};
+    use engine::files::adapter_config::TargetModules as Layers;
+    let layers = match &step.lora_target_modules {
+        None => Layers::List(vec!["q_proj".into(), "v_proj".into()]),
+        Some(TargetModules::AllLinear) => Layers::AllLinear,
+        Some(TargetModules::Named(names)) => Layers::List(names.clone()),
+    };
+    let counted = CountedStep {
+        n_sequences: step.per_device_train_batch_size,
+        length: step.max_length,
+        dtype: shape.dtype,
+        adapter: shape.adapter.map(|(r, _)| (r, layers)),
+        checkpointing: shape.checkpointing,
+    };
+    let (counts, memory) = count_step(&counting_gpu()?, config, &counted)?;
+    let all = counts.total();
+    Ok(format!(
+        "  on a GPU: {} dispatches, {:.2} TFLOP, {} moved, {} at the peak, {} read-backs\n",
+        all.dispatches,
+        all.flops as f64 / 1e12,
+        show_bytes(all.read_bytes + all.written_bytes),
+        show_bytes(memory.peak_bytes),
+        counts.read_backs.0
+    ))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn on_a_gpu(_: &ModelConfig, _: &DoctorStepOptions, _: StepShape) -> Result<String> {
+    Ok(String::new())
+}
+
+fn purposes(m: &StepMemory) -> String {
+    let parts = [
+        ("weights", m.weights),
+        ("gradients", m.gradients),
+        ("optimiser", m.optimizer),
+        ("activations", m.activations),
+        ("output layer", m.head),
+    ];
+    let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", show_bytes(*bytes))).collect();
+    format!("memory: {}", parts.join(", "))
+}
