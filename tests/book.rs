@@ -39,6 +39,7 @@ fn open(path: &str) -> Page {
 fn chapters() -> Vec<PathBuf> {
     let dir = root().join("book/src");
     let mut all: Vec<PathBuf> = fs::read_dir(dir).expect("book/src").map(|e| e.expect("an entry").path()).collect();
+    all.retain(|path| path.is_file());
     all.sort();
     all
 }
