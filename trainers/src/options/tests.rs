@@ -48,7 +48,9 @@ fn defaults_parse<C: Command + Clone + PartialEq + std::fmt::Debug>(required: &[
     for spec in &specs {
         for name in std::iter::once(spec.name).chain(spec.aliases.iter().copied()) {
             assert!(names.insert(name), "{name} is declared twice");
-            assert_eq!(super::accepted::foreign(name), None, "{name} is also listed as foreign");
+            // Foreign to ORPO and CPO in TRL's sense, an option of the policy-gradient commands.
+            let is_shared = name == "max_completion_length";
+            assert!(is_shared || super::accepted::foreign(name).is_none(), "{name} is also listed as foreign");
         }
         assert!(spec.paragraph().ends_with('.'), "{}: {}", spec.name, spec.paragraph());
     }
