@@ -7,11 +7,41 @@ use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::tape::Var;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How values are computed again from others. Cheap ops (norms, SwiGLU) give one to their results, so that an op that needs
-/// the values in the backward keeps the recipe and not the memory.
-pub(crate) type Recipe = Arc<dyn Fn() -> Result<Tensor> + Send + Sync>;
+/// the values in the backward keeps the recipe and not the memory. They are computed once for all who kept it.
+pub(crate) struct Recipe {
+    make: Box<dyn Fn() -> Result<Tensor> + Send + Sync>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// How many will ask yet.
+    users: usize,
+    values: Option<Tensor>,
+}
+
+impl Recipe {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values for one of those who kept the recipe; forgotten with the last one.
+    fn get(&self) -> Result<Tensor> {
+        let mut kept = self.kept();
+        let values = match kept.values.take() {
+            Some(values) => values,
+            None => (self.make)()?,
+        };
+        kept.users = kept.users.saturating_sub(1);
+        if kept.users > 0 {
+            kept.values = Some(values.clone());
+        }
+        Ok(values)
+    }
+}
 
 #[derive(Clone)]
 pub struct Tensor {
@@ -19,13 +49,13 @@ pub struct Tensor {
     shape: Vec<usize>,
     device: Device,
     pub(crate) var: Option<Var>,
-    recipe: Option<Recipe>,
+    recipe: Option<Arc<Recipe>>,
 }
 
 /// Values kept for the backward: as they are, or as a recipe.
 pub(crate) enum Saved {
     Values(Tensor),
-    Recipe(Recipe),
+    Recipe(Arc<Recipe>),
 }
 
 impl Saved {
@@ -33,7 +63,7 @@ impl Saved {
     pub fn get(&self) -> Result<Tensor> {
         match self {
             Saved::Values(x) => Ok(x.clone()),
-            Saved::Recipe(recipe) => recipe(),
+            Saved::Recipe(recipe) => recipe.get(),
         }
     }
 }
@@ -124,14 +154,18 @@ impl Tensor {
     /// What an op keeps of this tensor for its backward.
     pub(crate) fn saved(&self) -> Saved {
         match &self.recipe {
-            Some(recipe) => Saved::Recipe(recipe.clone()),
+            Some(recipe) => {
+                recipe.kept().users += 1;
+                Saved::Recipe(recipe.clone())
+            }
             None => Saved::Values(self.detach()),
         }
     }
 
     /// The same tensor, with how to compute it again if it lies on a tape.
     pub(crate) fn with_recipe(self, recipe: impl Fn() -> Result<Tensor> + Send + Sync + 'static) -> Tensor {
-        let recipe: Option<Recipe> = if self.needs_grad() { Some(Arc::new(recipe)) } else { None };
+        let recipe = Recipe { make: Box::new(recipe), kept: Mutex::default() };
+        let recipe = self.needs_grad().then(|| Arc::new(recipe));
         Tensor { recipe, ..self }
     }
 

@@ -115,7 +115,7 @@ impl Gpu {
 
     /// Whether matrix units may take the product: a forward product with frozen f16 weights.
     fn takes_cooperative(&self, s: Shape) -> bool {
-        self.cooperative.is_some() && s.layout == Layout::NT && s.b_type == DType::F16 && s.k % 2 == 0
+        self.cooperative.is_some() && s.layout == Layout::NT && s.b_type == DType::F16 && s.k.is_multiple_of(2)
     }
 
     /// What was measured so far: classes of shapes and their kernels.

@@ -16,8 +16,14 @@ pub fn dropout(x: &Tensor, p: f32, stream: Stream) -> Result<Tensor> {
     let n = x.len();
     let y = beside(x, x.device().dropout(x.buffer(), n, p, stream)?, x.shape());
     // y = mask ∘ x  ⟹  dx = mask ∘ dy, the mask computed again from its counter
-    record1("dropout", &[x], y, move |dy| {
+    let on_tape = x.needs_grad().then(|| (x.saved(), x.shape().to_vec()));
+    let y = record1("dropout", &[x], y, move |dy| {
         let dx = dy.device().dropout(dy.buffer(), n, p, stream)?;
         Ok(vec![Some(beside(&dy, dx, dy.shape()))])
-    })
+    })?;
+    let Some((again, shape)) = on_tape else { return Ok(y) };
+    Ok(y.with_recipe(move || {
+        let x = again.get()?;
+        Ok(beside(&x, x.device().dropout(x.buffer(), n, p, stream)?, &shape))
+    }))
 }

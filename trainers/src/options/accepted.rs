@@ -160,7 +160,6 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("eval_delay", &["0", "0.0"]),
     ("generate_during_eval", &["false"]),
     ("is_encoder_decoder", &["false"]),
-    ("max_completion_length", &[]),
     ("max_prompt_length", &[]),
     ("ref_model_init_kwargs", &["{}"]),
     ("base_model_attribute_name", &["model"]),
