@@ -46,7 +46,10 @@ fn main() -> Outcome<()> {
 
 fn compare(threads: usize) -> Outcome<()> {
     let cpu = Cpu::new(Some(threads))?;
-    println!("{}, gemm 0.19\n\n| layout | m | n | k | ours | gemm | ratio |\n|---|---|---|---|---|---|---|", cpu.name());
+    println!(
+        "{}, gemm 0.19\n\n| layout | m | n | k | ours | gemm | ratio |\n|---|---|---|---|---|---|---|",
+        cpu.name()
+    );
     let mut ratios = Vec::new();
     for (layout, m, n, k) in TRAINING {
         ratios.push(row(&cpu, Product { layout, m, n, k, alpha: 1.0 }, false, threads)?);
@@ -114,8 +117,25 @@ fn gemm_product(p: Product, a: &[f32], b: &[f32], c: &mut [f32], threads: usize)
     // SAFETY: the slices hold m·k, k·n and m·n floats under these strides.
     unsafe {
         gemm::gemm(
-            m, n, k, c.as_mut_ptr(), 1, n as isize, false, a.as_ptr(), a_cs, a_rs, b.as_ptr(), b_cs, b_rs, 0.0f32, 1.0f32,
-            false, false, false, parallelism,
+            m,
+            n,
+            k,
+            c.as_mut_ptr(),
+            1,
+            n as isize,
+            false,
+            a.as_ptr(),
+            a_cs,
+            a_rs,
+            b.as_ptr(),
+            b_cs,
+            b_rs,
+            0.0f32,
+            1.0f32,
+            false,
+            false,
+            false,
+            parallelism,
         );
     }
 }
