@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::tape::Var;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How values are computed again from others. Cheap ops (norms, SwiGLU) give one to their results, so that an op that needs
+/// How values are computed again from others. Cheap ops (norms, SwiGLU, dropout) give one to their results, so that an op that needs
 /// the values in the backward keeps the recipe and not the memory. They are computed once for all who kept it.
 pub(crate) struct Recipe {
     make: Box<dyn Fn() -> Result<Tensor> + Send + Sync>,

@@ -75,7 +75,7 @@ fn packed(cpu: &Cpu, p: Product, a: &[f32], w: &Panels, c: Option<Buffer>) -> Re
     }
     let fill = |c: Shared<f32>, accumulate: bool| {
         let (_, tasks) = grid(layout, m, n, k, cpu.threads.count());
-        let width = n.div_ceil(tasks).next_multiple_of(96);
+        let width = n.div_ceil(tasks).max(1).next_multiple_of(96);
         cpu.threads.each(n.div_ceil(width), |task| {
             let columns = task * width..((task + 1) * width).min(n);
             cpu.level.run(PackedColumns { m, alpha, a, w, c, accumulate, columns });

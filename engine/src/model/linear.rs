@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 /// y = x Wᵀ + b (+ s · (dropout(x) Aᵀ) Bᵀ).
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// W [out, in]; f32, or f16/bf16 when frozen.
+    /// W [out, in]; f32, or of any type when frozen.
     pub weight: Tensor,
     /// b [out]
     pub bias: Option<Tensor>,
