@@ -179,3 +179,27 @@ fn what_has_no_gradient_says_so() {
     let other = Tape::new().watch(&random(&[2, 4], 1));
     assert!(ops::add(&tape.watch(&random(&[2, 4], 1)), &other).is_err());
 }
+
+/// One input of several products, and one weight of two: each product is added onto the gradient that the others gave.
+#[test]
+fn gradients_add_up_inside_products() {
+    let (x, w, other, square) = (random(&[5, 4], 1), random(&[3, 4], 2), random(&[3, 4], 3), random(&[4, 4], 4));
+    check("products of one input", &[x, w, other, square], |l| {
+        let (x, w, other, square) = (&l[0], &l[1], &l[2], &l[3]);
+        let y = ops::add(&ops::linear(x, w, None)?, &ops::linear(x, other, None)?)?;
+        let y = ops::linear_onto(y, &ops::square(x)?, w, 0.5)?;
+        let twice = ops::matmul(&ops::matmul(x, square)?, square)?;
+        ops::add(&y, &ops::linear(&ops::mul(&twice, x)?, other, None)?)
+    });
+}
+
+/// What is added onto may have another owner: the gradient of a sum goes to both terms, and one of them is changed.
+#[test]
+fn a_gradient_with_two_owners_is_not_changed_for_the_other() {
+    check("a sum and a product", &[random(&[5, 4], 1), random(&[4, 4], 2), random(&[5, 4], 3)], |l| {
+        let (x, w, other) = (&l[0], &l[1], &l[2]);
+        // In the backward, x and `other` get the same gradient; then the product adds onto that of x.
+        let product = ops::linear(x, w, None)?;
+        ops::mul(&ops::add(x, other)?, &product)
+    });
+}
