@@ -90,11 +90,22 @@ pub struct AdamWStep {
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
-    pub weight_decay: f64,
     /// t, counted from 1.
     pub step: u64,
     /// Factor on the gradient: the clip coefficient.
     pub grad_scale: f32,
+}
+
+/// A tensor that an optimiser changes: θ, its moments and its gradient, n elements each.
+#[derive(Debug)]
+pub struct Trained<'a> {
+    pub p: &'a mut Buffer,
+    pub m: &'a mut Buffer,
+    pub v: &'a mut Buffer,
+    pub grad: &'a Buffer,
+    pub n: usize,
+    /// wd, λ in the paper.
+    pub weight_decay: f64,
 }
 
 /// Which rows to take, or to add to. Made once per batch, so that the backward owns its output rows without atomics.
@@ -200,7 +211,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     // ---- reductions ----
     /// Σ over rows: x [m, n] → [n]. Rows in ascending order.
     fn sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer>;
-    /// Σ x² of each buffer, as f64: one read-back for all. `xs` pairs a buffer with its length.
+    /// Σ x² of each buffer, as f64: few dispatches and one read-back for all. `xs` pairs a buffer with its length.
     fn sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>>;
 
     // ---- products ----
@@ -295,14 +306,6 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     }
 
     // ---- optimisers ----
-    /// In place on p, m and v (n elements each).
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()>;
+    /// One step on all tensors, in place on p, m and v of each: a GPU takes several in a dispatch.
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()>;
 }

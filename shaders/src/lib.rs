@@ -30,6 +30,7 @@ macro_rules! shaders {
 
 shaders! {
     ADAMW "adamw",
+    ADAMW_MANY "adamw_many",
     ADD_SCALED "add_scaled",
     ATTENTION "attention",
     ATTENTION_BACKWARD_KEY "attention_backward_key",
@@ -56,6 +57,7 @@ shaders! {
     SCATTER_ADD_ROWS "scatter_add_rows",
     SUM_ROWS "sum_rows",
     SUM_SQUARES "sum_squares",
+    SUM_SQUARES_MANY "sum_squares_many",
     SWIGLU "swiglu",
     SWIGLU_BACKWARD "swiglu_backward",
     UNARY "unary",

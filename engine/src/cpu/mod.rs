@@ -29,7 +29,7 @@ mod tile;
 mod unary;
 mod weights;
 
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Unary};
+use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Trained, Unary};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -235,15 +235,7 @@ impl Backend for Cpu {
         log_probs::log_probs_backward(self, logits, [targets, log_sum_exp, dlogp], m, v, scale)
     }
 
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        adamw::adamw(self, p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| adamw::adamw(self, tensor, step))
     }
 }

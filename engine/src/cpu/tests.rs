@@ -113,11 +113,11 @@ fn elements(d: &dyn Backend, all: &mut Values) -> Result<()> {
         beta1: 0.9,
         beta2: 0.99,
         epsilon: 1e-8,
-        weight_decay: 0.1,
         step: 2,
         grad_scale: 0.5,
     };
-    d.adamw(&mut p, &mut m, &mut v, &y, n, step)?;
+    let tensor = Trained { p: &mut p, m: &mut m, v: &mut v, grad: &y, n, weight_decay: 0.1 };
+    d.adamw(&mut [tensor], step)?;
     d.add_scaled(&mut p, 0.3, &z, n)?;
     all.push(("adamw", [p.f32()?, m.f32()?, v.f32()?].concat()));
     let half = d.cast(&d.cast(&x, n, DType::BF16)?, n, DType::F32)?;

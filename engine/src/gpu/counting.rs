@@ -89,7 +89,7 @@ fn writes(shader: &Shader) -> u32 {
 /// Whether the kernel reads what it writes: it works in place.
 fn in_place(call: &Call<'_>) -> bool {
     match call.shader {
-        shaders::ADAMW | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD => true,
+        shaders::ADAMW | shaders::ADAMW_MANY | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD => true,
         shaders::MATMUL_REDUCE => call.params[6] == 1,
         product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
         _ => false,
@@ -115,12 +115,19 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
         }
         shaders::SCATTER_ADD_ROWS | shaders::WRITE_ROWS => written = 4 * p(0) * p(1),
         shaders::SUM_SQUARES => written = 4 * p(2),
+        shaders::SUM_SQUARES_MANY => (read, written) = (4 * slots(call, 15), 4 * p(16)),
+        shaders::ADAMW_MANY => (read, written) = (16 * slots(call, 7), 48 * slots(call, 7)),
         _ => {}
     }
     if in_place(call) {
         read += written;
     }
     Work { dispatches: 1, read_bytes: read, written_bytes: written, flops: flops(call, pairs) }
+}
+
+/// The sizes of the tensors that share a dispatch, together.
+fn slots(call: &Call<'_>, slots: usize) -> u64 {
+    call.params[..slots].iter().map(|&n| u64::from(n)).sum()
 }
 
 fn flops(call: &Call<'_>, pairs: u64) -> u64 {
@@ -143,7 +150,9 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::ROPE => 3 * p(0),
         shaders::SWIGLU => 5 * p(0),
         shaders::SWIGLU_BACKWARD => 10 * p(0),
-        shaders::ADAMW => 14 * p(0),
+        shaders::SUM_SQUARES_MANY => 2 * slots(call, 15),
+        shaders::ADAMW => 56 * p(0),
+        shaders::ADAMW_MANY => 56 * slots(call, 7),
         shaders::UNARY | shaders::BINARY | shaders::DROPOUT => p(0),
         _ => 0,
     }

@@ -1,7 +1,7 @@
 //! The [`Backend`] trait on a GPU: each kernel is in the file that its group names.
 use super::transformer::RopeShape;
 use super::{Gpu, shared};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Unary};
+use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Trained, Unary};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -164,15 +164,7 @@ impl Backend for Gpu {
     }
 
     // ---- optimisers ----
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        self.run_adamw(p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        self.run_adamw(tensors, step)
     }
 }

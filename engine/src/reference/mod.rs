@@ -167,15 +167,7 @@ impl Backend for Reference {
         log_probs::log_probs_backward(&logits, targets, log_sum_exp, dlogp, [m, v], scale)
     }
 
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        adamw::adamw(p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| adamw::adamw(tensor, step))
     }
 }

@@ -1,7 +1,7 @@
 //! The same bits, however the work is split: calls repeated, rows alone, sequences without their batch.
 use super::attention::grow;
 use super::{Data, QUANTS, Suite, f32s, quantised, u32s, weights};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Layout, Product, RowIndex, Unary};
+use crate::backend::{AdamWStep, AttentionShape, Backend, Layout, Product, RowIndex, Trained, Unary};
 use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
@@ -158,10 +158,11 @@ fn elements_alone(suite: &mut Suite) {
     compare("adamw".into(), &|d, x, g| {
         let n = x.len();
         let (mut p, mut m, mut v) = (f32s(d, x)?, d.zeros(n)?, d.zeros(n)?);
-        let (learning_rate, beta1, beta2, epsilon, weight_decay) = (0.01, 0.9, 0.999, 1e-8, 0.1);
+        let (learning_rate, beta1, beta2, epsilon) = (0.01, 0.9, 0.999, 1e-8);
         for step in 1..4 {
-            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, step, grad_scale: 0.7 };
-            d.adamw(&mut p, &mut m, &mut v, &f32s(d, g)?, n, step)?;
+            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, step, grad_scale: 0.7 };
+            let (p, m, v, grad) = (&mut p, &mut m, &mut v, &f32s(d, g)?);
+            d.adamw(&mut [Trained { p, m, v, grad, n, weight_decay: 0.1 }], step)?;
         }
         get(d, &p)
     });
