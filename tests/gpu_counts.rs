@@ -60,10 +60,13 @@ fn dispatches_of_a_step() {
     let (counts, _) = count_step(&gpu, &tiny(), &full(2, 24)).expect("counted");
     assert_eq!(dispatches(&counts), FULL, "{counts:#?}");
     assert_eq!((counts.read_backs.0, counts.uploads.0), FULL_TRANSFERS);
+    // Gradients are added in place: nobody else holds what is added to.
+    assert_eq!(counts.copies, (0, 0));
     let adapter = Some((4, TargetModules::AllLinear));
     let lora = CountedStep { adapter, dtype: DType::BF16, checkpointing: true, ..full(2, 24) };
     let (counts, _) = count_step(&gpu, &tiny(), &lora).expect("counted");
     assert_eq!(dispatches(&counts), LORA, "{counts:#?}");
+    assert_eq!(counts.copies, (0, 0));
 }
 
 const FULL: &[(&str, u64)] = &[

@@ -230,7 +230,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     // ---- the transformer's own ----
     /// y = x / √(mean(x²) + ε) ∘ w over rows of d. Returns (y [m, d], 1/√(…) [m]).
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)>;
-    /// (dx [m, d], dw [d]); dw only if asked for.
+    /// s = x + f, in f's memory when it has no other owner, and its norm. Returns (s [m, d], y [m, d], 1/√(…) [m]).
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)>;
+    /// (dx [m, d], dw [d]); dx added to `onto` if given (in place when it has no other owner), dw only if asked for.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &self,
@@ -238,6 +248,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,

@@ -55,7 +55,9 @@ impl AdamW {
                 format!("{} parameters, {} gradients", parameters.len(), gradients.len()),
             ));
         }
-        let Some(device) = parameters.first().map(|(_, parameter, _)| parameter.device().clone()) else { return Ok(()) };
+        let Some(device) = parameters.first().map(|(_, parameter, _)| parameter.device().clone()) else {
+            return Ok(());
+        };
         for ((name, parameter, _), gradient) in parameters.iter().zip(&gradients) {
             if gradient.len() != parameter.len() {
                 return Err(Error::shape(

@@ -67,7 +67,7 @@ impl Tape {
     }
 
     /// Walks back from `roots`, pairs of a tensor on this tape and ∂loss/∂tensor. The tape is empty afterwards.
-    pub fn backward(&self, roots: &[(&Tensor, Tensor)]) -> Result<Gradients> {
+    pub fn backward<'a>(&self, roots: impl IntoIterator<Item = (&'a Tensor, Tensor)>) -> Result<Gradients> {
         let mut nodes = std::mem::take(&mut *self.nodes());
         let mut pending: Vec<Vec<Option<Tensor>>> = nodes.iter().map(|n| vec![None; n.shapes.len()]).collect();
         for (root, gradient) in roots {
@@ -75,7 +75,7 @@ impl Tape {
             let Some(var) = var else {
                 return Err(Error::NoGradient { op: "backward", detail: "the tensor is not on this tape".into() });
             };
-            accumulate(&mut pending[var.node][var.output], gradient.clone())?;
+            accumulate(&mut pending[var.node][var.output], gradient)?;
         }
         let mut leaves = HashMap::new();
         while let Some(node) = nodes.pop() {

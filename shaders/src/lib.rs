@@ -31,6 +31,7 @@ macro_rules! shaders {
 shaders! {
     ADAMW "adamw",
     ADAMW_MANY "adamw_many",
+    ADD_RMS_NORM "add_rms_norm",
     ADD_SCALED "add_scaled",
     ATTENTION "attention",
     ATTENTION_BACKWARD_KEY "attention_backward_key",

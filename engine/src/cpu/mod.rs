@@ -4,6 +4,7 @@
 //! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `weights` (any dtype), `panels` (packed for generation), `math` (exp, ln, …),
 //! `elementwise` and `reduce` (the two loops), `tile` (the register tile); then one file for each op.
 mod adamw;
+mod add_rms_norm;
 mod attention;
 mod binary;
 mod cast;
@@ -164,17 +165,29 @@ impl Backend for Cpu {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         rms_norm::rms_norm(self, x, w, m, d, epsilon)
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        add_rms_norm::add_rms_norm(self, x, f, w, [m, d], epsilon)
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
-        rms_norm::rms_norm_backward(self, [dy, x, w, rstd], m, d, need_dw)
+        rms_norm::rms_norm_backward(self, [dy, x, w, rstd], onto, m, d, need_dw)
     }
     fn rope(
         &self,

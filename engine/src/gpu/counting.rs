@@ -40,6 +40,8 @@ pub struct Counts {
     pub submits: u64,
     /// Copies from host memory, and their bytes.
     pub uploads: (u64, u64),
+    /// Copies on the device, made because what changes in place has another owner, and their bytes.
+    pub copies: (u64, u64),
     /// Waits for values to come back to the host, and their bytes.
     pub read_backs: (u64, u64),
 }
@@ -91,6 +93,7 @@ fn in_place(call: &Call<'_>) -> bool {
     match call.shader {
         shaders::ADAMW | shaders::ADAMW_MANY | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD => true,
         shaders::MATMUL_REDUCE => call.params[6] == 1,
+        shaders::RMS_NORM_BACKWARD => call.params[2] == 1,
         product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
         _ => false,
     }
@@ -121,6 +124,9 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
     }
     if in_place(call) {
         read += written;
+    } else if call.shader == shaders::ADD_RMS_NORM {
+        // of what it writes it reads the sum's memory
+        read += call.binds[2].bytes;
     }
     Work { dispatches: 1, read_bytes: read, written_bytes: written, flops: flops(call, pairs) }
 }
@@ -141,6 +147,7 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::ATTENTION_BACKWARD_KEY => 8 * pairs * p(0) * p(2),
         shaders::ATTENTION_DELTA => 2 * p(0) * p(1),
         shaders::RMS_NORM => 4 * p(0) * p(1),
+        shaders::ADD_RMS_NORM => 5 * p(0) * p(1),
         shaders::RMS_NORM_BACKWARD => 8 * p(0) * p(1),
         shaders::RMS_NORM_BACKWARD_WEIGHT => 3 * p(0) * p(1),
         shaders::SUM_ROWS | shaders::SCATTER_ADD_ROWS => p(0) * p(1),

@@ -91,17 +91,29 @@ impl Backend for Gpu {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         self.run_rms_norm(x, w, m, d, epsilon)
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        self.run_add_rms_norm(x, f, w, m, d, epsilon)
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
-        self.run_rms_norm_backward(dy, x, w, rstd, m, d, need_dw)
+        self.run_rms_norm_backward([dy, x, w, rstd], onto, m, d, need_dw)
     }
     fn rope(
         &self,

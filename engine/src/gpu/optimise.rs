@@ -38,8 +38,7 @@ impl Gpu {
             }
         }
         let many = self.max_bindings > SQUARES_SLOTS;
-        let (shader, slots) =
-            if many { (shaders::SUM_SQUARES_MANY, SQUARES_SLOTS) } else { (shaders::SUM_SQUARES, 1) };
+        let (shader, slots) = if many { (shaders::SUM_SQUARES_MANY, SQUARES_SLOTS) } else { (shaders::SUM_SQUARES, 1) };
         let mut first_block = 0;
         for pieces in pieces.chunks(slots) {
             let n_blocks = pieces.iter().map(|(_, n)| (*n as usize).div_ceil(SQUARE_BLOCK)).sum();
@@ -49,7 +48,13 @@ impl Gpu {
             let mut binds: Vec<Bind<'_>> = pieces.iter().map(|(bind, _)| *bind).collect();
             binds.resize(slots, binds[0]);
             binds.push(partials.whole());
-            self.dispatch(Call { shader, constants: &[], params: &params, binds: &binds, groups: self.groups(n_blocks) })?;
+            self.dispatch(Call {
+                shader,
+                constants: &[],
+                params: &params,
+                binds: &binds,
+                groups: self.groups(n_blocks),
+            })?;
             first_block += n_blocks;
         }
         let bytes = self.read(&[&partials])?.pop().unwrap_or_default();

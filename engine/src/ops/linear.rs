@@ -1,5 +1,5 @@
 //! Matrix products: the linear layer, a second product added onto it (LoRA), and the plain product.
-use super::{add, beside, check};
+use super::{add, beside, check, hollow};
 use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
 use crate::error::Result;
@@ -82,7 +82,7 @@ fn add_bias(y: Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn linear_onto(y: Tensor, x: &Tensor, w: &Tensor, alpha: f32) -> Result<Tensor> {
     let ((m, k), (n, k_w)) = (x.matrix(), w.matrix());
     check("linear_onto", k == k_w && y.matrix() == (m, n), x, w)?;
-    let on_tape = hollow(&y).with_var(y.var.clone());
+    let on_tape = hollow(&y);
     let sum = product(Layout::NT, (m, n, k), alpha, x, w, Some(y.into_buffer()))?;
     let (sw, to_y, to_x, to_w) = (w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
     let sx = Input::new(x, to_w);
@@ -110,9 +110,4 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let db = if to_b { gradient(1, Layout::TN, (k, n, m), &sa, &dc, &sb)? } else { None };
         Ok(vec![da, db])
     })
-}
-
-/// The shape without the values, for a backward that needs only the shape.
-fn hollow(x: &Tensor) -> Tensor {
-    Tensor::from_buffer(x.device(), Buffer::from_f32(vec![]), x.shape())
 }

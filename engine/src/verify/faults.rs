@@ -30,6 +30,9 @@ enum Fault {
     EpsilonOfNorm,
     NormUpstream,
     NormWithoutProjection,
+    NormOntoNothing,
+    NormOfOneTerm,
+    SumNotKept,
     RopePositions,
     RopeWholeHead,
     RopeNotInverted,
@@ -245,27 +248,48 @@ impl Backend for Faulty {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         Reference.rms_norm(x, w, m, d, if self.0 == Fault::EpsilonOfNorm { 0.0 } else { epsilon })
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let (s, y, rstd) = Reference.add_rms_norm(x, f.clone(), w, m, d, epsilon)?;
+        match self.0 {
+            Fault::NormOfOneTerm => {
+                let (y, rstd) = Reference.rms_norm(&f, w, m, d, epsilon)?;
+                Ok((s, y, rstd))
+            }
+            Fault::SumNotKept => Ok((x.clone(), y, rstd)),
+            _ => Ok((s, y, rstd)),
+        }
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
         match self.0 {
-            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, m, d, need_dw),
+            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, onto, m, d, need_dw),
             Fault::NormWithoutProjection => {
-                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw)?;
+                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw)?;
                 let (w, r) = (w.f32()?.to_vec(), rstd.f32()?.to_vec());
                 let dx = changed(dy, |dx| {
                     dx.iter_mut().enumerate().for_each(|(i, dx)| *dx *= w[i % d] * r[i / d]);
                 })?;
                 Ok((dx, dw))
             }
-            _ => Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw),
+            Fault::NormOntoNothing => Reference.rms_norm_backward(dy, x, w, rstd, None, m, d, need_dw),
+            _ => Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw),
         }
     }
     fn rope(
@@ -417,7 +441,7 @@ impl Backend for Faulty {
 type Cases = fn(&mut Suite);
 
 /// Each fault with the kernel whose cases have to fail.
-const FAULTS: [(Fault, &str, Cases); 48] = [
+const FAULTS: [(Fault, &str, Cases); 51] = [
     (Fault::UnaryUpstream, "unary_backward", elementwise::cases),
     (Fault::ClampBounds, "unary_backward", elementwise::cases),
     (Fault::BroadcastByBlocks, "binary", elementwise::cases),
@@ -441,6 +465,9 @@ const FAULTS: [(Fault, &str, Cases); 48] = [
     (Fault::EpsilonOfNorm, "rms_norm", normalise::cases),
     (Fault::NormUpstream, "rms_norm_backward", normalise::cases),
     (Fault::NormWithoutProjection, "rms_norm_backward", normalise::cases),
+    (Fault::NormOntoNothing, "rms_norm_backward", normalise::cases),
+    (Fault::NormOfOneTerm, "add_rms_norm", normalise::cases),
+    (Fault::SumNotKept, "add_rms_norm", normalise::cases),
     (Fault::RopePositions, "rope", normalise::cases),
     (Fault::RopeWholeHead, "rope", normalise::cases),
     (Fault::RopeNotInverted, "rope", normalise::cases),
