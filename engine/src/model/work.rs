@@ -74,9 +74,11 @@ fn bytes(c: &ModelConfig, step: StepShape, forwards: u64) -> u64 {
     // What a product reads and writes a token, then norms with the sums they read, RoPE, attention and SwiGLU.
     let others = 8 * d + 2 * (q + kv) + 2 * (q + kv) + 3 * f;
     let forward = widths + others;
-    // Gradients to inputs and weights read what the forward did; norms, RoPE, attention, SwiGLU; five of them add onto
-    // the gradient that they find.
-    let backward = widths * (1 + u64::from(full)) + 12 * d + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 5 * d;
+    // Gradients to inputs and weights read what the forward did; norms and their weights, RoPE, attention, SwiGLU; five add
+    // onto the gradient that they find; norms and SwiGLU are computed again.
+    let norms = 6 * d + 4 * d * u64::from(full);
+    let backward = widths * (1 + u64::from(full)) + norms + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 5 * d;
+    let backward = backward + 4 * d + 3 * f;
     // An adapter reads x, adds onto y, and in the backward reads dy and x twice and adds onto dx.
     let adapters = step.adapter.map_or(0, |(r, per_block)| {
         let forward = widths * 3 / 14 + 2 * r as u64;
