@@ -3,6 +3,7 @@ use super::elementwise::{Map, update};
 use super::{Cpu, check};
 use crate::backend::{AdamWStep, Trained};
 use crate::error::{Error, Result};
+use crate::portable::power;
 use pulp::Simd;
 
 /// The step's factors, computed in f64 and rounded once.
@@ -51,8 +52,8 @@ pub(crate) fn adamw(cpu: &Cpu, tensor: &mut Trained<'_>, step: AdamWStep) -> Res
     let Trained { p, m, v, grad, n, weight_decay } = tensor;
     let (n, weight_decay) = (*n, *weight_decay);
     let AdamWStep { learning_rate, beta1, beta2, epsilon, .. } = step;
-    let correction1 = 1.0 - beta1.powf(step.step as f64);
-    let correction2 = 1.0 - beta2.powf(step.step as f64);
+    let correction1 = 1.0 - power(beta1, step.step as f64);
+    let correction2 = 1.0 - power(beta2, step.step as f64);
     let f = AdamW {
         grad_scale: step.grad_scale,
         decay: (1.0 - learning_rate * weight_decay) as f32,

@@ -7,6 +7,7 @@ use super::{Gpu, word};
 use crate::backend::{AdamWStep, Trained};
 use crate::buffer::Buffer;
 use crate::error::Result;
+use crate::portable::power;
 
 /// Elements that one partial sum of squares covers; sum_squares.wgsl says the same.
 const SQUARE_BLOCK: usize = 4096;
@@ -119,8 +120,8 @@ fn factors(step: AdamWStep) -> [u32; 8] {
         1.0 - step.beta1,
         step.beta2,
         1.0 - step.beta2,
-        step.learning_rate / (1.0 - step.beta1.powf(t)),
-        1.0 / (1.0 - step.beta2.powf(t)).sqrt(),
+        step.learning_rate / (1.0 - power(step.beta1, t)),
+        1.0 / (1.0 - power(step.beta2, t)).sqrt(),
         step.epsilon,
     ];
     values.map(|x| (x as f32).to_bits())
