@@ -55,7 +55,10 @@ const FAULTS: &[Fault] = &[
     of("scatter_add_rows", &[("s < offsets[u + 1u]", "s < offsets[u] + 1u")]),
     of("sum_rows", &[("i < last", "i + 1u < last")]),
     of("sum_squares", &[("half = 32u", "half = 16u")]),
-    of("sum_squares_many", &[("case 9u: { return x9[i]; }", "case 9u: { return x8[i]; }")]),
+    of(
+        "sum_squares_many",
+        &[("case 9u: { return x9[", "case 9u: { return x8["), ("case 8u: { return x8[", "case 8u: { return x9[")],
+    ),
     of("sum_squares_many", &[("p.first_block + block", "block")]),
     of("swiglu", &[("g * s * up[i]", "s * up[i]")]),
     of("swiglu_backward", &[("(1.0 - s)", "(1.0 + s)")]),
