@@ -40,6 +40,7 @@
 pub mod error;
 pub mod dtype;
 pub mod random;
+pub mod likelihood;
 pub mod quant;
 mod codes;
 pub mod forest;

@@ -19,6 +19,7 @@ mod reduce;
 mod rms_norm;
 mod rope;
 mod rows;
+mod sample;
 mod scratch;
 mod sums;
 mod swiglu;
@@ -29,7 +30,7 @@ mod tile;
 mod unary;
 mod weights;
 
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Unary};
+use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Unary};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -88,9 +89,6 @@ impl Backend for Cpu {
     }
     fn is_host(&self) -> bool {
         true
-    }
-    fn in_parallel(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.threads.each(n, task);
     }
 
     fn upload(&self, values: Host) -> Result<Buffer> {
@@ -233,6 +231,9 @@ impl Backend for Cpu {
         scale: f32,
     ) -> Result<Buffer> {
         log_probs::log_probs_backward(self, logits, [targets, log_sum_exp, dlogp], m, v, scale)
+    }
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        sample::sample(self, logits, v, choice, draws)
     }
 
     fn adamw(

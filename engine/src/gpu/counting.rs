@@ -89,7 +89,7 @@ fn writes(shader: &Shader) -> u32 {
 /// Whether the kernel reads what it writes: it works in place.
 fn in_place(call: &Call<'_>) -> bool {
     match call.shader {
-        shaders::ADAMW | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD => true,
+        shaders::ADAMW | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD | shaders::PENALISE => true,
         shaders::MATMUL_REDUCE => call.params[6] == 1,
         product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
         _ => false,
@@ -115,6 +115,7 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
         }
         shaders::SCATTER_ADD_ROWS | shaders::WRITE_ROWS => written = 4 * p(0) * p(1),
         shaders::SUM_SQUARES => written = 4 * p(2),
+        shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
         _ => {}
     }
     if in_place(call) {
@@ -138,13 +139,14 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::RMS_NORM_BACKWARD_WEIGHT => 3 * p(0) * p(1),
         shaders::SUM_ROWS | shaders::SCATTER_ADD_ROWS => p(0) * p(1),
         shaders::LOG_PROBS => 6 * p(0) * p(1),
+        shaders::SAMPLE => 3 * p(0) * p(1),
         shaders::LOG_PROBS_BACKWARD => 4 * p(0) * p(1),
         shaders::SUM_SQUARES | shaders::ADD_SCALED | shaders::UNARY_BACKWARD => 2 * p(0),
         shaders::ROPE => 3 * p(0),
         shaders::SWIGLU => 5 * p(0),
         shaders::SWIGLU_BACKWARD => 10 * p(0),
         shaders::ADAMW => 14 * p(0),
-        shaders::UNARY | shaders::BINARY | shaders::DROPOUT => p(0),
+        shaders::UNARY | shaders::BINARY | shaders::DROPOUT | shaders::PENALISE => p(0),
         _ => 0,
     }
 }

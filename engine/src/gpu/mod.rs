@@ -15,6 +15,7 @@ mod memory;
 mod recorder;
 mod rows;
 mod rungs;
+mod sample;
 mod transformer;
 mod windows;
 

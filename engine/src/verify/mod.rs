@@ -14,6 +14,7 @@ mod matmul;
 mod normalise;
 mod optimise;
 mod rows;
+mod sample;
 
 use crate::backend::{Backend, Device};
 use crate::buffer::{Buffer, Host};
@@ -90,6 +91,7 @@ fn cases(suite: &mut Suite) {
     normalise::cases(suite);
     attention::cases(suite);
     log_probs::cases(suite);
+    sample::cases(suite);
     optimise::cases(suite);
 }
 
