@@ -2,9 +2,8 @@
 use super::*;
 use crate::backend::{Choice, Draw};
 use crate::cpu::Cpu;
-use crate::likelihood::{aim, exp, likelihood, weight};
+use crate::likelihood::{aim, exp, key, likelihood, weight};
 use crate::random::Stream;
-use crate::reference::Reference;
 
 const ALL: Choice = Choice { greedy: false, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
 
@@ -18,18 +17,45 @@ fn tokens(d: &dyn Backend, row: &[f32], choice: Choice, rows: usize, index: u64)
     tokens
 }
 
-/// e^x has the CPU's bits: with a bound of min_p among likelihoods that are a unit in the last place apart, one that
-/// differed would move which token a number means.
+/// e^x and its whole number have the CPU's bits: sample.wgsl with another entry, which writes them down.
 #[test]
 fn likelihoods_have_the_cpus_bits() {
     let Some(gpu) = software(GpuOptions::default()) else { return };
-    for step in 0..60 {
-        let bits = (-0.01 - 0.1 * step as f32).to_bits() - 500;
-        let row: Vec<f32> = (0..1001).map(|i| if i == 0 { 0.0 } else { f32::from_bits(bits + i) }).collect();
-        let choice = Choice { min_p: exp(row[500]), ..ALL };
-        let kept = row.iter().filter(|x| exp(**x) >= choice.min_p).count();
-        assert!((100..900).contains(&kept), "{kept} kept");
-        assert_eq!(tokens(&*gpu, &row, choice, 64, step), tokens(&Reference, &row, choice, 64, step), "{}", row[500]);
+    let entry = "@compute @workgroup_size(64)
+        fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+            if id.x < p.v {
+                largest = numbers[0].x;
+                let x = likelihood(key_at(id.x));
+                tokens[3u * id.x] = bitcast<u32>(x);
+                tokens[3u * id.x + 1u] = whole(x).x;
+                tokens[3u * id.x + 2u] = whole(x).y;
+            }
+        }";
+    let (body, _) = shaders::SAMPLE.source.split_once("@compute").unwrap();
+    let source: &'static str = Box::leak(format!("{body}{entry}").into_boxed_str());
+    let (n, stream) = (100_000usize, crate::random::Stream::new(2, 2));
+    for largest in [0.0f32, 11.3, -40.7, f32::INFINITY] {
+        let odd = [f32::NAN, f32::NEG_INFINITY, largest, largest.min(0.0) - 86.9, largest.min(0.0) - 1e30];
+        let below =
+            |i: usize| if largest.is_finite() { largest - 40.0 * stream.uniform(i as u64).powi(2) } else { i as f32 };
+        let row: Vec<f32> = (0..n).map(|i| odd.get(i).copied().unwrap_or_else(|| below(i))).collect();
+        let (x, out) = (up(&gpu, &row), gpu.new_buffer(DType::U32, 3 * n).unwrap());
+        let numbers = gpu.upload(Host::U32(vec![key(largest), 0, 0, 0])).unwrap();
+        let (x, numbers) = (gpu.gpu_buffer("test", &x).unwrap(), gpu.gpu_buffer("test", &numbers).unwrap());
+        let call = recorder::Call {
+            shader: shaders::Shader { name: "sample_likelihoods", source },
+            constants: &[],
+            params: &[1, n as u32, 0, 0, 0, 0, 0, 0],
+            binds: &[x.whole(), numbers.whole(), out.whole()],
+            groups: gpu.groups(n.div_ceil(64)),
+        };
+        gpu.dispatch(call).unwrap();
+        let Host::U32(found) = gpu.download(&shared(out)).unwrap() else { panic!("no words") };
+        for (z, found) in row.iter().zip(found.chunks(3)) {
+            let x = likelihood(*z, largest);
+            let expected = [x.to_bits(), weight(x) as u32, (weight(x) >> 32) as u32];
+            assert_eq!(found, expected, "{z} below {largest}");
+        }
     }
 }
 
