@@ -3,7 +3,7 @@
 
     peers.py MODEL_DIR [JOB …] [--threads N] [--repeats 3] [--lm-head full|fused]
 
-MODEL_DIR is SmolLM2-135M in Hugging Face layout (float32). Each job runs in a process of its own, so that its peak
+MODEL_DIR is SmolLM2-135M in Hugging Face layout (float32), with its tokenizer for grpo. Each job runs in a process of its own, so that its peak
 memory is its own, and prints one JSON line: job, seconds (median of the repeats after one that is not counted),
 tokens_per_s, peak_gb (10⁹ bytes, the whole process), and what it ran with.
 
@@ -151,17 +151,26 @@ def rollout(args: argparse.Namespace):
 
 
 def grpo(args: argparse.Namespace):
-    """A trainer for one step; opening the model, some seconds, is part of the time."""
+    """A trainer for one step, timed from its beginning to its end: opening model and trainer is not part of it."""
     import tempfile
 
     import datasets
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     question = "How many minutes are {} hours and {} minutes? Answer with the number only."
     rows = [dict(prompt=[dict(role="user", content=question.format(i, 7 * i))]) for i in range(2, 2 + GROUPS)]
 
-    def step() -> None:
+    class Clock(TrainerCallback):
+        seconds = 0.0
+
+        def on_step_begin(self, *_, **__):
+            self.start = time.perf_counter()
+
+        def on_step_end(self, *_, **__):
+            self.seconds = time.perf_counter() - self.start
+
+    def step() -> float:
         with tempfile.TemporaryDirectory() as scratch:
             config = GRPOConfig(
                 output_dir=scratch, max_steps=1, per_device_train_batch_size=GROUPS * GROUP,
@@ -173,8 +182,10 @@ def grpo(args: argparse.Namespace):
                 model=load(args), args=config, train_dataset=datasets.Dataset.from_list(rows),
                 processing_class=AutoTokenizer.from_pretrained(args.model),
                 reward_funcs=lambda completion_ids, **_: [float(sum(ids) % 7) for ids in completion_ids],
+                callbacks=[clock := Clock()],
             )  # fmt: skip
             trainer.train()
+            return clock.seconds
 
     return step, GROUPS * GROUP * GRPO_NEW
 
@@ -222,8 +233,8 @@ def run(job: str, args: argparse.Namespace) -> None:
     seconds = []
     for _ in range(args.repeats):
         start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
+        own = work()
+        seconds.append(time.perf_counter() - start if own is None else own)
     median = statistics.median(seconds)
     line = dict(
         job=job,

@@ -83,7 +83,9 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
     if python.is_some() {
         let device: Device = engine::cpu::Cpu::new(None)?;
-        Decoder::load(&ModelFiles::open(path)?, &device, DType::F32)?.save(&dir, DType::F32)?;
+        let source = trainers::setup::open_source(&path.to_string_lossy())?;
+        Decoder::load(&source.files, &device, DType::F32)?.save(&dir, DType::F32)?;
+        source.tokenizer.save(&dir)?;
     } else {
         println!("steps: PyTorch not timed, LAPIDARY_PYTHON is not set");
     }

@@ -8,7 +8,8 @@
 //! yaml               a first line `# NAME` makes it the file of `--config NAME` on this page
 //! jsonl KIND         rows that sft | pairs | rankings | judged | prompts reads
 //! ```
-//! A table under `<!-- options: COMMAND -->` has an option and its default in its first two columns.
+//! A table under `<!-- options: COMMAND -->` has an option and its default in its first two columns; one under
+//! `<!-- quoted: PATH#HEADING -->` is the first table under that heading of that file.
 #[path = "book/markdown.rs"]
 mod markdown;
 
@@ -62,6 +63,7 @@ fn problems(page: &Page) -> Vec<String> {
         all.extend(found);
     }
     all.extend(page.option_rows().iter().filter_map(|row| Some((row.line, default_differs(row).err()?))));
+    all.extend(page.quotations().iter().filter_map(|quoted| Some((quoted.line, quotation_differs(quoted).err()?))));
     for (line, link) in page.links() {
         let file = link.split('#').next().unwrap_or_default();
         let beside = root().join(&page.path).parent().expect("a directory").join(file);
@@ -164,6 +166,23 @@ fn default_differs(row: &markdown::OptionRow) -> Result<(), String> {
     (stated == row.default).then_some(()).ok_or(format!("{name} is {stated} by default, not {}", row.default))
 }
 
+/// A quoted table must be what it is quoted from, row by row.
+fn quotation_differs(quoted: &markdown::Quotation) -> Result<(), String> {
+    let text = fs::read_to_string(root().join(&quoted.path)).map_err(|e| format!("{}: {e}", quoted.path))?;
+    let source = Page { path: quoted.path.clone(), text }.table_under(&quoted.heading);
+    if source.is_empty() {
+        return Err(format!("{} has no table under {:?}", quoted.path, quoted.heading));
+    }
+    let pairs = source.iter().map(Some).chain(std::iter::repeat(None)).zip(quoted.rows.iter().map(Some));
+    match pairs.into_iter().find(|(there, here)| there != here) {
+        Some((there, here)) => Err(format!("{} says {there:?}, not {here:?}", quoted.path)),
+        None if quoted.rows.len() < source.len() => {
+            Err(format!("{} goes on: {:?}", quoted.path, source[quoted.rows.len()]))
+        }
+        None => Ok(()),
+    }
+}
+
 /// A path must exist; a flag must be some command's.
 fn span_differs(span: &str) -> Result<(), String> {
     let first = span.split_whitespace().next().unwrap_or_default();
@@ -217,6 +236,7 @@ fn there_is_something_to_check() {
     assert!(untold.is_empty(), "no example of {untold:?}");
     assert!(pages.iter().map(|p| p.option_rows().len()).sum::<usize>() > 100);
     assert!(blocks.iter().filter(|b| b.kind() == "jsonl").count() > 10);
+    assert!(!open("README.md").quotations().is_empty(), "README quotes no table of benches/results");
     assert!(pages.iter().flat_map(Page::spans).filter(|(_, s)| s.starts_with("engine/")).count() > 30);
 }
 
@@ -252,6 +272,9 @@ fn planted_mistakes_are_found() {
         (format!("{fence}jsonl\n{{}}\n{fence}\n"), 1, "no kind of rows"),
         ("<!-- options: sft -->\n| O | D |\n|---|---|\n| `lora_r` | 8 |\n".into(), 4, "lora_r is 16 by default, not 8"),
         ("<!-- options: sft -->\n| O | D |\n|---|---|\n| `rank` | 8 |\n".into(), 4, "no option rank"),
+        ("<!-- quoted: shaders/README.md#Others -->\n| a |".into(), 1, "has no table under"),
+        ("<!-- quoted: shaders/README.md#The others -->\n| File | Sum |".into(), 1, "says"),
+        ("<!-- quoted: shaders/README.md#The others -->\n| File | Sum order |".into(), 1, "goes on"),
         ("See [this](nowhere.md).".into(), 1, "leads nowhere"),
         ("a\nSee `engine/src/nowhere.rs`.".into(), 2, "engine/src/nowhere.rs is not there"),
         ("Give `--lora_rank 8`.".into(), 1, "--lora_rank"),

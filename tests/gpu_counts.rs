@@ -13,7 +13,7 @@ use engine::generate::{Sampling, generate};
 use engine::gpu::{AdapterSelect, Counts, Gpu, GpuOptions};
 use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
-use engine::model::memory::StepShape;
+use engine::model::memory::{StepShape, count_parameters};
 use engine::model::work::step_work;
 use engine::optim::AdamW;
 use std::path::Path;
@@ -181,7 +181,7 @@ fn predictions_are_right() {
             CountedStep { adapter: adapter.map(|r| (r, TargetModules::AllLinear)), checkpointing, ..full(n, length) };
         let (counts, memory) = count_step(&gpu, &smollm2().expect("a configuration"), &step).expect("counted");
         let shape = StepShape {
-            dtype: DType::F32,
+            matrix_bytes: 4 * count_parameters(&smollm2().expect("a configuration")).1,
             adapter: adapter.map(|r| (r, 7)),
             n_tokens: n * length,
             n_items: n * (length - 1),

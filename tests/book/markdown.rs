@@ -29,6 +29,14 @@ pub struct OptionRow {
     pub default: String,
 }
 
+/// A table that is quoted from another file: the line of its mark, where it stands, its rows here.
+pub struct Quotation {
+    pub line: usize,
+    pub path: String,
+    pub heading: String,
+    pub rows: Vec<String>,
+}
+
 const FENCE: &str = "```";
 
 impl Page {
@@ -98,6 +106,28 @@ impl Page {
             }
         }
         all
+    }
+
+    /// Tables that stand under `<!-- quoted: PATH#HEADING -->`.
+    pub fn quotations(&self) -> Vec<Quotation> {
+        let (prose, mut all) = (self.prose(), Vec::new());
+        for (i, (line, text)) in prose.iter().enumerate() {
+            let mark = text.strip_prefix("<!-- quoted: ").and_then(|rest| rest.strip_suffix(" -->"));
+            if let Some((path, heading)) = mark.and_then(|mark| mark.split_once('#')) {
+                let rows = prose[i + 1..].iter().take_while(|(_, row)| row.starts_with('|'));
+                let rows = rows.map(|(_, row)| row.to_string()).collect();
+                all.push(Quotation { line: *line, path: path.into(), heading: heading.into(), rows });
+            }
+        }
+        all
+    }
+
+    /// The first table under a heading of any level.
+    pub fn table_under(&self, heading: &str) -> Vec<String> {
+        let is_it = |line: &str| line.starts_with('#') && line.trim_start_matches('#').trim() == heading;
+        let behind = self.prose().into_iter().map(|(_, line)| line).skip_while(|line| !is_it(line)).skip(1);
+        let inside = behind.take_while(|line| !line.starts_with('#')).skip_while(|line| !line.starts_with('|'));
+        inside.take_while(|line| line.starts_with('|')).map(String::from).collect()
     }
 
     /// Rows of the tables that stand under `<!-- options: COMMAND -->`.

@@ -2,12 +2,12 @@
 //! one is good. Y. Bai et al., "Constitutional AI", 2022, §4; L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.
 //!
 //! It is asked for a letter, A or B, and nothing is drawn: what counts is by how much one letter is likelier than the
-//! other. Everything is asked twice, the second time in the other order, so that a liking for one place cancels out; a
-//! verdict that changes with the order is none.
+//! other. Everything is asked twice, the second time in the other order, so that a liking for one place cancels out: where
+//! the orders disagree there is no verdict, or their mean decides ([`VerdictRule`]).
 use crate::batch::Batch;
 use crate::data::Sequence;
 use crate::error::{Error, Result};
-use crate::options::WeightType;
+use crate::options::{VerdictRule, WeightType};
 use crate::run::durable::hash_file;
 use crate::setup::{self, Source};
 use crate::text::{RenderInput, Tokenizer};
@@ -50,6 +50,8 @@ pub struct Judge {
     tokenizer: Tokenizer,
     template: Environment<'static>,
     constitution: String,
+    /// What the two orders of a pair come to.
+    pub rule: VerdictRule,
     /// SHA-256 of the constitution's file.
     pub constitution_hash: String,
     pub path: String,
@@ -70,11 +72,16 @@ pub struct Case {
 }
 
 impl Verdict {
-    /// TRL's rank of a pair: 0 if the first is better, 1 if the second, −1 where the orders disagree: a tie.
-    pub fn rank(&self) -> i32 {
-        match (self.given > 0.0, self.swapped > 0.0) {
-            (true, true) => 0,
-            (false, false) if self.given < 0.0 && self.swapped < 0.0 => 1,
+    /// TRL's rank of a pair: 0 if the first is better, 1 if the second, −1 for a tie: where the orders disagree, or where
+    /// their mean is 0.
+    pub fn rank(&self, rule: VerdictRule) -> i32 {
+        let (low, high) = match rule {
+            VerdictRule::Agree => (self.given.min(self.swapped), self.given.max(self.swapped)),
+            VerdictRule::Average => (self.log_odds(), self.log_odds()),
+        };
+        match (low > 0.0, high < 0.0) {
+            (true, _) => 0,
+            (_, true) => 1,
             _ => -1,
         }
     }
@@ -170,6 +177,7 @@ impl Judge {
         adapter: Option<&Path>,
         constitution: &Path,
         template: Option<&Path>,
+        rule: VerdictRule,
         (device, dtype): (&Device, WeightType),
     ) -> Result<Self> {
         let (constitution, constitution_hash) = read_constitution(constitution)?;
@@ -190,7 +198,8 @@ impl Judge {
             let head = files.config.head;
             model.load_adapter(&setup::load_adapter(adapter, head)?)?;
         }
-        let judge = Judge { model, tokenizer, template, constitution, constitution_hash, path: path.to_string() };
+        let path = path.to_string();
+        let judge = Judge { model, tokenizer, template, constitution, rule, constitution_hash, path };
         judge.letters("?")?;
         Ok(judge)
     }
@@ -270,12 +279,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_that_changes_with_the_order_is_a_tie() {
-        let rank = |given, swapped| Verdict { given, swapped }.rank();
-        assert_eq!(
-            [rank(1.0, 0.5), rank(-1.0, -0.1), rank(2.0, -0.1), rank(-1.0, 3.0), rank(0.0, 0.0)],
-            [0, 1, -1, -1, -1]
-        );
+    fn a_verdict_that_changes_with_the_order_is_a_tie_or_their_mean() {
+        let all = [(1.0, 0.5), (-1.0, -0.1), (2.0, -0.1), (-1.0, 3.0), (-2.0, 1.0), (0.0, 0.0), (1.0, -1.0)];
+        let ranks = |rule| all.map(|(given, swapped)| Verdict { given, swapped }.rank(rule));
+        assert_eq!(ranks(VerdictRule::Agree), [0, 1, -1, -1, -1, -1, -1]);
+        assert_eq!(ranks(VerdictRule::Average), [0, 1, 0, 0, 1, -1, -1]);
+        assert_eq!(Verdict { given: f64::NAN, swapped: f64::NAN }.rank(VerdictRule::Average), -1);
         let verdict = Verdict { given: 3.0, swapped: 1.0 };
         assert_eq!((verdict.log_odds(), verdict.bias()), (2.0, 1.0));
     }
@@ -295,7 +304,7 @@ mod tests {
         let template = template.map(constitution);
         let template = template.as_ref().map(|f| f.path());
         let with = (&device, WeightType::Auto);
-        Judge::open(&golden(model), None, constitution(principles).path(), template, with)
+        Judge::open(&golden(model), None, constitution(principles).path(), template, VerdictRule::Agree, with)
     }
 
     fn case(completions: &[&str]) -> Case {
@@ -312,7 +321,7 @@ mod tests {
         assert_eq!((a.given, a.swapped), (-b.swapped, -b.given));
         assert_ne!(a.given, a.swapped);
         assert_eq!(judge.judge(&cases[2..], 1).unwrap(), [Some(alone)]);
-        assert_eq!(judge.judge(&[case(&["x", "x"])], 1).unwrap()[0].unwrap().rank(), -1);
+        assert_eq!(judge.judge(&[case(&["x", "x"])], 1).unwrap()[0].unwrap().rank(VerdictRule::Agree), -1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use engine::files::adapter::Adapter;
 use engine::files::adapter_config::{self, AdapterConfig};
 use engine::model::config::{Head, ModelConfig, SCORE};
 use engine::model::decoder::Decoder;
-use engine::model::memory::{StepShape, step_memory};
+use engine::model::memory::{StepShape, count_parameters, step_memory};
 use engine::optim::AdamW;
 use engine::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -46,8 +46,20 @@ fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
 
 /// The type that frozen matrices are held in: with `auto`, that of the file's embedding stands for all.
 pub fn held_dtype(choice: WeightType, files: &ModelFiles) -> DType {
-    let stored = || files.weights.dtype("model.embed_tokens.weight").unwrap_or(DType::F32);
-    choice.dtype().unwrap_or_else(stored)
+    choice.dtype().unwrap_or_else(|| stored_dtype(files, "model.embed_tokens.weight"))
+}
+
+fn stored_dtype(files: &ModelFiles, name: &str) -> DType {
+    files.weights.dtype(name).unwrap_or(DType::F32)
+}
+
+/// Bytes of all matrices as they are held where they are not trained: with `auto`, each as the file has it.
+pub fn held_bytes(choice: WeightType, files: &ModelFiles) -> u64 {
+    let matrices = files.config.expected_tensors().into_iter().filter(|(_, shape)| shape.len() > 1);
+    let bytes = |(name, shape): (String, Vec<usize>)| {
+        choice.dtype().unwrap_or_else(|| stored_dtype(files, &name)).bytes(shape.iter().product()) as u64
+    };
+    matrices.map(bytes).sum()
 }
 
 /// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
@@ -79,7 +91,7 @@ pub struct Policy {
     /// Of the weights; None: as their file holds them, quantised ones too.
     dtype: Option<DType>,
     /// That type, of the embedding: what most weights have.
-    held: DType,
+    held_bytes: u64,
     adapter: Option<AdapterConfig>,
     start: Option<Adapter>,
     seed: u64,
@@ -103,8 +115,8 @@ impl Policy {
         }
         // Weights that are trained are float32.
         let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
-        let held = dtype.unwrap_or_else(|| held_dtype(model.dtype, &source.files));
-        Ok(Policy { config, dtype, held, adapter, start, seed })
+        let held_bytes = held_bytes(model.dtype, &source.files);
+        Ok(Policy { config, dtype, held_bytes, adapter, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
@@ -114,8 +126,8 @@ impl Policy {
             Some(a) => Some((a.r, a.targets(&self.config)?.len().div_ceil(self.config.n_layers.max(1)))),
         };
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
-        let (dtype, checkpointing) = (self.held, training.gradient_checkpointing);
-        Ok(StepShape { dtype, adapter, n_tokens, n_items, checkpointing, moments })
+        let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
+        Ok(StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments })
     }
 
     /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
@@ -167,7 +179,7 @@ impl Policy {
 
     /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
     pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
-        if lora.is_used() { 0 } else { 4 * engine::model::memory::count_parameters(&source.files.config).0 }
+        if lora.is_used() { 0 } else { 4 * count_parameters(&source.files.config).0 }
     }
 
     /// One line: what is trained, on how much, where.
@@ -291,6 +303,7 @@ fn what_fits(available: u64, config: &ModelConfig, shape: StepShape, batch_size:
     let largest = |s: StepShape| (1..batch_size).rev().find(|&n| fits(with_batch(n, s)));
     let lighter = StepShape { checkpointing: true, ..shape };
     let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
+    let in_16_bits = 2 * count_parameters(config).1;
     let mut ways = Vec::new();
     if !shape.checkpointing && fits(lighter) {
         ways.push("--gradient_checkpointing true".to_string());
@@ -302,7 +315,7 @@ fn what_fits(available: u64, config: &ModelConfig, shape: StepShape, batch_size:
     }
     if shape.adapter.is_none() && fits(adapted) {
         ways.push("--use_peft (an adapter instead of all weights)".to_string());
-    } else if shape.dtype == DType::F32 && fits(StepShape { dtype: DType::BF16, ..adapted }) {
+    } else if shape.matrix_bytes > in_16_bits && fits(StepShape { matrix_bytes: in_16_bits, ..adapted }) {
         ways.push("--use_peft with --dtype bfloat16".to_string());
     }
     ways
@@ -319,8 +332,9 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_told_with_what_would_fit() {
-        let (config, dtype) = (config(), DType::F32);
-        let shape = StepShape { dtype, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing: false, moments: 2 };
+        let config = config();
+        let (matrix_bytes, checkpointing) = (4 * count_parameters(&config).1, false);
+        let shape = StepShape { matrix_bytes, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing, moments: 2 };
         let needed = step_memory(&config, shape).total();
         let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());
         assert_eq!(told(needed), Ok(needed));

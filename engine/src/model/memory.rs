@@ -1,13 +1,12 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
 use super::config::ModelConfig;
-use crate::dtype::DType;
 use crate::ops::LOGITS_KEPT;
 
 /// A training step as memory sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct StepShape {
-    /// Type of the weights that are not trained (trained ones are float32).
-    pub dtype: DType,
+    /// Bytes of all matrices as they are held where they are not trained (trained ones are float32).
+    pub matrix_bytes: u64,
     /// Rank of the adapter and number of adapted layers per block; None trains all weights.
     pub adapter: Option<(usize, usize)>,
     /// Tokens of the largest micro-batch.
@@ -72,7 +71,7 @@ pub fn step_memory(config: &ModelConfig, step: StepShape) -> StepMemory {
     };
     let weights = match step.adapter {
         None => 4 * all,
-        Some(_) => step.dtype.bytes(matrices as usize) as u64 + 4 * (all - matrices) + 4 * trained,
+        Some(_) => step.matrix_bytes + 4 * (all - matrices) + 4 * trained,
     };
     let block = 4 * t * floats_per_token(config);
     let inputs = 4 * t * config.hidden_size as u64;

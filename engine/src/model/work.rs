@@ -83,7 +83,8 @@ fn bytes(c: &ModelConfig, step: StepShape, forwards: u64) -> u64 {
         per_block as u64 * (forward * forwards + backward)
     });
     let (all, matrices) = count_parameters(c);
-    let block_weights = step.dtype.bytes((matrices - v * d).max(1) as usize) as u64;
+    // Those of the blocks: all but the embedding.
+    let block_weights = (step.matrix_bytes as f64 * (1.0 - (v * d) as f64 / matrices.max(1) as f64)) as u64;
     let weights = if full { 4 * all * (forwards + 2) } else { block_weights * (forwards + 1) };
     let trained = match step.adapter {
         None => all,

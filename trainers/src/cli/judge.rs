@@ -72,7 +72,8 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
     let device = device::open(options.device.device, options.device.threads)?;
     let (path, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
     let with = (&device, options.model.dtype);
-    let judge = Judge::open(path, adapter, &asked.constitution, asked.judge_template.as_deref(), with)?;
+    let (template, rule) = (asked.judge_template.as_deref(), asked.judge_verdict);
+    let judge = Judge::open(path, adapter, &asked.constitution, template, rule, with)?;
     let case = |q: &Question| Case {
         prompt: readable(&q.row.fields["prompt"]),
         completions: q.answers.iter().map(|a| readable(a)).collect(),
@@ -85,14 +86,14 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
             continue;
         };
         let row = verdict_row(question, verdict, &judge, &mut tally);
-        let to = if question.answers.len() == 2 && verdict.rank() < 0 { &mut tie_rows } else { &mut verdict_rows };
+        let to = if question.answers.len() == 2 && verdict.rank(rule) < 0 { &mut tie_rows } else { &mut verdict_rows };
         *to += &format!("{}\n", Value::Object(row));
-    }
-    if verdict_rows.is_empty() {
-        return Err(nothing_left(asked, &tally));
     }
     if let Some(path) = &asked.ties_file {
         write_file(path, tie_rows.as_bytes())?;
+    }
+    if verdict_rows.is_empty() {
+        return Err(nothing_left(asked, &tally));
     }
     match &asked.output_file {
         Some(path) => write_file(path, verdict_rows.as_bytes())?,
@@ -109,7 +110,8 @@ fn nothing_left(asked: &VerdictOptions, tally: &Tally) -> Error {
     if tally.ties > 0 {
         why += &format!(
             ": all {} comparisons change with the order of the answers ({} of the same answer twice; liking for the first \
-             place {:+.3} nats); a stronger judge or clearer principles are needed",
+             place {:+.3} nats); a stronger judge or clearer principles are needed, or judge_verdict average, which takes the \
+             mean of both orders",
             tally.ties,
             tally.equal,
             tally.bias / tally.compared as f64
@@ -136,7 +138,7 @@ fn verdict_row(question: &Question, verdict: &Verdict, judge: &Judge, tally: &mu
     let mut row = Map::from_iter([("prompt".to_string(), prompt.clone())]);
     row.extend(question.row.fields.get("tools").map(|tools| ("tools".to_string(), tools.clone())));
     let answers: Vec<Value> = question.answers.iter().map(|a| answer_beside(prompt, a)).collect();
-    match (answers.len(), verdict.rank()) {
+    match (answers.len(), verdict.rank(judge.rule)) {
         (1, _) => {
             tally.graded += 1;
             row.insert("completion".into(), answers[0].clone());
@@ -159,7 +161,7 @@ fn verdict_row(question: &Question, verdict: &Verdict, judge: &Judge, tally: &mu
         }
     }
     // As seen by the chosen answer: positive where the judge is for it.
-    let sign = if answers.len() == 2 && verdict.rank() == 1 { -1.0 } else { 1.0 };
+    let sign = if answers.len() == 2 && verdict.rank(judge.rule) == 1 { -1.0 } else { 1.0 };
     row.insert(
         "judge".into(),
         json!({
@@ -178,8 +180,8 @@ impl Tally {
         if self.compared > 0 {
             let mean = self.bias / self.compared as f64;
             parts.push(format!(
-                "{} pairs compared: {} verdicts, {} ties (they change with the order; {} of the same answer twice); liking \
-                 for the first place {mean:+.3} nats",
+                "{} pairs compared: {} verdicts, {} ties ({} of the same answer twice); liking for the first place \
+                 {mean:+.3} nats",
                 self.compared,
                 self.compared - self.ties,
                 self.ties,

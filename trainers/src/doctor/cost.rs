@@ -5,9 +5,8 @@ use super::table::Table;
 use crate::error::Result;
 use crate::options::{DoctorStepOptions, TargetModules};
 use crate::run::memory::show_bytes;
-use crate::setup::held_dtype;
+use crate::setup::{held_bytes, held_dtype};
 use engine::files::ModelFiles;
-use engine::model::config::ModelConfig;
 use engine::model::memory::{StepMemory, StepShape, count_parameters, step_memory};
 use engine::model::work::step_work;
 use std::fmt::Write;
@@ -35,7 +34,7 @@ fn shape(planned: &Planned, step: &DoctorStepOptions) -> StepShape {
     };
     let n_tokens = step.per_device_train_batch_size * step.max_length;
     StepShape {
-        dtype: held_dtype(step.dtype, &planned.files),
+        matrix_bytes: held_bytes(step.dtype, &planned.files),
         adapter: step.use_peft.then_some((step.lora_r, per_block)),
         n_tokens,
         n_items: n_tokens - step.per_device_train_batch_size,
@@ -51,7 +50,10 @@ pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ce
     let memory = step_memory(config, shape);
     let what = match shape.adapter {
         None => "all weights".to_string(),
-        Some((r, n)) => format!("an adapter of rank {r} on {n} layers a block over {} weights", shape.dtype.name()),
+        Some((r, n)) => {
+            let held = show_bytes(shape.matrix_bytes);
+            format!("an adapter of rank {r} on {n} layers a block over {held} of weights")
+        }
     };
     let mut text = format!(
         "\na training step of {}: {what}, {} × {} tokens, activations {}\n  {:.1} M parameters; {:.2} TFLOP ({:.0} % in products), {} moved at least\n  {}\n",
@@ -83,14 +85,14 @@ pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ce
     // Writing to a String cannot fail.
     let _ = write!(text, "{table}");
     if found.iter().any(|device| device.flag != "cpu") {
-        text += &on_a_gpu(config, step, shape)?;
+        text += &on_a_gpu(planned, step, shape)?;
     }
     Ok(text)
 }
 
 /// What the step does on a GPU, counted rather than predicted.
 #[cfg(feature = "gpu")]
-fn on_a_gpu(config: &ModelConfig, step: &DoctorStepOptions, shape: StepShape) -> Result<String> {
+fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape) -> Result<String> {
     use super::counted::{CountedStep, count_step, counting_gpu};
     use engine::files::adapter_config::TargetModules as Layers;
     let layers = match &step.lora_target_modules {
@@ -101,11 +103,11 @@ fn on_a_gpu(config: &ModelConfig, step: &DoctorStepOptions, shape: StepShape) ->
     let counted = CountedStep {
         n_sequences: step.per_device_train_batch_size,
         length: step.max_length,
-        dtype: shape.dtype,
+        dtype: held_dtype(step.dtype, &planned.files),
         adapter: shape.adapter.map(|(r, _)| (r, layers)),
         checkpointing: shape.checkpointing,
     };
-    let (counts, memory) = count_step(&counting_gpu()?, config, &counted)?;
+    let (counts, memory) = count_step(&counting_gpu()?, &planned.files.config, &counted)?;
     let all = counts.total();
     Ok(format!(
         "  on a GPU: {} dispatches, {:.2} TFLOP, {} moved, {} at the peak, {} read-backs\n",
@@ -118,7 +120,7 @@ fn on_a_gpu(config: &ModelConfig, step: &DoctorStepOptions, shape: StepShape) ->
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_a_gpu(_: &ModelConfig, _: &DoctorStepOptions, _: StepShape) -> Result<String> {
+fn on_a_gpu(_: &Planned, _: &DoctorStepOptions, _: StepShape) -> Result<String> {
     Ok(String::new())
 }
 

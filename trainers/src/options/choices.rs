@@ -125,6 +125,17 @@ choices! {
 }
 
 choices! {
+    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judge::Verdict`].
+    pub enum VerdictRule {
+        /// A verdict if both orders agree, else a tie (L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.4).
+        Agree = "agree",
+        /// The sign of the mean log-odds: a liking for one place cancels, and a tie is rare (H. Lee et al., "RLAIF",
+        /// 2023, §3.1).
+        Average = "average",
+    }
+}
+
+choices! {
     /// What is minimised over pairs; see [`crate::losses::dpo`].
     pub enum DpoLoss {
         Sigmoid = "sigmoid",

@@ -1,4 +1,5 @@
 //! `lapidary judge` and `lapidary revise`: a model that judges, or improves, by the principles of a constitution.
+use super::choices::VerdictRule;
 use super::given::Given;
 use super::groups::*;
 use super::rl_values::Items;
@@ -18,9 +19,11 @@ option_group! {
         /// A Jinja file that makes the question of constitution, prompt, completions and options; none for the built-in
         /// one.
         judge_template: Option<PathBuf> = none, Lapidary;
+        /// A pair's verdict: agree, where both orders must agree, or average, the sign of their mean.
+        judge_verdict: VerdictRule = "agree", Lapidary;
         /// The file to write; none for standard output.
         output_file: Option<PathBuf> = none, Lapidary;
-        /// A file for the pairs without a verdict: those that change with the order.
+        /// A file for the pairs without a verdict: ties.
         ties_file: Option<PathBuf> = none, Lapidary;
         /// Write over output_file and ties_file.
         overwrite_output_file: bool = "false", Lapidary;

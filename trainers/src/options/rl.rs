@@ -1,4 +1,5 @@
 //! The options that the policy-gradient trainers share: rollouts, rewards, the clipped ratio.
+use super::choices::VerdictRule;
 use super::given::Given;
 use super::groups::{DataOptions, LoraOptions, TrainingOptions};
 use super::lists::List;
@@ -63,6 +64,8 @@ option_group! {
         /// A Jinja file that makes a judge's question of constitution, prompt, completions and options; none for the
         /// built-in one.
         judge_template: Option<PathBuf> = none, Lapidary;
+        /// A judge's verdict on two completions: agree, where both orders must agree, or average, the sign of their mean.
+        judge_verdict: VerdictRule = "agree", Lapidary;
         /// The factor on each reward function; none for 1 each.
         reward_weights: Numbers = none, Trl;
         /// Tokens before max_completion_length within which soft_overlong rises from 0 to its full penalty; none for
@@ -306,7 +309,7 @@ impl JudgingOptions {
         if judges && self.judge_constitution.is_none() {
             return given.complain("judge_constitution", "is missing: a judge judges by the principles in this file");
         }
-        for name in ["judge_constitution", "judge_template"] {
+        for name in ["judge_constitution", "judge_template", "judge_verdict"] {
             if given.differs(name) && !judges {
                 notes.push(format!("{name} has no effect without a judge"));
             }

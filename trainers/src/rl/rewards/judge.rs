@@ -41,7 +41,7 @@ impl Reward for CompareReward {
         let (mut won, mut compared) = (vec![0.0; completions.len()], vec![0.0; completions.len()]);
         for ((i, j), verdict) in pairs.into_iter().zip(self.0.judge(&cases, BATCH)?) {
             let Some(verdict) = verdict else { continue };
-            let of_first = [1.0, 0.0, 0.5][verdict.rank().rem_euclid(3) as usize];
+            let of_first = [1.0, 0.0, 0.5][verdict.rank(self.0.rule).rem_euclid(3) as usize];
             won[i] += of_first;
             won[j] += 1.0 - of_first;
             compared[i] += 1.0;
@@ -75,7 +75,7 @@ pub fn open_model(
             Error::input("judge_constitution is missing: a judge judges by the principles in this file")
         })?;
         let with = (&open_device()?, WeightType::Auto);
-        Judge::open(path, None, constitution, options.judge_template.as_deref(), with)
+        Judge::open(path, None, constitution, options.judge_template.as_deref(), options.judge_verdict, with)
     };
     Ok(match name.split_once(':') {
         Some(("model", path)) => Some(Box::new(ModelReward::open(path, policy, &open_device()?)?)),
@@ -89,6 +89,7 @@ pub fn open_model(
 mod tests {
     use super::super::test_prompt;
     use super::*;
+    use crate::options::VerdictRule;
     use engine::backend::Device;
     use serde_json::json;
 
@@ -97,7 +98,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "Be brief.").unwrap();
         let device: Device = std::sync::Arc::new(engine::reference::Reference);
-        Judge::open(&root, None, file.path(), None, (&device, WeightType::Auto)).unwrap()
+        Judge::open(&root, None, file.path(), None, VerdictRule::Agree, (&device, WeightType::Auto)).unwrap()
     }
 
     #[test]
@@ -111,7 +112,7 @@ mod tests {
         assert_eq!(rewards[3..], [0.5, 0.5]);
         let verdict = |a: &str, b: &str| {
             let case = Case { prompt: "a".into(), completions: vec![a.into(), b.into()] };
-            judge().judge(&[case], 1).unwrap()[0].unwrap().rank()
+            judge().judge(&[case], 1).unwrap()[0].unwrap().rank(VerdictRule::Agree)
         };
         let points = |rank| [1.0, 0.0, 0.5][if rank < 0 { 2 } else { rank as usize }];
         assert_eq!(rewards[0], (points(verdict("x", "why not")) + points(verdict("x", "12"))) / 2.0);
