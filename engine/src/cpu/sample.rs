@@ -80,20 +80,20 @@ struct Candidate {
 
 /// The same among the tokens that are kept, in whole numbers; those without weight change neither a sum nor what is drawn.
 fn draw_of_kept(z: &[f32], largest: f32, choice: Choice, number: u32) -> u32 {
-    let candidate = |(index, z): (usize, &f32)| {
-        let likelihood = likelihood(*z, largest);
-        Candidate { key: key(*z), index: index as u32, likelihood, weight: weight(likelihood) }
-    };
-    let mut kept: Vec<Candidate> = z.iter().enumerate().map(candidate).collect();
-    // From the likeliest down; equals by index, so that the order is fixed.
-    let order = |c: &Candidate| (Reverse(c.key), c.index);
-    if choice.top_k > 0 && choice.top_k < kept.len() {
-        kept.select_nth_unstable_by_key(choice.top_k - 1, order);
-        kept.truncate(choice.top_k);
+    let mut indices: Vec<u32> = (0..z.len() as u32).collect();
+    if choice.top_k > 0 && choice.top_k < indices.len() {
+        indices.select_nth_unstable_by_key(choice.top_k - 1, |&i| (Reverse(key(z[i as usize])), i));
+        indices.truncate(choice.top_k);
     }
-    kept.retain(|c| c.weight > 0);
+    let candidate = |index: u32| {
+        let z = z[index as usize];
+        let likelihood = likelihood(z, largest);
+        Candidate { key: key(z), index, likelihood, weight: weight(likelihood) }
+    };
+    let mut kept: Vec<Candidate> = indices.into_iter().map(candidate).filter(|c| c.weight > 0).collect();
     if choice.top_p < 1.0 {
-        kept.sort_unstable_by_key(order);
+        // From the likeliest down; equals by index, so that the order is fixed.
+        kept.sort_unstable_by_key(|c| (Reverse(c.key), c.index));
         let needed = needed(kept.iter().map(|c| c.weight).sum(), share(choice.top_p));
         let mut sum = 0;
         let fewest = kept.iter().take_while(|c| {
