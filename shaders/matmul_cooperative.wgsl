@@ -1,5 +1,6 @@
 // Cooperative: matrix units multiply SIZE × SIZE matrices of f16 and add in f32; a subgroup of threads holds 2 × 2 such sums,
-// four subgroups 4 · SIZE outputs a side. A is rounded to f16 on its way into workgroup memory, the sums leave through it.
+// four subgroups 4 · SIZE outputs a side. B is f16. Row i of A is multiplied by scale[i], a power of two (row_scales.wgsl), and
+// rounded to f16 on its way into workgroup memory; the sums leave through it and are divided by scale[i], which is exact.
 // Operands and C: matmul_operands.wgsl. The engine writes coop_mat16x16 for coop_mat8x8 where SIZE is 16.
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -12,14 +13,16 @@ const TILE: u32 = 4u * SIZE;
 const DEPTH: u32 = 2u * SIZE;
 const STRIDE: u32 = DEPTH + 8u;
 const THREADS: u32 = 4u * SUBGROUP;
-// [row of C][l] and [column of C][l], rows STRIDE apart; [row][column] of C.
+@group(0) @binding(3) var<storage, read> scale: array<f32>;
+// [row of C][l] and [column of C][l], rows STRIDE apart; [row][column] of C; [row of C].
 var<workgroup> a_tile: array<f16, TILE * STRIDE>;
 var<workgroup> b_tile: array<f16, TILE * STRIDE>;
 var<workgroup> c_tile: array<f32, TILE * TILE>;
+var<workgroup> row_scale: array<f32, TILE>;
 
-/// Rounded to f16; what f16 cannot hold becomes its largest number.
-fn narrow(v: f32) -> f16 {
-    return f16(clamp(v, -65504.0, 65504.0));
+/// 1 / 2^e, exactly: the exponents' bits add up to 254.
+fn inverse(power: f32) -> f32 {
+    return bitcast<f32>(0x7F000000u - bitcast<u32>(power));
 }
 
 @compute @workgroup_size(THREADS)
@@ -32,20 +35,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum01: coop_mat8x8<f32,C>;
     var sum10: coop_mat8x8<f32,C>;
     var sum11: coop_mat8x8<f32,C>;
+    for (var s = lane; s < TILE; s += THREADS) {
+        row_scale[s] = scale[min(i0 + s, p.m - 1u)];
+    }
+    workgroupBarrier();
     for (var l0 = 0u; l0 < p.k; l0 += DEPTH) {
         for (var s = lane; s < TILE * DEPTH; s += THREADS) {
-            let at = s / DEPTH;
-            let l = l0 + s % DEPTH;
+            // Neighbouring threads read neighbouring addresses, whatever the layout.
+            let a_row = s / DEPTH;
+            let a_l = s % DEPTH;
+            let b_column = select(s % TILE, s / DEPTH, LAYOUT == 1u);
+            let b_l = select(s / TILE, s % DEPTH, LAYOUT == 1u);
             var av = 0.0;
             var bv = 0.0;
-            if i0 + at < p.m && l < p.k {
-                av = load_a(i0 + at, l);
+            if i0 + a_row < p.m && l0 + a_l < p.k {
+                av = load_a(i0 + a_row, l0 + a_l) * row_scale[a_row];
             }
-            if j0 + at < p.n && l < p.k {
-                bv = load_b(l, j0 + at);
+            if j0 + b_column < p.n && l0 + b_l < p.k {
+                bv = load_b(l0 + b_l, j0 + b_column);
             }
-            a_tile[at * STRIDE + s % DEPTH] = narrow(av);
-            b_tile[at * STRIDE + s % DEPTH] = narrow(bv);
+            a_tile[a_row * STRIDE + a_l] = f16(av);
+            b_tile[b_column * STRIDE + b_l] = f16(bv);
         }
         workgroupBarrier();
         for (var l = 0u; l < DEPTH; l += SIZE) {
@@ -67,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     for (var s = lane; s < TILE * TILE; s += THREADS) {
         if i0 + s / TILE < p.m && j0 + s % TILE < p.n {
-            store(0u, i0 + s / TILE, j0 + s % TILE, c_tile[s]);
+            store(0u, i0 + s / TILE, j0 + s % TILE, c_tile[s] * inverse(row_scale[s / TILE]));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Eight optimiser steps of TRL's OnlineDPOTrainer on fixed pairs of completions against `lapidary online-dpo`; and the
 //! same pairs given to `lapidary dpo`, which must see the same loss and gradient.
+#[macro_use]
 mod common;
 
-use common::{Trajectory, golden, golden_root, run, software_gpu_is_there};
+use common::{Trajectory, golden, run};
 use serde_json::{Value, json};
 
 /// (metric, smallest size that a relative error is taken of). TRL's objective/kl and objective/entropy count padding.
@@ -21,17 +22,8 @@ const COMPARED: [(&str, f64); 11] = [
 ];
 
 fn compare(name: &str, device: &str) {
-    let path = golden(&format!("trajectories/{name}.json"));
-    if !path.exists() && std::env::var_os("LAPIDARY_GOLDEN").is_some() {
-        eprintln!("SKIPPED: {name} is not among the data that LAPIDARY_GOLDEN names");
-        return;
-    }
-    let expected = Trajectory::read(&path);
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("run");
-    let mut arguments = expected.arguments(&golden_root());
-    arguments.extend(["--device".into(), device.into(), "--output_dir".into(), out.display().to_string()]);
-    let metrics = run(expected.command(), &arguments, &out);
+    let Some(expected) = Trajectory::named(name) else { return };
+    let metrics = expected.run(expected.command(), device, |_| ());
     let steps = expected.value["steps"].as_object().expect("steps");
     assert_eq!(metrics.len(), 8, "{name}: logged steps");
     for (metric, floor) in COMPARED {
@@ -51,29 +43,10 @@ fn compare(name: &str, device: &str) {
     }
 }
 
-macro_rules! trajectories {
-    ($($name:ident),* $(,)?) => {
-        mod cpu {
-            $( #[test] fn $name() { super::compare(stringify!($name), "cpu"); } )*
-        }
-        mod gpu {
-            $( #[test] fn $name() {
-                if super::software_gpu_is_there() { super::compare(stringify!($name), "gpu:software"); }
-            } )*
-        }
-        /// Every trajectory of the golden directory is in the list above.
-        #[test]
-        fn all_are_compared() {
-            let listed = [$(stringify!($name)),*];
-            for entry in std::fs::read_dir(golden("trajectories")).unwrap() {
-                let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-                assert!(!name.starts_with("online_") || listed.contains(&name.as_str()), "{name} is not compared");
-            }
-        }
-    };
-}
-
-trajectories!(online_dpo_accumulate, online_dpo_beta, online_dpo_ipo, online_dpo_qwen3, online_dpo_sigmoid);
+trajectories!(
+    |name| name.starts_with("online_");
+    online_dpo_accumulate, online_dpo_beta, online_dpo_ipo, online_dpo_qwen3, online_dpo_sigmoid
+);
 
 /// Pairs whose tokens are the same give the same bits, whether they are drawn or read.
 #[test]

@@ -2,9 +2,10 @@
 //!
 //! Loss and gradient norm of each step must agree within 1e-3 for the first three steps, 5e-3 after; so must rewards,
 //! margins and log-probabilities, and accuracies exactly.
+#[macro_use]
 mod common;
 
-use common::{Trajectory, golden, golden_root, run, software_gpu_is_there};
+use common::Trajectory;
 
 /// Metrics of either sign.
 const SIGNED: &[&str] = &[
@@ -25,17 +26,8 @@ const SIGNED: &[&str] = &[
 
 /// Runs a trajectory's options on `device` and compares every step.
 fn compare(name: &str, device: &str) {
-    let path = golden(&format!("trajectories/{name}.json"));
-    if !path.exists() && std::env::var_os("LAPIDARY_GOLDEN").is_some() {
-        eprintln!("SKIPPED: {name} is not among the data that LAPIDARY_GOLDEN names");
-        return;
-    }
-    let expected = Trajectory::read(&path);
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("run");
-    let mut arguments = expected.arguments(&golden_root());
-    arguments.extend(["--device".into(), device.into(), "--output_dir".into(), out.display().to_string()]);
-    let metrics = run(expected.command(), &arguments, &out);
+    let Some(expected) = Trajectory::named(name) else { return };
+    let metrics = expected.run(expected.command(), device, |_| ());
     let about = format!("{name} on {device}");
     expected.check_steps(&metrics, &about);
     expected.check_rewards(&metrics, &about, SIGNED, 0.02);
@@ -47,31 +39,11 @@ fn compare(name: &str, device: &str) {
     }
 }
 
-macro_rules! trajectories {
-    ($($name:ident),* $(,)?) => {
-        mod cpu {
-            $( #[test] fn $name() { super::compare(stringify!($name), "cpu"); } )*
-        }
-        mod gpu {
-            $( #[test] fn $name() {
-                if super::software_gpu_is_there() { super::compare(stringify!($name), "gpu:software"); }
-            } )*
-        }
-        /// Every preference trajectory of the golden directory is in the list above.
-        #[test]
-        fn all_are_compared() {
-            let listed = [$(stringify!($name)),*];
-            for entry in std::fs::read_dir(golden("trajectories")).unwrap() {
-                let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-                let family = name.split('_').next().unwrap();
-                let ours = ["dpo", "kto", "orpo", "cpo", "simpo", "alphapo", "reward"].contains(&family);
-                assert!(!ours || listed.contains(&name.as_str()), "{name} is not compared");
-            }
-        }
-    };
-}
-
 trajectories!(
+    |name| {
+        let family = name.split('_').next().unwrap_or_default();
+        ["dpo", "kto", "orpo", "cpo", "simpo", "alphapo", "reward"].contains(&family)
+    };
     alphapo,
     cpo,
     cpo_hinge,

@@ -2,9 +2,10 @@
 //!
 //! Loss, gradient norm, KL, entropy and clip ratios of each step must agree within 1e-3 for the first three steps, 5e-3
 //! after. Shares are counts of tokens: one token near the edge of the clip range may fall either way.
+#[macro_use]
 mod common;
 
-use common::{Trajectory, golden, golden_root, run, software_gpu_is_there};
+use common::Trajectory;
 use serde_json::Value;
 
 /// What a number may differ by besides the relative tolerance: rounding of sums that cancel (a loss whose advantages sum
@@ -35,18 +36,9 @@ const EXACT: [&str; 12] = [
 ];
 
 fn compare(name: &str, device: &str) {
-    let path = golden(&format!("trajectories/{name}.json"));
-    if !path.exists() && std::env::var_os("LAPIDARY_GOLDEN").is_some() {
-        eprintln!("SKIPPED: {name} is not among the data that LAPIDARY_GOLDEN names");
-        return;
-    }
-    let expected = Trajectory::read(&path);
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("run");
-    let mut arguments = expected.arguments(&golden_root());
-    arguments.extend(["--device".into(), device.into(), "--output_dir".into(), out.display().to_string()]);
+    let Some(expected) = Trajectory::named(name) else { return };
     let command = if name.starts_with("rloo") { "rloo" } else { "grpo" };
-    let metrics = run(command, &arguments, &out);
+    let metrics = expected.run(command, device, |_| ());
     let steps = expected.value["steps"].as_object().expect("steps");
     assert_eq!(metrics.len(), steps["loss"].as_array().expect("losses").len(), "{name}: logged steps");
     let mut compared = 0;
@@ -80,30 +72,8 @@ fn compare(name: &str, device: &str) {
     assert!(compared >= 8 * 2, "{name}: only {compared} numbers compared");
 }
 
-macro_rules! trajectories {
-    ($($name:ident),* $(,)?) => {
-        mod cpu {
-            $( #[test] fn $name() { super::compare(stringify!($name), "cpu"); } )*
-        }
-        mod gpu {
-            $( #[test] fn $name() {
-                if super::software_gpu_is_there() { super::compare(stringify!($name), "gpu:software"); }
-            } )*
-        }
-        /// Every policy-gradient trajectory of the golden directory is in the list above.
-        #[test]
-        fn all_are_compared() {
-            let listed = [$(stringify!($name)),*];
-            for entry in std::fs::read_dir(golden("trajectories")).unwrap() {
-                let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
-                let ours = name.starts_with("grpo_") || name.starts_with("rloo_");
-                assert!(!ours || listed.contains(&name.as_str()), "{name} is not compared");
-            }
-        }
-    };
-}
-
 trajectories!(
+    |name| name.starts_with("grpo_") || name.starts_with("rloo_");
     grpo_accumulate,
     grpo_clip_higher,
     grpo_dapo,

@@ -1,6 +1,6 @@
 //! `--dtype bfloat16` and `float16`: an adapter over frozen weights held in 16 bits learns as one over the same numbers in
 //! float32, for thirty optimiser steps, on the CPU and on software Vulkan. Arithmetic is float32 in both, so that only the
-//! decoding of weights and the order of sums can differ.
+//! decoding of weights and the order of sums can differ. tests/f16_operands.rs goes on where operands are f16 too.
 mod common;
 
 use common::{golden, sft, software_gpu_is_there};

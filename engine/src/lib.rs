@@ -39,6 +39,7 @@
 //! model's configuration and the files it is read from).
 pub mod error;
 pub mod dtype;
+pub mod portable;
 pub mod random;
 pub mod likelihood;
 pub mod quant;

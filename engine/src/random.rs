@@ -2,6 +2,7 @@
 //!
 //! Threefry-2x32 with 20 rounds: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, §4.1.
 //! Only 32-bit adds, rotations and xors, so that WGSL computes the same bits.
+use crate::portable;
 
 const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 
@@ -52,7 +53,7 @@ impl Stream {
         let x = threefry2x32(self.key, [index as u32, (index >> 32) as u32]);
         let u = (f64::from(x[0]) + 0.5) / 4294967296.0;
         let v = f64::from(x[1]) / 4294967296.0;
-        ((-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()) as f32
+        ((-2.0 * portable::ln(u)).sqrt() * portable::sin_cos(std::f64::consts::TAU * v).1) as f32
     }
     /// A permutation of 0 .. n (Fisher–Yates).
     pub fn permutation(&self, n: usize) -> Vec<usize> {

@@ -1,5 +1,5 @@
-//! The rungs of the GPU's product on software Vulkan: values, slices of the depth, blocks decoded in the kernel, matrix units,
-//! the choice among kernels and what is kept of it. Without a software adapter the tests say that they are skipped.
+//! The rungs of the GPU's product on software Vulkan: values, slices of the depth, blocks decoded in the kernel, the
+//! choice among kernels and what is kept of it. Without a software adapter the tests say that they are skipped.
 #![cfg(feature = "gpu")]
 use engine::backend::{Backend, Layout, Product, Unary};
 use engine::buffer::{Buffer, Host};
@@ -214,35 +214,4 @@ fn blocks(q: Quant, n: usize) -> Host {
         }
     }
     Host::Blocks(DType::Quant(q), bytes)
-}
-
-/// The kernel for matrix units where an adapter has them (Mesa 26's software Vulkan does: 8 x 8); `engine::gpu` checks
-/// everywhere that it is valid.
-#[test]
-fn cooperative_matrices() {
-    let Some(gpu) = software(GpuOptions { f16_operands: true, ..GpuOptions::default() }) else { return };
-    if !has("cooperative matrices") {
-        eprintln!("SKIPPED: {} has no cooperative matrices", gpu.name());
-        return;
-    }
-    for (m, n, k) in [(64, 64, 64), (33, 70, 50), (9, 100, 258)] {
-        for accumulate in [false, true] {
-            let p = Product { layout: Layout::NT, m, n, k, alpha: 0.5 };
-            // Numbers that f16 holds: the product is then that of f32 up to the order of sums.
-            let exact = |n: usize, seed: u64| -> Vec<f32> {
-                values(n, seed).iter().map(|v| half::f16::from_f32(*v).to_f32()).collect()
-            };
-            let (a, b, c) = (exact(m * k, 1), exact(n * k, 2), values(m * n, 3));
-            let [a, b, c] = [a, b, c].map(Buffer::from_f32);
-            let b = Reference.cast(&b, n * k, DType::F16).unwrap();
-            let start = accumulate.then_some(&c);
-            let want = Reference.matmul(p, &a, &b, start.cloned()).unwrap();
-            gpu.reset_counts();
-            let c = start.map(|c| upload(&gpu, c));
-            let found = down(&gpu, &gpu.matmul(p, &upload(&gpu, &a), &upload(&gpu, &b), c).unwrap());
-            assert!(gpu.counts().kernels.contains_key("matmul_cooperative"));
-            let error = largest(&found, want.f32().unwrap()) / (k as f32).sqrt();
-            assert!(error < 2e-5, "{p:?}: {error}");
-        }
-    }
 }

@@ -55,6 +55,7 @@ shaders! {
     RMS_NORM_BACKWARD "rms_norm_backward",
     RMS_NORM_BACKWARD_WEIGHT "rms_norm_backward_weight",
     ROPE "rope",
+    ROW_SCALES "row_scales",
     SAMPLE "sample" + "threefry",
     SCATTER_ADD_ROWS "scatter_add_rows",
     SUM_ROWS "sum_rows",

@@ -95,6 +95,30 @@ pub fn run(command: &str, arguments: &[String], out: &Path) -> Vec<Value> {
     text.lines().map(|l| serde_json::from_str(l).expect("a line of metrics.jsonl")).collect()
 }
 
+/// A test of each trajectory on each device, by the file's own `compare(name, device)`; and one that all trajectories of
+/// the golden directory whose names are `ours` are listed.
+#[allow(unused_macros)]
+macro_rules! trajectories {
+    ($ours:expr; $($name:ident),* $(,)?) => {
+        mod cpu {
+            $( #[test] fn $name() { super::compare(stringify!($name), "cpu"); } )*
+        }
+        mod gpu {
+            $( #[test] fn $name() {
+                if crate::common::software_gpu_is_there() { super::compare(stringify!($name), "gpu:software"); }
+            } )*
+        }
+        #[test]
+        fn all_are_compared() {
+            let (ours, listed): (fn(&str) -> bool, _) = ($ours, [$(stringify!($name)),*]);
+            for entry in std::fs::read_dir(crate::common::golden("trajectories")).unwrap() {
+                let name = entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+                assert!(!ours(&name) || listed.contains(&name.as_str()), "{name} is not compared");
+            }
+        }
+    };
+}
+
 /// Steps that another library took: its options and metrics.
 pub struct Trajectory {
     pub value: Value,
@@ -102,6 +126,27 @@ pub struct Trajectory {
 }
 
 impl Trajectory {
+    /// A trajectory of the golden directory; None, with a word on stderr, where data of another seed have no such one.
+    pub fn named(name: &str) -> Option<Self> {
+        let path = golden(&format!("trajectories/{name}.json"));
+        if !path.exists() && std::env::var_os("LAPIDARY_GOLDEN").is_some() && golden("trajectories").is_dir() {
+            eprintln!("SKIPPED: {name} is not among the data that LAPIDARY_GOLDEN names");
+            return None;
+        }
+        Some(Self::read(&path))
+    }
+
+    /// Runs `command` with the trajectory's options on `device`; the lines of its metrics, and `check` sees its directory.
+    pub fn run(&self, command: &str, device: &str, check: impl FnOnce(&Path)) -> Vec<Value> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let out = dir.path().join("run");
+        let mut arguments = self.arguments(&golden_root());
+        arguments.extend(["--device".into(), device.into(), "--output_dir".into(), out.display().to_string()]);
+        let metrics = run(command, &arguments, &out);
+        check(&out);
+        metrics
+    }
+
     pub fn read(path: &Path) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let value: Value = serde_json::from_str(&text).expect("a trajectory");

@@ -50,18 +50,23 @@ impl fmt::Display for DeviceChoice {
 
 /// Opens the device. `threads`: how many CPU threads to use, None for as many as there are; results do not depend on it.
 pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Device> {
+    open_to_train(choice, threads, false)
+}
+
+/// The same; with `fp16` products with frozen float16 weights take f16 operands, where the device has matrix units for them.
+pub fn open_to_train(choice: DeviceChoice, threads: Option<usize>, fp16: bool) -> Result<Device> {
     match choice {
         DeviceChoice::Cpu => Ok(Cpu::new(threads)?),
-        DeviceChoice::Auto => match open_gpu(choice) {
+        DeviceChoice::Auto => match open_gpu(choice, fp16) {
             Ok(gpu) => Ok(gpu),
             Err(_) => Ok(Cpu::new(threads)?),
         },
-        DeviceChoice::Gpu(_) | DeviceChoice::Software => open_gpu(choice),
+        DeviceChoice::Gpu(_) | DeviceChoice::Software => open_gpu(choice, fp16),
     }
 }
 
 #[cfg(feature = "gpu")]
-fn open_gpu(choice: DeviceChoice) -> Result<Device> {
+fn open_gpu(choice: DeviceChoice, fp16: bool) -> Result<Device> {
     use engine::gpu::{AdapterSelect, Gpu, GpuOptions};
     let select = match choice {
         DeviceChoice::Software => AdapterSelect::Software,
@@ -70,11 +75,11 @@ fn open_gpu(choice: DeviceChoice) -> Result<Device> {
     };
     // A software adapter is for tests: nothing is measured and nothing kept.
     let options = if choice == DeviceChoice::Software { GpuOptions::default() } else { GpuOptions::for_use() };
-    Ok(Gpu::open_with(select, options)?)
+    Ok(Gpu::open_with(select, GpuOptions { f16_operands: fp16, ..options })?)
 }
 
 #[cfg(not(feature = "gpu"))]
-fn open_gpu(choice: DeviceChoice) -> Result<Device> {
+fn open_gpu(choice: DeviceChoice, _: bool) -> Result<Device> {
     Err(Error::Input(format!("device {choice}: this program was built without the feature gpu; give --device cpu")))
 }
 

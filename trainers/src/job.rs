@@ -119,7 +119,7 @@ impl Job {
     pub fn open<C: TrainingCommand>(options: &C, source: Source, work: Work) -> Result<Job> {
         let Common { model, training, lora, record, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
-        let device = crate::device::open(compute.device, compute.threads)?;
+        let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;
         let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest)?;
         let batch_size = training.per_device_train_batch_size;

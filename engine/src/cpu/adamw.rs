@@ -4,6 +4,7 @@ use super::{Cpu, check};
 use crate::backend::AdamWStep;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::portable::power;
 use pulp::Simd;
 
 /// The step's factors, computed in f64 and rounded once.
@@ -58,8 +59,8 @@ pub(crate) fn adamw(
         return Err(Error::Input("adamw: steps are counted from 1, 0 given".into()));
     }
     let AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = step;
-    let correction1 = 1.0 - beta1.powf(step.step as f64);
-    let correction2 = 1.0 - beta2.powf(step.step as f64);
+    let correction1 = 1.0 - power(beta1, step.step as f64);
+    let correction2 = 1.0 - power(beta2, step.step as f64);
     let f = AdamW {
         grad_scale: step.grad_scale,
         decay: (1.0 - learning_rate * weight_decay) as f32,

@@ -6,6 +6,7 @@ use super::{Cpu, check, math};
 use crate::backend::LogProbs;
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
+use crate::portable::ln;
 use pulp::{Simd, WithSimd};
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ impl WithSimd for Row<'_> {
             sum += f64::from(s);
             weighted += f64::from(w);
         }
-        (max, (best * BLOCK + inside) as u32, sum.ln(), weighted / sum)
+        (max, (best * BLOCK + inside) as u32, ln(sum), weighted / sum)
     }
 }
 

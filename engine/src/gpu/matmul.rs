@@ -123,7 +123,8 @@ impl Gpu {
         match b_type {
             DType::F32 => false,
             DType::Quant(Quant::Q4_K | Quant::Q5_K | Quant::Q6_K) => true,
-            _ => self.options.rung.is_none() && self.is_software && m > 8 && !self.options.f16_operands,
+            DType::F16 if self.cooperative.is_some() => false,
+            _ => self.options.rung.is_none() && self.is_software && m > 8,
         }
     }
 
@@ -183,7 +184,14 @@ impl Gpu {
         let groups = |z: usize| Ok([size(x)?, size(y)?, size(z)?]);
         let (shader, constants) = (kernel.shader, &kernel.constants[..]);
         if z <= 1 || !fits {
-            let binds = [a_window.bind, b_window.bind, c_window.bind];
+            let mut binds = vec![a_window.bind, b_window.bind, c_window.bind];
+            let scales = match rung {
+                Rung::Cooperative => {
+                    Some(self.row_scales(a_window.bind, [params[0], params[2], params[3], params[6]])?)
+                }
+                _ => None,
+            };
+            binds.extend(scales.iter().map(GpuBuffer::whole));
             // The direct kernel knows neither blocks nor slices.
             let params = if rung == Rung::Direct { &params[..11] } else { &params[..] };
             return self.dispatch(Call { shader, constants, params, binds: &binds, groups: groups(1)? });
@@ -201,6 +209,20 @@ impl Gpu {
             binds: &[partial.whole(), c_window.bind],
             groups: self.groups((m * n).div_ceil(64)),
         })
+    }
+
+    /// The power of two by which each row of A [m, k] is multiplied before it is rounded to f16. `params`: m, k, lda, offset.
+    fn row_scales(&self, a: Bind<'_>, params: [u32; 4]) -> Result<GpuBuffer> {
+        let m = params[0] as usize;
+        let scales = self.new_f32(m)?;
+        self.dispatch(Call {
+            shader: shaders::ROW_SCALES,
+            constants: &[],
+            params: &params,
+            binds: &[a, scales.whole()],
+            groups: self.groups(m),
+        })?;
+        Ok(scales)
     }
 
     /// The shader of a rung with its constants and workgroups along x and y.

@@ -53,24 +53,30 @@ pub struct GpuOptions {
     pub tune: bool,
     /// Where compiled pipelines and times are kept between runs.
     pub cache: Option<PathBuf>,
-    /// Round activations to f16 where they meet frozen f16 weights, if the device multiplies such matrices faster
-    /// (cooperative matrices); sums stay f32, and so do all gradients.
+    /// Round activations and the gradients to them to f16 where they meet frozen f16 weights, if the device multiplies such
+    /// matrices faster (cooperative matrices). Each row is scaled by a power of two first; sums and results are f32.
     pub f16_operands: bool,
     /// Compute nothing and take no memory: work is counted as on a real GPU with large bindings, values read back are 0.
     pub count_only: bool,
+    /// Faults in kernels, to test that the tests see them. Kernels are then checked for bounds, and nothing is kept.
+    pub planted: Vec<Plant>,
+}
+
+/// A fault: in the source of one shader a text, wherever it stands, becomes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plant {
+    /// The shader's name, that is its file in shaders/.
+    pub kernel: &'static str,
+    pub from: &'static str,
+    pub to: &'static str,
 }
 
 impl GpuOptions {
     /// What the program uses: the fastest kernels, remembered from run to run. `LAPIDARY_CACHE` names another directory (`off`:
-    /// none), `LAPIDARY_TUNE=off` takes kernels by shape alone, `LAPIDARY_F16_OPERANDS=on` allows f16 operands.
+    /// none), `LAPIDARY_TUNE=off` takes kernels by shape alone.
     pub fn for_use() -> Self {
         let says = |name: &str, word: &str| std::env::var(name).is_ok_and(|v| v == word);
-        GpuOptions {
-            tune: !says("LAPIDARY_TUNE", "off"),
-            cache: cache::default_directory(),
-            f16_operands: says("LAPIDARY_F16_OPERANDS", "on"),
-            ..GpuOptions::default()
-        }
+        GpuOptions { tune: !says("LAPIDARY_TUNE", "off"), cache: cache::default_directory(), ..GpuOptions::default() }
     }
 }
 
@@ -125,6 +131,26 @@ impl Gpu {
     }
 
     pub fn open_with(select: AdapterSelect, options: GpuOptions) -> Result<Arc<Gpu>> {
+        let mut gpu = Gpu::open_unchecked(select, options)?;
+        // A driver whose matrix units are wrong, or do not take the kernel, is used without them.
+        if gpu.cooperative.is_some() && gpu.options.planted.is_empty() && !gpu.options.count_only {
+            match gpu.cooperative_is_right() {
+                Ok(true) => {}
+                Ok(false) | Err(Error::Device { .. }) => gpu.cooperative = None,
+                Err(error) => return Err(error),
+            }
+            gpu.reset_counts();
+        }
+        if gpu.cooperative.is_some() {
+            gpu.label += ", f16 operands";
+        }
+        Ok(Arc::new(gpu))
+    }
+
+    fn open_unchecked(select: AdapterSelect, mut options: GpuOptions) -> Result<Gpu> {
+        if !options.planted.is_empty() {
+            (options.checked, options.cache) = (true, None);
+        }
         let (adapter, description) = adapter::choose(select)?;
         let wanted = wgpu::Features::IMMEDIATES
             | wgpu::Features::SHADER_F16
@@ -168,7 +194,7 @@ impl Gpu {
         let cache =
             options.cache.as_deref().map(|root| cache::Cache::at(root, &format!("{label} {}", description.driver)));
         let device_buffer = if options.count_only { u64::MAX >> 8 } else { limits.max_buffer_size };
-        Ok(Arc::new(Gpu {
+        Ok(Gpu {
             shares_host_memory: matches!(description.kind, AdapterKind::Software | AdapterKind::Integrated),
             memory_bytes: description.memory_bytes,
             is_software: description.kind == AdapterKind::Software && !options.count_only && !options.hardware_rungs,
@@ -192,7 +218,7 @@ impl Gpu {
             recorder: Mutex::default(),
             faults,
             counts: Mutex::default(),
-        }))
+        })
     }
 
     /// The GPU memory of `x`; an error if it is elsewhere.

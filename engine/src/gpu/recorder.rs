@@ -3,7 +3,7 @@
 //! Work is submitted every 48 dispatches and at a read-back. Pipelines are compiled at first use and kept; bind groups
 //! are kept as long as the buffers they name are likely to come back from the pool.
 use super::cache::Cache;
-use super::{Gpu, GpuBuffer, lock};
+use super::{Gpu, GpuBuffer, Plant, lock};
 use crate::error::{Error, Result};
 use shaders::Shader;
 use std::collections::HashMap;
@@ -238,7 +238,7 @@ impl Gpu {
         if let Some(found) = pipelines.compiled.get(&key) {
             return Ok(found.clone());
         }
-        let mut source = substitute(shader, constants)?;
+        let mut source = plant(shader, &self.options.planted, substitute(shader, constants)?)?;
         if !self.has_immediates {
             source = source.replace("var<immediate>", "@group(1) @binding(0) var<uniform>");
         }
@@ -248,7 +248,7 @@ impl Gpu {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
-        // SAFETY: the sources are this project's own. Unchecked ones index by shapes that the callers have compared with
+        // SAFETY: the sources are this project's own (one with a planted fault is checked). Unchecked ones index by shapes that the callers have compared with
         // the buffers' lengths, and their loops end; those that follow indices from outside are in CHECKED_ALWAYS.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -360,6 +360,17 @@ impl Recorder {
                 .forget_lifetime()
         })
     }
+}
+
+/// The source with the faults that are meant for it.
+fn plant(shader: Shader, planted: &[Plant], mut source: String) -> Result<String> {
+    for fault in planted.iter().filter(|fault| fault.kernel == shader.name) {
+        if !source.contains(fault.from) {
+            return Err(Error::shape("gpu", format!("{} has no {:?} to plant a fault in", shader.name, fault.from)));
+        }
+        source = source.replace(fault.from, fault.to);
+    }
+    Ok(source)
 }
 
 /// The source with other values in its lines `const NAME: u32 = …;`.

@@ -61,7 +61,7 @@ impl Gpu {
         Ok(match self.options.rung {
             Some(Rung::Direct) if s.in_fours => Rung::Direct,
             Some(Rung::Cooperative) if self.takes_cooperative(s) => Rung::Cooperative,
-            None if self.options.f16_operands && self.takes_cooperative(s) => Rung::Cooperative,
+            None if self.takes_cooperative(s) => Rung::Cooperative,
             None if self.is_software && s.in_fours => Rung::Direct,
             Some(Rung::FewRows) | None if s.m <= 8 => Rung::FewRows,
             Some(Rung::FewRows | Rung::Direct | Rung::Cooperative) => Rung::Tiled,
@@ -113,9 +113,33 @@ impl Gpu {
         Ok(best.1)
     }
 
-    /// Whether matrix units may take the product: a forward product with frozen f16 weights.
+    /// Whether matrix units may take the product: one with frozen f16 weights, y = x Wᵀ forward or dx = dy W backward.
     fn takes_cooperative(&self, s: Shape) -> bool {
-        self.cooperative.is_some() && s.layout == Layout::NT && s.b_type == DType::F16 && s.k.is_multiple_of(2)
+        self.cooperative.is_some() && s.layout != Layout::TN && s.b_type == DType::F16
+    }
+
+    /// Whether matrix units give the right values here: products of small integers, which have to be exact, in sizes that
+    /// fill no tile, rows of A a factor of 2⁶⁰ apart.
+    pub(super) fn cooperative_is_right(&self) -> Result<bool> {
+        for layout in [Layout::NT, Layout::NN] {
+            let p = Product { layout, m: 37, n: 71, k: 45, alpha: 0.5 };
+            let power = |i: usize| if i.is_multiple_of(2) { (2f32).powi(-40) } else { (2f32).powi(20) };
+            let a: Vec<f32> = (0..p.m * p.k).map(|s| ((s * 7) % 13) as f32 * power(s / p.k)).collect();
+            let b: Vec<f32> = (0..p.n * p.k).map(|s| ((s * 5) % 17) as f32 - 8.0).collect();
+            let b_at = |l: usize, j: usize| if layout == Layout::NT { b[j * p.k + l] } else { b[l * p.n + j] };
+            let sum = |i: usize, j: usize| (0..p.k).map(|l| a[i * p.k + l] * b_at(l, j)).sum::<f32>();
+            let c = self.new_f32(p.m * p.n)?;
+            let device_b = self.upload_host(&Host::F32(b.clone()))?;
+            let device_b = self.cast_of(&device_b, 0, b.len(), DType::F16)?;
+            self.product_with(Rung::Cooperative, p, &self.upload_host(&Host::F32(a.clone()))?, &device_b, &c)?;
+            let found: Vec<f32> =
+                self.read(&[&c])?.pop().map_or_else(Vec::new, |bytes| bytemuck::pod_collect_to_vec(&bytes));
+            let want: Vec<f32> = (0..p.m * p.n).map(|at| p.alpha * sum(at / p.n, at % p.n)).collect();
+            if found != want {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What was measured so far: classes of shapes and their kernels.

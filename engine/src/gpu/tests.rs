@@ -17,6 +17,18 @@ fn software(options: GpuOptions) -> Option<Arc<Gpu>> {
     }
 }
 
+/// The same with f16 operands on matrix units, or a visible skip; a failure where LAPIDARY_COOPERATIVE is `required`.
+fn cooperative(options: GpuOptions) -> Option<Arc<Gpu>> {
+    let gpu = software(GpuOptions { f16_operands: true, ..options })?;
+    if gpu.cooperative.is_some() {
+        return Some(gpu);
+    }
+    let required = std::env::var("LAPIDARY_COOPERATIVE").is_ok_and(|v| v == "required");
+    assert!(!required, "{} has no cooperative matrices, or they are wrong", gpu.label);
+    eprintln!("SKIPPED: {} has no cooperative matrices; tests/with-mesa.sh gets a driver that has", gpu.label);
+    None
+}
+
 fn checked() -> GpuOptions {
     GpuOptions { checked: true, ..Default::default() }
 }
@@ -73,6 +85,37 @@ fn every_kernel_with_bounds_checks() {
 #[test]
 fn every_kernel_without_bounds_checks_or_immediates() {
     verify(GpuOptions { no_immediates: true, ..Default::default() });
+}
+
+/// Products with f16 weights on matrix units; the others as ever.
+#[test]
+fn every_kernel_with_f16_operands() {
+    let Some(gpu) = cooperative(checked()) else { return };
+    let device: crate::backend::Device = gpu.clone();
+    let reports = crate::verify::verify_backend(&device, crate::verify::Tolerance::FLOAT16);
+    let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
+    assert!(failed.is_empty(), "{} of {} cases\n{}", failed.len(), reports.len(), failed.join("\n"));
+    assert!(gpu.counts().kernels["matmul_cooperative"].dispatches >= 32, "{:?}", gpu.counts());
+}
+
+/// Matrix units that are wrong are found when the device is opened.
+#[test]
+fn wrong_matrix_units_are_found() {
+    let Some(gpu) = cooperative(checked()) else { return };
+    assert!(gpu.cooperative_is_right().unwrap() && gpu.name().ends_with("f16 operands"));
+    for (from, to) in [
+        ("i0 + s / TILE < p.m", "i0 + s / TILE + 1u < p.m"),
+        ("(a0, b1, sum01)", "(a0, b0, sum01)"),
+        ("inverse(row_scale[s / TILE])", "1.0"),
+        ("l0 += DEPTH", "l0 += 2u * DEPTH"),
+    ] {
+        let plant = Plant { kernel: "matmul_cooperative", from, to };
+        let gpu = cooperative(GpuOptions { planted: vec![plant], ..checked() }).unwrap();
+        assert!(!gpu.cooperative_is_right().unwrap(), "{to}");
+    }
+    let nowhere = Plant { kernel: "matmul_cooperative", from: "no such text", to: "" };
+    let gpu = cooperative(GpuOptions { planted: vec![nowhere], ..checked() }).unwrap();
+    assert!(gpu.cooperative_is_right().unwrap_err().to_string().contains("no such text"));
 }
 
 /// Tensors above 16 KiB do not fit a binding.

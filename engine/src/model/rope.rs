@@ -1,5 +1,6 @@
 //! Inverse frequencies of the rotary embedding, with the scalings of long-context models.
 use super::config::{ModelConfig, RopeScaling};
+use crate::portable::power;
 use std::f64::consts::TAU;
 
 /// f_i = θ^(−2i/r) for i < r/2, then scaled: [r/2]. Rounded to f32 where transformers rounds.
@@ -7,7 +8,7 @@ pub fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
     let r = config.head_size;
     let plain = (0..r / 2).map(|i| {
         let exponent = (2 * i) as f32 / r as f32;
-        1.0 / (config.rope.theta.powf(f64::from(exponent)) as f32)
+        1.0 / (power(config.rope.theta, f64::from(exponent)) as f32)
     });
     match &config.rope.scaling {
         RopeScaling::None => plain.collect(),

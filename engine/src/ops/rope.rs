@@ -7,6 +7,7 @@ use super::beside;
 use crate::backend::Device;
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
+use crate::portable::sin_cos;
 use crate::tape::record1;
 use crate::tensor::Tensor;
 
@@ -23,9 +24,9 @@ impl RopeTable {
         let half = inverse_frequencies.len();
         let mut table = Vec::with_capacity(n_positions * 2 * half);
         for position in 0..n_positions {
-            let angles = inverse_frequencies.iter().map(|f| f64::from(position as f32 * f));
-            table.extend(angles.clone().map(|a| a.cos() as f32));
-            table.extend(angles.map(|a| a.sin() as f32));
+            let turns = inverse_frequencies.iter().map(|f| sin_cos(f64::from(position as f32 * f)));
+            table.extend(turns.clone().map(|(_, cosine)| cosine as f32));
+            table.extend(turns.map(|(sine, _)| sine as f32));
         }
         let cos_sin = Tensor::new(device, Host::F32(table), &[n_positions, 2 * half])?;
         Ok(RopeTable { cos_sin, rotary: 2 * half })

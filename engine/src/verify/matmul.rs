@@ -49,10 +49,13 @@ pub(super) fn cases(suite: &mut Suite) {
 
 fn product(suite: &mut Suite, p: Product, dtype: DType, accumulate: bool) {
     let Product { layout, m, n, k, alpha } = p;
-    let mut data = Data::new(m * n + k);
-    let (a, b, c) = (data.normals(m * k), data.normals(k * n), data.normals(m * n));
     let plus = if accumulate { " + C" } else { "" };
     let name = format!("matmul {layout:?} m={m} n={n} k={k} alpha={alpha} B {}{plus}", dtype.name());
+    if !suite.wanted(&name) {
+        return;
+    }
+    let mut data = Data::new(m * n + k);
+    let (a, b, c) = (data.normals(m * k), data.normals(k * n), data.normals(m * n));
     // k products of standard normals add up to about √k
     let scale = Scale::AtLeast(f64::from(alpha.abs()) * (k as f64).sqrt());
     suite.case(name, |d| {
@@ -63,9 +66,12 @@ fn product(suite: &mut Suite, p: Product, dtype: DType, accumulate: bool) {
 
 fn quantised_product(suite: &mut Suite, quant: Quant, p: Product) {
     let Product { layout, m, n, k, alpha } = p;
+    let name = format!("matmul {layout:?} m={m} n={n} k={k} alpha={alpha} B {} + C", DType::Quant(quant).name());
+    if !suite.wanted(&name) {
+        return;
+    }
     let mut data = Data::new(m * n + k);
     let (a, b, c) = (data.normals(m * k), quantised(quant, &mut data, k * n), data.normals(m * n));
-    let name = format!("matmul {layout:?} m={m} n={n} k={k} alpha={alpha} B {} + C", DType::Quant(quant).name());
     let scale = Scale::AtLeast(f64::from(alpha) * (k as f64).sqrt());
     suite.case(name, |d| {
         let c = Some(f32s(d, &c)?);

@@ -9,6 +9,8 @@ mod elementwise;
 #[cfg(test)]
 mod faults;
 mod invariance;
+#[cfg(all(test, feature = "gpu"))]
+mod kernel_faults;
 mod log_probs;
 mod matmul;
 mod normalise;
@@ -102,16 +104,19 @@ struct Suite<'a> {
     reports: Vec<Report>,
     /// Runs the cases of this kernel only, and only up to the first that fails.
     first_failure_of: Option<&'static str>,
+    /// Runs only cases whose names contain this.
+    only: String,
 }
 
 impl<'a> Suite<'a> {
     fn new(device: &'a dyn Backend, tolerance: Tolerance) -> Self {
-        Suite { device, tolerance, reports: Vec::new(), first_failure_of: None }
+        Suite { device, tolerance, reports: Vec::new(), first_failure_of: None, only: String::new() }
     }
 
     fn wanted(&self, name: &str) -> bool {
         let of_kernel = |kernel| name.split([' ', ',']).next() == Some(kernel);
-        self.first_failure_of.is_none_or(|kernel| of_kernel(kernel) && self.reports.iter().all(|r| r.passed))
+        let stops = |kernel| of_kernel(kernel) && self.reports.iter().all(|r| r.passed);
+        name.contains(&self.only) && self.first_failure_of.is_none_or(stops)
     }
 
     /// Runs `run` on both backends and compares what it returns.

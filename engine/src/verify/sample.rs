@@ -47,6 +47,8 @@ pub(super) fn cases(suite: &mut Suite) {
     // rows in which one logit, two or none can be drawn
     let few = some(Box::new(move |i, _| if (i / v).min(2) > i % v { 1.0 } else { odd[i % 2] }));
     let infinite = some(Box::new(move |i, x| if i % v % 100 == i / v { f32::INFINITY } else { x }));
+    let near =
+        some(Box::new(|i, x| f32::from_bits(if x > 0.0 { 1f32 } else { -1f32 }.to_bits() + (i * 7 % 11) as u32)));
     let flat = some(Box::new(|_, _| 0.25));
     for choice in CHOICES {
         case(suite, "equal logits in groups", &equals, v, choice);
@@ -55,6 +57,7 @@ pub(super) fn cases(suite: &mut Suite) {
         case(suite, "NaN, -inf and both zeros among the logits", &special, v, choice);
         case(suite, "all but two logits NaN or -inf", &few, v, choice);
         case(suite, "infinite logits", &infinite, v, choice);
+        case(suite, "logits a unit in the last place apart", &near, v, choice);
         case(suite, "all logits equal", &flat, v, choice);
     }
     let v = 1 << 18;

@@ -1,8 +1,13 @@
 //! Advantages that compare the completions of one prompt with each other: GRPO's and RLOO's.
-use super::statistics::{mean, std};
+//!
+//! Every operation rounds to float32, as TRL's do. It shows only where a reward is the mean of its group, as 0.4 among 0.6, 0, 0.6
+//! and 0.4: what is left of the difference is ±10⁻⁸, and its sign says whether the metrics count the completion as clipped.
+use super::statistics::std;
 
 /// What deviations are added to before they divide: TRL's constant.
 const EPSILON: f64 = 1e-4;
+/// Deviations up to this are none (`torch.isclose(std, 0)`).
+const NO_SPREAD: f64 = 1e-8;
 
 /// One advantage a completion, and the deviation that it was (or would have been) divided by.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,8 +19,7 @@ pub struct Advantages {
 impl Advantages {
     /// Share of completions whose rewards do not differ from those they are compared with: they teach nothing.
     pub fn share_without_spread(&self) -> f64 {
-        // torch.isclose(std, 0): at most 10⁻⁸.
-        let n = self.std.iter().filter(|s| s.abs() <= 1e-8).count();
+        let n = self.std.iter().filter(|s| s.abs() <= NO_SPREAD).count();
         n as f64 / self.std.len().max(1) as f64
     }
 }
@@ -36,28 +40,62 @@ fn zero_if_nan(x: f64) -> f64 {
     if x.is_nan() { 0.0 } else { x }
 }
 
+/// To the nearest float32.
+fn float(x: f64) -> f64 {
+    f64::from(x as f32)
+}
+
+/// Sum and number of the values that are not NaN.
+fn sum(x: &[f64]) -> (f64, f64) {
+    x.iter().filter(|v| !v.is_nan()).fold((0.0, 0.0), |(sum, n), v| (float(sum + float(*v)), n + 1.0))
+}
+
+fn mean(x: &[f64]) -> f64 {
+    let (sum, n) = sum(x);
+    float(sum / n)
+}
+
+/// (x − mean) / (std + 10⁻⁴), the deviation divided by n − 1; 0 for what is NaN, or where no two values differ.
+fn standardised(x: &[f64]) -> Vec<f64> {
+    if !(std(x) > NO_SPREAD) {
+        return vec![0.0; x.len()];
+    }
+    let (mean_of_all, n) = (mean(x), sum(x).1);
+    let squares: Vec<f64> = x.iter().map(|v| float(float(float(*v) - mean_of_all).powi(2))).collect();
+    let deviation = float(float(mean(&squares) * float(n / (n - 1.0))).sqrt());
+    x.iter().map(|v| zero_if_nan(divided(float(float(*v) - mean_of_all), deviation))).collect()
+}
+
+/// c / (s + 10⁻⁴)
+fn divided(centred: f64, std: f64) -> f64 {
+    float(centred / float(std + float(EPSILON)))
+}
+
 /// A statistic of each group, repeated for each of its members.
 fn by_group(rewards: &[f64], group_size: usize, statistic: fn(&[f64]) -> f64) -> Vec<f64> {
     rewards.chunks(group_size).flat_map(|group| vec![statistic(group); group.len()]).collect()
 }
 
+/// r − mean_group; 0 in a group whose rewards are all equal.
 fn centred(rewards: &[f64], group_size: usize) -> Vec<f64> {
-    rewards.iter().zip(by_group(rewards, group_size, mean)).map(|(r, mean)| r - mean).collect()
-}
-
-fn divided(centred: Vec<f64>, std: Vec<f64>) -> Advantages {
-    let values = centred.iter().zip(&std).map(|(c, s)| zero_if_nan(c / (s + EPSILON))).collect();
-    Advantages { values, std }
+    let of_group = |group: &[f64]| -> Vec<f64> {
+        let (mean, differ) = (mean(group), std(group) > NO_SPREAD);
+        group.iter().map(|r| if differ { float(float(*r) - mean) } else { 0.0 * r }).collect()
+    };
+    rewards.chunks(group_size).flat_map(of_group).collect()
 }
 
 /// A = (r − mean_group) / (std_group + 10⁻⁴). Z. Shao et al., "DeepSeekMath", 2024, §4.1.2 (the constant is TRL's).
 pub fn scaled_by_group(rewards: &[f64], group_size: usize) -> Advantages {
-    divided(centred(rewards, group_size), by_group(rewards, group_size, std))
+    let values = rewards.chunks(group_size).flat_map(standardised).collect();
+    Advantages { values, std: by_group(rewards, group_size, std) }
 }
 
 /// A = (r − mean_group) / (std_batch + 10⁻⁴). Z. Liu et al., "Part I: tricks or traps?", 2025, §4.1.
 pub fn scaled_by_batch(rewards: &[f64], group_size: usize) -> Advantages {
-    divided(centred(rewards, group_size), vec![std(rewards); rewards.len()])
+    let std = std(rewards);
+    let values = centred(rewards, group_size).into_iter().map(|c| zero_if_nan(divided(c, float(std)))).collect();
+    Advantages { values, std: vec![std; rewards.len()] }
 }
 
 /// A = r − mean_group. Z. Liu et al., "Understanding R1-Zero-like training" (Dr. GRPO), 2025, §3.2. The deviation is the
@@ -73,21 +111,20 @@ pub fn unscaled(rewards: &[f64], group_size: usize) -> Advantages {
 pub fn normalise_then_sum(rewards: &[Vec<f64>], weights: &[f64], group_size: usize) -> Advantages {
     let per_function = |r: &Vec<f64>| -> Vec<f64> {
         let std = by_group(r, group_size, std);
-        centred(r, group_size).iter().zip(std).map(|(c, s)| c / (s + EPSILON)).collect()
+        centred(r, group_size).iter().zip(std).map(|(c, s)| divided(*c, float(s))).collect()
     };
     let summed = weighted_sum(&rewards.iter().map(per_function).collect::<Vec<_>>(), weights);
-    let (mean, std) = (mean(&summed), std(&summed));
-    divided(summed.iter().map(|s| s - mean).collect(), vec![std; summed.len()])
+    Advantages { values: standardised(&summed), std: vec![std(&summed); summed.len()] }
 }
 
 /// Aᵢ = rᵢ − mean of the group's other rewards. W. Kool et al., "Buy 4 REINFORCE samples, get a baseline for free!",
 /// 2019; A. Ahmadian et al., "Back to basics", 2024, equation 8.
 pub fn leave_one_out(rewards: &[f64], group_size: usize) -> Advantages {
     let values = rewards.chunks(group_size).flat_map(|group| {
-        let judged: Vec<f64> = group.iter().copied().filter(|r| !r.is_nan()).collect();
-        let (sum, others) = (judged.iter().sum::<f64>(), judged.len() as f64 - 1.0);
-        // A group with one judged completion has no baseline: 0 / 0, and so no advantage.
-        group.iter().map(move |r| zero_if_nan(r - (sum - r) / others)).collect::<Vec<_>>()
+        let ((sum, n), differ) = (sum(group), std(group) > NO_SPREAD);
+        // A group with one judged completion has no baseline, and so no advantage.
+        let of = move |r: &f64| if differ { float(float(*r) - float(float(sum - float(*r)) / (n - 1.0))) } else { 0.0 };
+        group.iter().map(move |r| zero_if_nan(of(r))).collect::<Vec<_>>()
     });
     Advantages { values: values.collect(), std: by_group(rewards, group_size, std) }
 }
@@ -96,8 +133,7 @@ pub fn leave_one_out(rewards: &[f64], group_size: usize) -> Advantages {
 pub fn normalised(advantages: &[f64], rewards: &[f64]) -> Vec<f64> {
     let judged: Vec<f64> =
         advantages.iter().zip(rewards).map(|(a, r)| if r.is_nan() { f64::NAN } else { *a }).collect();
-    let (mean, std) = (mean(&judged), std(&judged));
-    judged.iter().map(|a| zero_if_nan((a - mean) / (std + EPSILON))).collect()
+    standardised(&judged)
 }
 
 #[cfg(test)]
@@ -106,15 +142,38 @@ mod tests {
     use approx::assert_relative_eq;
 
     const NAN: f64 = f64::NAN;
+    /// A few roundings to float32.
+    const FLOAT: f64 = 3e-7;
+
+    /// TRL's arithmetic in PyTorch 2.15: r = torch.tensor([[.6, 0, .6, .4], [0, 1.4, 1.4, .6]]); a = (r - (r.nansum(1, keepdim=True) -
+    /// r) / 3).view(-1); (a - a.nanmean()) / (nanstd(a) + 1e-4). The fourth is 0 in exact arithmetic.
+    #[test]
+    fn a_reward_at_the_mean_of_its_group_has_float32s_sign() {
+        let r = [0.6, 0.0, 0.6, 0.4, 0.0, 1.4, 1.4, 0.6];
+        let found = normalised(&leave_one_out(&r, 4).values, &r);
+        let expected = [
+            0.4143981337547302,
+            -0.8287961483001709,
+            0.4143981337547302,
+            2.3156296435900003e-08,
+            -1.761191725730896,
+            1.139594554901123,
+            1.139594554901123,
+            -0.5179976224899292,
+        ];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn group_batch_and_no_scale_by_hand() {
         // Groups (1, 3) and (0, 8): means 2 and 4, deviations √2 and √32; all four: mean 3, deviation √(4+0+9+25)/3.
         let r = [1.0, 3.0, 0.0, 8.0];
         let (a, b) = (2f64.sqrt() + 1e-4, 32f64.sqrt() + 1e-4);
-        assert_relative_eq!(scaled_by_group(&r, 2).values[..], [-1.0 / a, 1.0 / a, -4.0 / b, 4.0 / b][..]);
+        let of_group = [-1.0 / a, 1.0 / a, -4.0 / b, 4.0 / b];
+        assert_relative_eq!(scaled_by_group(&r, 2).values[..], of_group[..], max_relative = FLOAT);
         let all = (38.0f64 / 3.0).sqrt() + 1e-4;
-        assert_relative_eq!(scaled_by_batch(&r, 2).values[..], [-1.0 / all, 1.0 / all, -4.0 / all, 4.0 / all][..]);
+        let of_batch = [-1.0 / all, 1.0 / all, -4.0 / all, 4.0 / all];
+        assert_relative_eq!(scaled_by_batch(&r, 2).values[..], of_batch[..], max_relative = FLOAT);
         assert_eq!(unscaled(&r, 2).values, [-1.0, 1.0, -4.0, 4.0]);
         assert_relative_eq!(unscaled(&r, 2).std[2], 32f64.sqrt());
     }
@@ -160,13 +219,14 @@ mod tests {
         let s = part(1.0) + 3.0 * part(100.0);
         let std = s * 2f64.sqrt();
         let found = normalise_then_sum(&[vec![0.0, 1.0], vec![0.0, 100.0]], &[1.0, 3.0], 2);
-        assert_relative_eq!(found.values[..], [-s / (std + 1e-4), s / (std + 1e-4)][..], max_relative = 1e-12);
+        assert_relative_eq!(found.values[..], [-s / (std + 1e-4), s / (std + 1e-4)][..], max_relative = FLOAT);
     }
 
     #[test]
     fn normalised_leaves_the_unjudged_alone() {
         // −1 and 3: mean 1, deviation √8.
         let d = 8f64.sqrt() + 1e-4;
-        assert_relative_eq!(normalised(&[-1.0, 0.0, 3.0], &[1.0, NAN, 1.0])[..], [-2.0 / d, 0.0, 2.0 / d][..]);
+        let found = normalised(&[-1.0, 0.0, 3.0], &[1.0, NAN, 1.0]);
+        assert_relative_eq!(found[..], [-2.0 / d, 0.0, 2.0 / d][..], max_relative = FLOAT);
     }
 }

@@ -6,7 +6,7 @@ use super::value::{ANY, OptionValue, Raw};
 const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     (
         "arithmetic is float32 (the type of frozen weights is dtype)",
-        &["bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32", "half_precision_backend", "fp16_opt_level"],
+        &["bf16", "bf16_full_eval", "fp16_full_eval", "tf32", "half_precision_backend", "fp16_opt_level"],
     ),
     (
         "there is one way to compute attention and the rest of the model",

@@ -111,6 +111,9 @@ option_group! {
         max_grad_norm: f64 = "1", Trl, at_least(0.0);
         /// Compute activations again in the backward pass instead of keeping them: less memory, some more time.
         gradient_checkpointing | activation_checkpointing: bool = "true", Trl, ANY, free;
+        /// Products with frozen weights of --dtype float16 take float16 operands on a GPU with matrix units; each row is
+        /// scaled by a power of two first, sums and everything else stay float32.
+        fp16: bool = "false", Transformers;
         /// The same as --device cpu.
         use_cpu: bool = "false", Transformers, ANY, free;
     }

@@ -44,6 +44,11 @@ pub(super) fn check_shared(
     if record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
         return given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them");
     }
+    if training.fp16 && (!lora.is_used() || !matches!(model.dtype, WeightType::Float16 | WeightType::Auto)) {
+        notes.push("fp16 has no effect: it is for frozen weights of dtype float16 (with use_peft)".into());
+    } else if training.fp16 && device.device == DeviceChoice::Cpu {
+        notes.push("fp16 has no effect: on the CPU all arithmetic is float32".into());
+    }
     if !lora.is_used() && matches!(model.dtype, WeightType::Bfloat16 | WeightType::Float16) {
         notes.push(format!(
             "dtype {} has no effect: it is the type of frozen weights, and without use_peft all weights are trained, in float32",

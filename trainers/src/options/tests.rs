@@ -298,6 +298,9 @@ fn contradictions() {
 fn notes() {
     for (flags, start) in [
         ("--bf16", "bf16 has no effect"),
+        ("--fp16", "fp16 has no effect: it is for frozen weights of dtype float16"),
+        ("--fp16 --use_peft --dtype bfloat16", "fp16 has no effect: it is for frozen weights of dtype float16"),
+        ("--fp16 --use_peft --dtype float16 --use_cpu", "fp16 has no effect: on the CPU"),
         ("--report_to wandb", "report_to has no effect: metrics are in"),
         ("--dataloader_num_workers 4", "dataloader_num_workers has no effect"),
         ("--packing_strategy wrapped", "packing_strategy has no effect without packing"),
@@ -316,6 +319,7 @@ fn notes() {
         sft("--bf16 --tf32 true --report_to wandb --bf16 --fp16 false --push_to_hub no --deepspeed none").notes;
     assert_eq!(together[0], "bf16, tf32 have no effect: arithmetic is float32 (the type of frozen weights is dtype)");
     assert_eq!(together.len(), 2);
+    assert_eq!(sft("--fp16 --use_peft --dtype float16").notes, Vec::<String>::new());
     assert_eq!(sft("--load_in_8bit false --use_peft --dtype bfloat16").notes, Vec::<String>::new());
 }
 
