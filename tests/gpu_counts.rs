@@ -9,6 +9,7 @@ use engine::backend::Device;
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter_config::TargetModules;
+use engine::generate::{Sampling, generate};
 use engine::gpu::{AdapterSelect, Counts, Gpu, GpuOptions};
 use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
@@ -150,6 +151,28 @@ fn counting_is_what_happens() {
     };
     assert_eq!(without_rows(&found), without_rows(&expected));
     assert_eq!(found.read_backs, expected.read_backs);
+}
+
+/// Generation reads back a token and its log-probability for every row of a step, with one wait, and never the logits.
+#[test]
+fn generation_reads_back_tokens_and_log_probabilities() {
+    let software = Gpu::open(AdapterSelect::Software).ok();
+    for gpu in [counting(), software].into_iter().flatten() {
+        let device: Device = gpu.clone();
+        let model = Decoder::load(&ModelFiles::open(golden("models/llama")).expect("the model"), &device, DType::F32)
+            .expect("loaded");
+        let prompts = [vec![3, 4, 5], vec![9; 7]];
+        let plain = Sampling { max_new_tokens: 6, ..Sampling::default() };
+        let filtered = Sampling { top_k: 20, top_p: 0.9, min_p: 0.01, repetition_penalty: 1.2, ..plain.clone() };
+        for sampling in [Sampling { temperature: 0.0, ..plain.clone() }, plain, filtered] {
+            gpu.reset_counts();
+            let drawn = generate(&model, &prompts, 3, &sampling, |_, _| true).expect("generated");
+            let n: usize = drawn.iter().map(|c| c.tokens.len()).sum();
+            let counts = gpu.counts();
+            assert_eq!((n, counts.read_backs), (36, (6, 8 * 36)), "{sampling:?}");
+            assert_eq!(counts.kernels["sample"].dispatches, 6);
+        }
+    }
 }
 
 /// What the configuration alone predicts is what is counted: operations within 2 %, bytes within 15 %.

@@ -41,6 +41,7 @@ pub mod error;
 pub mod dtype;
 pub mod portable;
 pub mod random;
+pub mod likelihood;
 pub mod quant;
 mod codes;
 pub mod forest;

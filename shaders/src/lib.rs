@@ -1,8 +1,9 @@
 //! The WGSL sources, one constant each, named as the file and as the op they serve.
 //!
-//! A source is complete as it stands, but for the products', which end with `matmul_operands.wgsl`. Before it is compiled, `const NAME: u32 = …;` lines may get another value (the layout
-//! of a product, the element type of a weight, a tile size); nothing else is substituted. Scalars of a call are in
-//! `var<immediate> p: Params`, in words of four bytes.
+//! A source is complete as it stands, but for the products', which end with `matmul_operands.wgsl`, and those that draw
+//! random numbers, which end with `threefry.wgsl`. Before it is compiled, `const NAME: u32 = …;` lines may get another
+//! value (the layout of a product, the element type of a weight, a tile size); nothing else is substituted. Scalars of a
+//! call are in `var<immediate> p: Params`, in words of four bytes.
 
 /// A compute shader: its name and its WGSL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ shaders! {
     ATTENTION_DELTA "attention_delta",
     BINARY "binary",
     CAST "cast",
-    DROPOUT "dropout",
+    DROPOUT "dropout" + "threefry",
     GATHER_ROWS "gather_rows",
     LOG_PROBS "log_probs",
     LOG_PROBS_BACKWARD "log_probs_backward",
@@ -51,11 +52,13 @@ shaders! {
     MATMUL_REDUCE "matmul_reduce",
     MATMUL_REGISTER "matmul_register" + "matmul_operands",
     MATMUL_TILED "matmul_tiled" + "matmul_operands",
+    PENALISE "penalise",
     RMS_NORM "rms_norm",
     RMS_NORM_BACKWARD "rms_norm_backward",
     RMS_NORM_BACKWARD_WEIGHT "rms_norm_backward_weight",
     ROPE "rope",
     ROW_SCALES "row_scales",
+    SAMPLE "sample" + "threefry",
     SCATTER_ADD_ROWS "scatter_add_rows",
     SUM_ROWS "sum_rows",
     SUM_SQUARES "sum_squares",

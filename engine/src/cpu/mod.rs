@@ -20,6 +20,7 @@ mod reduce;
 mod rms_norm;
 mod rope;
 mod rows;
+mod sample;
 mod scratch;
 mod sums;
 mod swiglu;
@@ -30,7 +31,9 @@ mod tile;
 mod unary;
 mod weights;
 
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Trained, Unary};
+use crate::backend::{
+    AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Trained, Unary,
+};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -89,9 +92,6 @@ impl Backend for Cpu {
     }
     fn is_host(&self) -> bool {
         true
-    }
-    fn in_parallel(&self, n: usize, task: &(dyn Fn(usize) + Sync)) {
-        self.threads.each(n, task);
     }
 
     fn upload(&self, values: Host) -> Result<Buffer> {
@@ -246,6 +246,9 @@ impl Backend for Cpu {
         scale: f32,
     ) -> Result<Buffer> {
         log_probs::log_probs_backward(self, logits, [targets, log_sum_exp, dlogp], m, v, scale)
+    }
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        sample::sample(self, logits, v, choice, draws)
     }
 
     fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {

@@ -142,6 +142,13 @@ fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
     let targets = d.upload(Host::U32(index.rows.clone()))?;
     let out = d.log_probs(&x, &targets, m, w)?;
     all.push(("log_probs", [out.logp.f32()?, out.entropy.f32()?, out.log_sum_exp.f32()?].concat()));
+    let draw = |i: u64| Draw { stream: Stream::new(4, i), index: i, seen: &[1, 500] };
+    let draws: Vec<Draw<'_>> = (0..m as u64).map(draw).collect();
+    for (top_k, top_p) in [(0, 1.0), (0, 0.9), (40, 1.0)] {
+        let choice = Choice { greedy: false, top_k, top_p, min_p: 0.0, repetition_penalty: 1.2 };
+        let tokens = d.sample(&x, w, choice, &draws)?;
+        all.push(("sample", tokens.u32()?.iter().map(|t| *t as f32).collect()));
+    }
     let dx = d.log_probs_backward(x, &targets, &out.log_sum_exp, &rstd, m, w, 0.7)?;
     all.push(("log_probs_backward", dx.f32()?.to_vec()));
     Ok(())

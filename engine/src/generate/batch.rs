@@ -1,8 +1,8 @@
 //! The sequences that are being continued together: prompts enter while there is room, finished sequences leave.
+use super::Completion;
 use super::rows::Rows;
 use super::sampler::{Drawn, Sampling};
-use super::{Completion, sampler};
-use crate::backend::RowIndex;
+use crate::backend::{Draw, RowIndex};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::{AttentionPlan, Forest};
@@ -11,7 +11,6 @@ use crate::model::decoder::Decoder;
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
-use std::sync::OnceLock;
 
 /// Memory that a cache may take unless one prompt alone needs more: 1 GiB.
 const CACHE_BYTES: usize = 1 << 30;
@@ -26,6 +25,8 @@ struct Active {
     /// The token to feed next.
     last: u32,
     stream: Stream,
+    /// Its distinct tokens so far in ascending order, where there is a repetition penalty.
+    seen: Vec<u32>,
     /// The row of the current logits that says what follows.
     logits_row: usize,
 }
@@ -86,6 +87,9 @@ impl<'a> Batch<'a> {
             forest.push(None, prompt)?;
             let mut reserved = own.split_off(n);
             reserved.reverse();
+            let mut seen = if self.sampling.repetition_penalty == 1.0 { vec![] } else { prompt.clone() };
+            seen.sort_unstable();
+            seen.dedup();
             for s in 0..self.n_samples {
                 let completion = p * self.n_samples + s;
                 self.active.push(Active {
@@ -94,6 +98,7 @@ impl<'a> Batch<'a> {
                     reserved: reserved.split_off(reserved.len() - m),
                     last: 0,
                     stream: Stream::new(self.sampling.seed, self.sampling.first_stream + completion as u64),
+                    seen: seen.clone(),
                     logits_row: entered.len(),
                 });
             }
@@ -135,41 +140,42 @@ impl<'a> Batch<'a> {
         self.model.logits_at(&hidden, &all, self.sampling.scale())
     }
 
-    /// Draws the next token of the sequences from `first` on, from `logits` [rows, V], with its log-probability. The
-    /// order of sequences is that of the result.
+    /// Draws the next token of the sequences from `first` on, from `logits` [rows, V], with its log-probability by the
+    /// kernel that training uses, so that scoring it again gives the same bits. Only these two leave the device, together.
+    /// The order of sequences is that of the result.
     pub fn draw(&mut self, first: usize, logits: &Tensor, done: &[Completion]) -> Result<Vec<(usize, Drawn)>> {
-        let v = self.model.config.vocab_size;
-        let drawing = &self.active[first..];
-        let host = logits.to_vec()?;
-        let slots: Vec<OnceLock<u32>> = drawing.iter().map(|_| OnceLock::new()).collect();
-        self.model.device.in_parallel(drawing.len(), &|i| {
-            let (a, row) = (&drawing[i], &host[drawing[i].logits_row * v..][..v]);
-            let prompt = &self.prompts[a.completion / self.n_samples];
-            let _ = slots[i].set(sampler::draw(row, prompt, &done[a.completion].tokens, self.sampling, a.stream));
-        });
-        let tokens: Vec<u32> = slots.into_iter().filter_map(OnceLock::into_inner).collect();
-        let logps = self.log_probabilities(logits, &tokens, first)?;
-        let drawn = tokens.into_iter().zip(logps).map(|(token, logp)| Drawn { token, logp });
-        let all: Vec<_> = self.active[first..].iter().map(|a| a.completion).zip(drawn).collect();
-        for (a, (_, drawn)) in self.active[first..].iter_mut().zip(&all) {
-            a.last = drawn.token;
+        let (device, v) = (&self.model.device, self.model.config.vocab_size);
+        let z = self.logits_in_order(first, logits)?;
+        let drawing = &mut self.active[first..];
+        let index = |a: &Active| done[a.completion].tokens.len() as u64;
+        let draws: Vec<Draw<'_>> =
+            drawing.iter().map(|a| Draw { stream: a.stream, index: index(a), seen: &a.seen }).collect();
+        let tokens = device.sample(&z, v, self.sampling.choice(), &draws)?;
+        let logps = device.log_probs(&z, &tokens, draws.len(), v)?.logp;
+        let [Host::U32(tokens), Host::F32(logps)] = &device.download_all(&[&tokens, &logps])?[..] else {
+            return Err(Error::shape("generate", "tokens and log-probabilities came back as something else"));
+        };
+        let mut all = Vec::with_capacity(drawing.len());
+        for (a, (&token, &logp)) in drawing.iter_mut().zip(tokens.iter().zip(logps)) {
+            a.last = token;
+            if self.sampling.repetition_penalty != 1.0
+                && let Err(place) = a.seen.binary_search(&token)
+            {
+                a.seen.insert(place, token);
+            }
+            all.push((a.completion, Drawn { token, logp }));
         }
         Ok(all)
     }
 
-    /// log π of each drawn token by the kernel that training uses, so that scoring it again gives the same bits.
-    fn log_probabilities(&self, logits: &Tensor, tokens: &[u32], first: usize) -> Result<Vec<f32>> {
+    /// The logits of the sequences from `first` on, a row each: samples of one prompt have the first row in common.
+    fn logits_in_order(&self, first: usize, logits: &Tensor) -> Result<Buffer> {
         let (device, v) = (&self.model.device, self.model.config.vocab_size);
         let rows: Vec<u32> = self.active[first..].iter().map(|a| a.logits_row as u32).collect();
-        let in_order = rows.len() * v == logits.len() && rows.iter().enumerate().all(|(i, r)| i == *r as usize);
-        let z: Buffer = if in_order {
-            logits.buffer().clone()
-        } else {
-            device.gather_rows(logits.buffer(), &RowIndex::new(&**device, &rows)?, v)?
-        };
-        let targets = device.upload(Host::U32(tokens.to_vec()))?;
-        let scored = device.log_probs(&z, &targets, tokens.len(), v)?;
-        Tensor::from_buffer(device, scored.logp, &[tokens.len()]).to_vec()
+        if rows.len() * v == logits.len() && rows.iter().enumerate().all(|(i, r)| i == *r as usize) {
+            return Ok(logits.buffer().clone());
+        }
+        device.gather_rows(logits.buffer(), &RowIndex::new(&**device, &rows)?, v)
     }
 
     /// Lets those sequences leave whose completion `finished` says is done, and frees their rows.

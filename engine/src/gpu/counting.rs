@@ -91,7 +91,11 @@ fn writes(shader: &Shader) -> u32 {
 /// Whether the kernel reads what it writes: it works in place.
 fn in_place(call: &Call<'_>) -> bool {
     match call.shader {
-        shaders::ADAMW | shaders::ADAMW_MANY | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD => true,
+        shaders::ADAMW
+        | shaders::ADAMW_MANY
+        | shaders::ADD_SCALED
+        | shaders::LOG_PROBS_BACKWARD
+        | shaders::PENALISE => true,
         shaders::MATMUL_REDUCE => call.params[6] == 1,
         shaders::RMS_NORM_BACKWARD => call.params[2] == 1,
         product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
@@ -120,6 +124,7 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
         shaders::SUM_SQUARES => written = 4 * p(2),
         shaders::SUM_SQUARES_MANY => (read, written) = (4 * slots(call, 15), 4 * p(16)),
         shaders::ADAMW_MANY => (read, written) = (16 * slots(call, 7), 48 * slots(call, 7)),
+        shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
         _ => {}
     }
     if in_place(call) {
@@ -152,6 +157,7 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::RMS_NORM_BACKWARD_WEIGHT => 3 * p(0) * p(1),
         shaders::SUM_ROWS | shaders::SCATTER_ADD_ROWS => p(0) * p(1),
         shaders::LOG_PROBS => 6 * p(0) * p(1),
+        shaders::SAMPLE => 3 * p(0) * p(1),
         shaders::LOG_PROBS_BACKWARD => 4 * p(0) * p(1),
         shaders::SUM_SQUARES | shaders::ADD_SCALED | shaders::UNARY_BACKWARD => 2 * p(0),
         shaders::ROPE => 3 * p(0),
@@ -160,7 +166,7 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::SUM_SQUARES_MANY => 2 * slots(call, 15),
         shaders::ADAMW => 56 * p(0),
         shaders::ADAMW_MANY => 56 * slots(call, 7),
-        shaders::UNARY | shaders::BINARY | shaders::DROPOUT => p(0),
+        shaders::UNARY | shaders::BINARY | shaders::DROPOUT | shaders::PENALISE => p(0),
         _ => 0,
     }
 }

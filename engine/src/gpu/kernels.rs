@@ -1,10 +1,12 @@
 //! The [`Backend`] trait on a GPU: each kernel is in the file that its group names.
 use super::transformer::RopeShape;
 use super::{Gpu, shared};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, LogProbs, Product, RowIndex, Trained, Unary};
+use crate::backend::{
+    AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Trained, Unary,
+};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
 use crate::random::Stream;
 
@@ -28,7 +30,8 @@ impl Backend for Gpu {
         Ok(shared(self.upload_host(&values)?))
     }
     fn download(&self, x: &Buffer) -> Result<Host> {
-        self.download_host(self.gpu_buffer("download", x)?)
+        let x = self.gpu_buffer("download", x)?;
+        self.download_hosts(&[x])?.pop().ok_or_else(|| Error::shape("download", "nothing came back"))
     }
     fn zeros(&self, n: usize) -> Result<Buffer> {
         let x = self.new_f32(n)?;
@@ -38,6 +41,10 @@ impl Backend for Gpu {
     fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
         let buffers = xs.iter().map(|x| self.f32("download_f32", x, 0)).collect::<Result<Vec<_>>>()?;
         Ok(self.read(&buffers)?.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+    }
+    fn download_all(&self, xs: &[&Buffer]) -> Result<Vec<Host>> {
+        let buffers = xs.iter().map(|x| self.gpu_buffer("download_all", x)).collect::<Result<Vec<_>>>()?;
+        self.download_hosts(&buffers)
     }
     fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
         self.run_cast(x, n, to)
@@ -173,6 +180,10 @@ impl Backend for Gpu {
         scale: f32,
     ) -> Result<Buffer> {
         self.run_log_probs_backward(logits, targets, log_sum_exp, dlogp, m, v, scale)
+    }
+
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        self.run_sample(logits, v, choice, draws)
     }
 
     // ---- optimisers ----

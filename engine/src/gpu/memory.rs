@@ -372,14 +372,15 @@ impl Gpu {
         Ok(())
     }
 
-    pub(super) fn download_host(&self, x: &GpuBuffer) -> Result<Host> {
-        let bytes = self.read(&[x])?.pop().unwrap_or_default();
-        Ok(match x.dtype {
+    /// The values of several buffers, with one wait for all.
+    pub(super) fn download_hosts(&self, xs: &[&GpuBuffer]) -> Result<Vec<Host>> {
+        let host = |(bytes, x): (Vec<u8>, &&GpuBuffer)| match x.dtype {
             DType::F32 => Host::F32(bytemuck::pod_collect_to_vec(&bytes)),
             DType::U32 => Host::U32(bytemuck::pod_collect_to_vec(&bytes)),
             half @ (DType::F16 | DType::BF16) => Host::Half(half, bytemuck::pod_collect_to_vec(&bytes)),
             quant @ DType::Quant(_) => Host::Blocks(quant, bytes),
-        })
+        };
+        Ok(self.read(xs)?.into_iter().zip(xs).map(host).collect())
     }
 
     /// The buffer behind `x` with no other owner: as it is, or a copy made on the device.

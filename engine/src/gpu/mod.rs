@@ -16,6 +16,7 @@ mod optimise;
 mod recorder;
 mod rows;
 mod rungs;
+mod sample;
 mod transformer;
 mod windows;
 

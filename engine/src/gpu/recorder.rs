@@ -119,8 +119,14 @@ pub(super) struct Recorder {
 }
 
 /// Shaders that read indices from data a caller made: always compiled with bounds checks.
-const CHECKED_ALWAYS: &[Shader] =
-    &[shaders::GATHER_ROWS, shaders::SCATTER_ADD_ROWS, shaders::WRITE_ROWS, shaders::LOG_PROBS, shaders::ROPE];
+const CHECKED_ALWAYS: &[Shader] = &[
+    shaders::GATHER_ROWS,
+    shaders::SCATTER_ADD_ROWS,
+    shaders::WRITE_ROWS,
+    shaders::LOG_PROBS,
+    shaders::PENALISE,
+    shaders::ROPE,
+];
 
 impl Gpu {
     /// Records one dispatch. No workgroups, no work.

@@ -17,6 +17,7 @@ mod reductions;
 mod rms_norm;
 mod rope;
 mod rows;
+mod sample;
 mod swiglu;
 
 use crate::backend::*;
@@ -178,6 +179,9 @@ impl Backend for Reference {
         scale: f32,
     ) -> Result<Buffer> {
         log_probs::log_probs_backward(&logits, targets, log_sum_exp, dlogp, [m, v], scale)
+    }
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        sample::sample(logits, v, choice, draws)
     }
 
     fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {

@@ -52,6 +52,15 @@ enum Fault {
     LogProbsUpstream,
     LogProbsScale,
     SoftmaxForgotten,
+    NumberOfFirstRow,
+    NumberOfFirstDraw,
+    DrawnFromTheEnd,
+    EqualsFromTheEnd,
+    OneMoreThanK,
+    TopPIgnored,
+    MinPIgnored,
+    NegativesDivided,
+    SeenByNextRow,
     BiasCorrection,
     WeightDecay,
     GradScale,
@@ -419,6 +428,42 @@ impl Backend for Faulty {
         Reference.log_probs_backward(logits, targets, log_sum_exp, dlogp, m, v, scale)
     }
 
+    fn sample(&self, logits: &Buffer, v: usize, mut choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        let mut draws = draws.to_vec();
+        let mut z = logits.clone();
+        let from_the_end = |x: &Buffer| changed(x, |x| x.chunks_mut(v).for_each(<[f32]>::reverse));
+        match self.0 {
+            Fault::NumberOfFirstRow => draws.iter_mut().for_each(|draw| draw.stream = Stream::new(7, 0)),
+            Fault::NumberOfFirstDraw => draws.iter_mut().for_each(|draw| draw.index = 0),
+            Fault::DrawnFromTheEnd if choice.repetition_penalty == 1.0 && !choice.greedy => {
+                let tokens = Reference.sample(&from_the_end(&z)?, v, choice, &draws)?;
+                let tokens = tokens.u32()?.iter().map(|t| v as u32 - 1 - t).collect();
+                return Ok(Buffer::host(Host::U32(tokens)));
+            }
+            Fault::EqualsFromTheEnd => {
+                z = changed(&z, |z| z.iter_mut().enumerate().for_each(|(i, z)| *z += 1e-5 * (i % v) as f32))?;
+            }
+            Fault::OneMoreThanK if choice.top_k > 0 => choice.top_k = choice.top_k.saturating_add(1),
+            Fault::TopPIgnored => choice.top_p = 1.0,
+            Fault::MinPIgnored => choice.min_p = 0.0,
+            Fault::NegativesDivided => {
+                let penalty = choice.repetition_penalty;
+                z = changed(&z, |z| {
+                    for (z, draw) in z.chunks_mut(v).zip(&draws) {
+                        let seen = draw.seen.iter().map(|t| *t as usize).filter(|t| *t < v);
+                        seen.for_each(|t| z[t] /= if z[t] < 0.0 { penalty * penalty } else { 1.0 });
+                    }
+                })?;
+            }
+            Fault::SeenByNextRow => {
+                let seen: Vec<&[u32]> = draws.iter().map(|draw| draw.seen).collect();
+                draws.iter_mut().zip(seen.iter().cycle().skip(1)).for_each(|(draw, seen)| draw.seen = seen);
+            }
+            _ => {}
+        }
+        Reference.sample(&z, v, choice, &draws)
+    }
+
     fn adamw(&self, tensors: &mut [Trained<'_>], mut step: AdamWStep) -> Result<()> {
         let decays: Vec<f64> = tensors.iter().map(|t| t.weight_decay).collect();
         let n_tensors = tensors.len();
@@ -441,7 +486,7 @@ impl Backend for Faulty {
 type Cases = fn(&mut Suite);
 
 /// Each fault with the kernel whose cases have to fail.
-const FAULTS: [(Fault, &str, Cases); 51] = [
+const FAULTS: [(Fault, &str, Cases); 60] = [
     (Fault::UnaryUpstream, "unary_backward", elementwise::cases),
     (Fault::ClampBounds, "unary_backward", elementwise::cases),
     (Fault::BroadcastByBlocks, "binary", elementwise::cases),
@@ -487,6 +532,15 @@ const FAULTS: [(Fault, &str, Cases); 51] = [
     (Fault::LogProbsUpstream, "log_probs_backward", log_probs::cases),
     (Fault::LogProbsScale, "log_probs_backward", log_probs::cases),
     (Fault::SoftmaxForgotten, "log_probs_backward", log_probs::cases),
+    (Fault::NumberOfFirstRow, "sample", sample::cases),
+    (Fault::NumberOfFirstDraw, "sample", sample::cases),
+    (Fault::DrawnFromTheEnd, "sample", sample::cases),
+    (Fault::EqualsFromTheEnd, "sample", sample::cases),
+    (Fault::OneMoreThanK, "sample", sample::cases),
+    (Fault::TopPIgnored, "sample", sample::cases),
+    (Fault::MinPIgnored, "sample", sample::cases),
+    (Fault::NegativesDivided, "sample", sample::cases),
+    (Fault::SeenByNextRow, "sample", sample::cases),
     (Fault::BiasCorrection, "adamw", optimise::cases),
     (Fault::WeightDecay, "adamw", optimise::cases),
     (Fault::GradScale, "adamw", optimise::cases),

@@ -20,6 +20,7 @@ pub(super) fn cases(suite: &mut Suite) {
     }
     elements_alone(suite);
     rows_alone(suite);
+    super::sample::rows_alone(suite);
     for window in [5, usize::MAX] {
         for (n_heads, n_kv_heads, head_size) in [(1, 1, 8), (6, 2, 64), (3, 3, 80)] {
             let shape = AttentionShape { n_heads, n_kv_heads, head_size, scale: 0.2, window };

@@ -16,6 +16,7 @@ mod matmul;
 mod normalise;
 mod optimise;
 mod rows;
+mod sample;
 
 use crate::backend::{Backend, Device};
 use crate::buffer::{Buffer, Host};
@@ -92,6 +93,7 @@ fn cases(suite: &mut Suite) {
     normalise::cases(suite);
     attention::cases(suite);
     log_probs::cases(suite);
+    sample::cases(suite);
     optimise::cases(suite);
 }
 
