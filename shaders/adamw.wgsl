@@ -1,10 +1,9 @@
-// AdamW, Loshchilov and Hutter 2019, algorithm 2, in PyTorch's order; parameters, m, v in place, all [n]:
-//   g ← grad_scale·grad;   θ ← decay·θ;   m ← β₁m + (1 − β₁)g;   v ← β₂v + (1 − β₂)g²;
-//   θ ← θ − step_size · m / (√v · root_scale + ε)
-// Four elements a thread; what lies behind the last element is never read by anyone.
+// g = grad_scale·grad;   m ← β₁m + (1 − β₁)g;   v ← β₂v + (1 − β₂)g²;
+//   θ ← θ·decay − step_size · m / (√v · root_scale + ε)
+// Four elements a thread; what lies behind the last element is never read by anyone. adamw_many.wgsl takes several tensors.
 // decay = 1 − lr·wd, step_size = lr/(1 − β₁ᵗ), root_scale = 1/√(1 − β₂ᵗ): computed on the host in f64.
 struct Params {
-    n: u32, grad_scale: f32, decay: f32, beta1: f32, beta1_rest: f32, beta2: f32, beta2_rest: f32,
+    fours: u32, decay: f32, grad_scale: f32, beta1: f32, beta1_rest: f32, beta2: f32, beta2_rest: f32,
     step_size: f32, root_scale: f32, epsilon: f32,
 }
 var<immediate> p: Params;
@@ -20,7 +19,7 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.y * groups.x + group.x) * 64u + lane;
-    if i * 4u >= p.n {
+    if i >= p.fours {
         return;
     }
     let g = p.grad_scale * grad[i];

@@ -1,6 +1,6 @@
 // Of y = x · rstd · w:   dx[i, j] = rstd[i] · (dy[i, j]·w[j] − x[i, j] · rstd[i]² · mean_j(dy[i, j]·w[j]·x[i, j])).
-// dy, x, dx: [m, d], w: [d], rstd: [m]. A workgroup a row.
-struct Params { m: u32, d: u32 }
+// dy, x, dx: [m, d], w: [d], rstd: [m]. A workgroup a row. Added to what is in dx if `accumulate` is 1.
+struct Params { m: u32, d: u32, accumulate: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
@@ -36,6 +36,11 @@ fn main(
     let r = rstd[row];
     let pull = r * r * (sums[0] / f32(p.d));
     for (var j = lane; j < p.d; j += 64u) {
-        dx[first + j] = r * (dy[first + j] * w[j] - x[first + j] * pull);
+        let own = r * (dy[first + j] * w[j] - x[first + j] * pull);
+        if p.accumulate == 1u {
+            dx[first + j] += own;
+        } else {
+            dx[first + j] = own;
+        }
     }
 }

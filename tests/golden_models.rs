@@ -55,7 +55,7 @@ fn compare(family: &str, device: &Device, tolerance: f64, pass: Pass) {
     assert!(error < tolerance, "{family} loss: relative error {error:.2e} on {}", device.name());
 
     let one = Tensor::scalar(device, 1.0).unwrap();
-    let mut gradients = tape.backward(&[(&loss, one)]).unwrap();
+    let mut gradients = tape.backward([(&loss, one)]).unwrap();
     let mut compared = 0;
     for (name, leaf) in watched.tensors_mut() {
         let gradient =

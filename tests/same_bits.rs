@@ -41,6 +41,36 @@ fn any_number_of_threads() {
     }
 }
 
+/// An evaluation before the first step is logged as that of step 0, by each kind of trainer, and changes no bit.
+#[test]
+fn an_evaluation_at_the_start_changes_nothing() {
+    let file = |name: &str| golden(name).display().to_string();
+    let (chats, pairs) = (file("data/messages.jsonl"), file("data/preference.jsonl"));
+    let task = "task:addition?digits=1&rows=8".to_string();
+    for (command, data, measure, more) in [
+        ("sft", chats, "eval_loss", "--max_length 64"),
+        ("dpo", pairs, "eval_loss", "--max_length 64"),
+        ("grpo", task, "eval_reward", "--max_completion_length 4"),
+    ] {
+        let [(n, _, without), (n_first, step, with)] = ["false", "true"].map(|first| {
+            let dir = tempfile::tempdir().unwrap();
+            let out = dir.path().join("out");
+            let model = file("models/llama");
+            let given = ["--model_name_or_path", &model, "--dataset_name", &data, "--eval_dataset", &data];
+            let rest = format!(
+                "--device cpu --max_steps 2 --logging_steps 1 --eval_strategy steps --eval_steps 2 --eval_on_start {first} \
+                 --output_dir {} {more}",
+                out.display()
+            );
+            let all: Vec<String> = given.into_iter().chain(rest.split_whitespace()).map(String::from).collect();
+            let metrics = run(command, &all, &out);
+            (losses(&metrics, measure).len(), metrics[0]["step"].as_u64(), weights(&out))
+        });
+        assert_eq!((n_first, step), (n + 1, Some(0)), "{command}");
+        assert!(with == without, "{command}: evaluating first changed what was learnt");
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
     for kind in [LORA, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {

@@ -91,11 +91,22 @@ pub struct AdamWStep {
     pub beta1: f64,
     pub beta2: f64,
     pub epsilon: f64,
-    pub weight_decay: f64,
     /// t, counted from 1.
     pub step: u64,
     /// Factor on the gradient: the clip coefficient.
     pub grad_scale: f32,
+}
+
+/// A tensor that an optimiser changes: θ, its moments and its gradient, n elements each.
+#[derive(Debug)]
+pub struct Trained<'a> {
+    pub p: &'a mut Buffer,
+    pub m: &'a mut Buffer,
+    pub v: &'a mut Buffer,
+    pub grad: &'a Buffer,
+    pub n: usize,
+    /// wd, λ in the paper.
+    pub weight_decay: f64,
 }
 
 /// Which rows to take, or to add to. Made once per batch, so that the backward owns its output rows without atomics.
@@ -249,7 +260,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     // ---- reductions ----
     /// Σ over rows: x [m, n] → [n]. Rows in ascending order.
     fn sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer>;
-    /// Σ x² of each buffer, as f64: one read-back for all. `xs` pairs a buffer with its length.
+    /// Σ x² of each buffer, as f64: few dispatches and one read-back for all. `xs` pairs a buffer with its length.
     fn sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>>;
 
     // ---- products ----
@@ -268,7 +279,17 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     // ---- the transformer's own ----
     /// y = x / √(mean(x²) + ε) ∘ w over rows of d. Returns (y [m, d], 1/√(…) [m]).
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)>;
-    /// (dx [m, d], dw [d]); dw only if asked for.
+    /// s = x + f, in f's memory when it has no other owner, and its norm. Returns (s [m, d], y [m, d], 1/√(…) [m]).
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)>;
+    /// (dx [m, d], dw [d]); dx added to `onto` if given (in place when it has no other owner), dw only if asked for.
     #[allow(clippy::too_many_arguments)]
     fn rms_norm_backward(
         &self,
@@ -276,6 +297,7 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
@@ -355,14 +377,6 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer>;
 
     // ---- optimisers ----
-    /// In place on p, m and v (n elements each).
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()>;
+    /// One step on all tensors, in place on p, m and v of each: a GPU takes several in a dispatch.
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()>;
 }

@@ -23,7 +23,7 @@
 //!     let hidden = ops::relu(&ops::linear(&x, &w, Some(&b))?)?;
 //!     let error = ops::sub(&ops::linear(&hidden, &o, None)?, &target)?;
 //!     let loss = ops::sum(&ops::square(&error)?)?;
-//!     let mut gradients = tape.backward(&[(&loss, Tensor::scalar(&device, 1.0)?)])?;
+//!     let mut gradients = tape.backward([(&loss, Tensor::scalar(&device, 1.0)?)])?;
 //!     let of = [&w, &b, &o].into_iter().filter_map(|leaf| gradients.take(leaf)).collect();
 //!     drop((w, b, o));
 //!     let named = weights.iter_mut().enumerate().map(|(i, t)| (i.to_string(), t, 0.0)).collect();

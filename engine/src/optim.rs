@@ -1,9 +1,9 @@
 //! Optimisers: AdamW and SGD, and clipping by the global norm of the gradient.
-use crate::backend::{AdamWStep, Device};
+use crate::backend::{AdamWStep, Device, Trained};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// √(Σ g²) over all gradients. The order of addition is fixed: inside a tensor by the backend, then tensor by tensor.
 pub fn global_norm(device: &Device, gradients: &[Tensor]) -> Result<f64> {
@@ -41,10 +41,10 @@ impl AdamW {
         AdamW { beta1, beta2, epsilon, step: 0, moments: BTreeMap::new() }
     }
 
-    /// One step on all parameters: (name, tensor, its weight decay), with a gradient each.
+    /// One step on all parameters, which lie on one device: (name, tensor, its weight decay), with a gradient each.
     pub fn step(
         &mut self,
-        parameters: Vec<(String, &mut Tensor, f64)>,
+        mut parameters: Vec<(String, &mut Tensor, f64)>,
         gradients: Vec<Tensor>,
         learning_rate: f64,
         grad_scale: f32,
@@ -55,25 +55,33 @@ impl AdamW {
                 format!("{} parameters, {} gradients", parameters.len(), gradients.len()),
             ));
         }
-        self.step += 1;
-        for ((name, parameter, weight_decay), gradient) in parameters.into_iter().zip(gradients) {
-            let (device, n) = (parameter.device().clone(), parameter.len());
-            if gradient.len() != n {
+        let Some(device) = parameters.first().map(|(_, parameter, _)| parameter.device().clone()) else {
+            return Ok(());
+        };
+        for ((name, parameter, _), gradient) in parameters.iter().zip(&gradients) {
+            if gradient.len() != parameter.len() {
                 return Err(Error::shape(
                     "adamw",
                     format!("{name} {:?}, gradient {:?}", parameter.shape(), gradient.shape()),
                 ));
             }
-            if !self.moments.contains_key(&name) {
-                let moments = Moments { m: device.zeros(n)?, v: device.zeros(n)?, shape: parameter.shape().to_vec() };
-                self.moments.insert(name.clone(), moments);
+            if !self.moments.contains_key(name) {
+                let (n, shape) = (parameter.len(), parameter.shape().to_vec());
+                self.moments.insert(name.clone(), Moments { m: device.zeros(n)?, v: device.zeros(n)?, shape });
             }
-            let Some(moments) = self.moments.get_mut(&name) else { continue };
-            let (beta1, beta2, epsilon, step) = (self.beta1, self.beta2, self.epsilon, self.step);
-            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, step, grad_scale };
-            device.adamw(parameter.buffer_mut(), &mut moments.m, &mut moments.v, gradient.buffer(), n, step)?;
         }
-        Ok(())
+        self.step += 1;
+        let (beta1, beta2, epsilon, step) = (self.beta1, self.beta2, self.epsilon, self.step);
+        let mut moments: HashMap<&str, &mut Moments> = self.moments.iter_mut().map(|(n, m)| (n.as_str(), m)).collect();
+        let mut tensors = Vec::with_capacity(gradients.len());
+        for ((name, parameter, weight_decay), gradient) in parameters.iter_mut().zip(&gradients) {
+            let Some(Moments { m, v, .. }) = moments.remove(name.as_str()) else {
+                return Err(Error::shape("adamw", format!("{name} is given twice")));
+            };
+            let (n, weight_decay) = (parameter.len(), *weight_decay);
+            tensors.push(Trained { p: parameter.buffer_mut(), m, v, grad: gradient.buffer(), n, weight_decay });
+        }
+        device.adamw(&mut tensors, AdamWStep { learning_rate, beta1, beta2, epsilon, step, grad_scale })
     }
 
     /// All moments as host values, named `<parameter>.m` and `<parameter>.v`.

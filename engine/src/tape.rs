@@ -3,13 +3,24 @@
 //! Every op computes its result at once and, if an input is on a tape, appends a node: which inputs it read and a
 //! closure from the gradients of its outputs to the gradients of its inputs. [`Tape::backward`] walks the nodes in
 //! reverse, sums what arrives at a tensor in a fixed order, and frees what each node saved as soon as it was used.
+//! A backward that can add onto memory takes the sum so far ([`Arrived`]), so that it needs no second pass to be added.
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Gradients of an op's outputs (None: nothing flowed back there) to gradients of its inputs (None: not asked for).
-type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> + Send>;
+type Backward = Box<dyn FnOnce(Vec<Option<Tensor>>, &mut Arrived) -> Result<Vec<Option<Tensor>>> + Send>;
+
+/// By input of an op, the sum of the gradients that arrived there from ops recorded later.
+pub(crate) struct Arrived(Vec<Option<Tensor>>);
+
+impl Arrived {
+    /// The sum so far at an input, perhaps under another shape. Whoever takes it returns it with the own part added.
+    pub fn take(&mut self, input: usize) -> Option<Tensor> {
+        self.0.get_mut(input).and_then(Option::take)
+    }
+}
 
 struct Node {
     op: &'static str,
@@ -56,7 +67,7 @@ impl Tape {
     }
 
     /// Walks back from `roots`, pairs of a tensor on this tape and ∂loss/∂tensor. The tape is empty afterwards.
-    pub fn backward(&self, roots: &[(&Tensor, Tensor)]) -> Result<Gradients> {
+    pub fn backward<'a>(&self, roots: impl IntoIterator<Item = (&'a Tensor, Tensor)>) -> Result<Gradients> {
         let mut nodes = std::mem::take(&mut *self.nodes());
         let mut pending: Vec<Vec<Option<Tensor>>> = nodes.iter().map(|n| vec![None; n.shapes.len()]).collect();
         for (root, gradient) in roots {
@@ -64,7 +75,7 @@ impl Tape {
             let Some(var) = var else {
                 return Err(Error::NoGradient { op: "backward", detail: "the tensor is not on this tape".into() });
             };
-            accumulate(&mut pending[var.node][var.output], gradient.clone())?;
+            accumulate(&mut pending[var.node][var.output], gradient)?;
         }
         let mut leaves = HashMap::new();
         while let Some(node) = nodes.pop() {
@@ -81,14 +92,20 @@ impl Tape {
                 }
                 continue;
             };
-            let to_inputs = backward(gradients)?;
+            let taken = |input: &Option<(usize, usize)>| input.and_then(|(n, output)| pending[n][output].take());
+            let mut arrived = Arrived(node.inputs.iter().map(taken).collect());
+            let to_inputs = backward(gradients, &mut arrived)?;
             if to_inputs.len() != node.inputs.len() {
                 let detail = format!("{} gradients for {} inputs", to_inputs.len(), node.inputs.len());
                 return Err(Error::shape(node.op, detail));
             }
-            for (input, gradient) in node.inputs.iter().zip(to_inputs) {
+            for ((input, gradient), left) in node.inputs.iter().zip(to_inputs).zip(arrived.0) {
                 match (input, gradient) {
-                    (Some((n, output)), Some(g)) => accumulate(&mut pending[*n][*output], g)?,
+                    (Some((n, output)), Some(g)) => {
+                        let sum = &mut pending[*n][*output];
+                        *sum = left.or(sum.take());
+                        accumulate(sum, g)?;
+                    }
                     (Some(_), None) => {
                         return Err(Error::NoGradient { op: node.op, detail: "an input on the tape got none".into() });
                     }
@@ -125,6 +142,16 @@ pub(crate) fn record<const N: usize>(
     outputs: [Tensor; N],
     backward: impl FnOnce(Vec<Option<Tensor>>) -> Result<Vec<Option<Tensor>>> + Send + 'static,
 ) -> Result<[Tensor; N]> {
+    record_onto(op, inputs, outputs, |gradients, _| backward(gradients))
+}
+
+/// [`record`] for a backward that may add onto what arrived at the inputs.
+pub(crate) fn record_onto<const N: usize>(
+    op: &'static str,
+    inputs: &[&Tensor],
+    outputs: [Tensor; N],
+    backward: impl FnOnce(Vec<Option<Tensor>>, &mut Arrived) -> Result<Vec<Option<Tensor>>> + Send + 'static,
+) -> Result<[Tensor; N]> {
     let Some(tape) = inputs.iter().find_map(|t| t.var.as_ref()).map(|v| v.tape.clone()) else {
         return Ok(outputs);
     };
@@ -153,8 +180,18 @@ pub(crate) fn record1(
     output: Tensor,
     backward: impl FnOnce(Tensor) -> Result<Vec<Option<Tensor>>> + Send + 'static,
 ) -> Result<Tensor> {
-    let [output] = record(op, inputs, [output], move |mut gradients| match gradients.pop().flatten() {
-        Some(dy) => backward(dy),
+    record1_onto(op, inputs, output, |dy, _| backward(dy))
+}
+
+/// [`record1`] for a backward that may add onto what arrived at the inputs.
+pub(crate) fn record1_onto(
+    op: &'static str,
+    inputs: &[&Tensor],
+    output: Tensor,
+    backward: impl FnOnce(Tensor, &mut Arrived) -> Result<Vec<Option<Tensor>>> + Send + 'static,
+) -> Result<Tensor> {
+    let [output] = record_onto(op, inputs, [output], move |mut gradients, arrived| match gradients.pop().flatten() {
+        Some(dy) => backward(dy, arrived),
         None => Err(Error::NoGradient { op, detail: "no gradient arrived".into() }),
     })?;
     Ok(output)

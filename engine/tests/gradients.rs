@@ -35,7 +35,7 @@ fn check(name: &str, leaves: &[Tensor], f: impl Fn(&[Tensor]) -> engine::Result<
     let watched: Vec<Tensor> = leaves.iter().map(|t| tape.watch(t)).collect();
     let root = loss(&f, &watched).unwrap();
     let one = Tensor::scalar(&device(), 1.0).unwrap();
-    let mut gradients = tape.backward(&[(&root, one)]).unwrap();
+    let mut gradients = tape.backward([(&root, one)]).unwrap();
     for (number, leaf) in leaves.iter().enumerate() {
         let gradient =
             gradients.take(&watched[number]).unwrap_or_else(|| panic!("{name}: leaf {number} has no gradient"));
@@ -97,7 +97,7 @@ fn a_tie_shares_its_gradient() {
     let b = tape.watch(&Tensor::from_f32(&device(), vec![1.0, 0.0, 5.0], &[3]).unwrap());
     let y = ops::minimum(&a, &b).unwrap();
     let dy = Tensor::from_f32(&device(), vec![4.0, 8.0, 16.0], &[3]).unwrap();
-    let mut gradients = tape.backward(&[(&y, dy)]).unwrap();
+    let mut gradients = tape.backward([(&y, dy)]).unwrap();
     assert_eq!(gradients.take(&a).unwrap().to_vec().unwrap(), [2.0, 0.0, 16.0]);
     assert_eq!(gradients.take(&b).unwrap().to_vec().unwrap(), [2.0, 8.0, 0.0]);
 }
@@ -121,6 +121,21 @@ fn rows_and_sums() {
 #[test]
 fn transformer_parts() {
     check("rms_norm", &[random(&[5, 8], 1), random(&[8], 2)], |t| ops::rms_norm(&t[0], &t[1], 1e-5));
+    let leaves = [random(&[5, 8], 1), random(&[5, 8], 2), random(&[8], 3)];
+    check("add_rms_norm", &leaves, |t| {
+        let (s, y) = ops::add_rms_norm(&t[0], t[1].clone(), &t[2], 1e-5)?;
+        ops::add(&ops::mul(&s, &ops::scale(&y, 0.3)?)?, &y)
+    });
+    check("add_rms_norm, the sum alone", &leaves, |t| {
+        let (s, _) = ops::add_rms_norm(&t[0], t[1].clone(), &t[2], 1e-5)?;
+        ops::mul(&s, &t[2])
+    });
+    check("add_rms_norm, the norm alone, of twice the same", &[random(&[5, 8], 1), random(&[8], 3)], |t| {
+        Ok(ops::add_rms_norm(&t[0], t[0].clone(), &t[1], 1e-5)?.1)
+    });
+    check("rms_norm beside a residual", &[random(&[5, 8], 1), random(&[8], 2)], |t| {
+        ops::mul(&ops::rms_norm(&t[0], &t[1], 1e-5)?, &t[0])
+    });
     check("swiglu", &[random(&[3, 5], 1), random(&[3, 5], 2)], |t| ops::swiglu(&t[0], &t[1]));
     check("dropout", &[random(&[3, 9], 1)], |t| ops::dropout(&t[0], 0.4, Stream::new(1, 2)));
     check("to_device", &[random(&[3], 1)], |t| ops::to_device(&t[0], &device()));
@@ -161,7 +176,7 @@ fn checkpointing_changes_no_bit() {
         let tape = Tape::new();
         let t: Vec<Tensor> = leaves.iter().map(|t| tape.watch(t)).collect();
         let y = if checkpointed { ops::checkpoint(&t, f).unwrap() } else { f(&t).unwrap() };
-        let mut g = tape.backward(&[(&y, random(y.shape(), 9))]).unwrap();
+        let mut g = tape.backward([(&y, random(y.shape(), 9))]).unwrap();
         t.iter().map(|t| g.take(t).unwrap().to_vec().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(gradient(true), gradient(false));
@@ -172,10 +187,34 @@ fn what_has_no_gradient_says_so() {
     let tape = Tape::new();
     let h = tape.watch(&random(&[2, 4], 1));
     let scored = ops::lm_head(&h, &random(&[5, 4], 2), &[1, 2], 1.0).unwrap();
-    let error = tape.backward(&[(&scored.entropy, random(&[2], 3))]).err().unwrap().to_string();
+    let error = tape.backward([(&scored.entropy, random(&[2], 3))]).err().unwrap().to_string();
     assert!(error.contains("lm_head") && error.contains("entropy"), "{error}");
     let error = tape.watch(&random(&[2], 1)).cast(engine::dtype::DType::BF16).unwrap_err().to_string();
     assert!(error.contains("detach"), "{error}");
     let other = Tape::new().watch(&random(&[2, 4], 1));
     assert!(ops::add(&tape.watch(&random(&[2, 4], 1)), &other).is_err());
+}
+
+/// One input of several products, and one weight of two: each product is added onto the gradient that the others gave.
+#[test]
+fn gradients_add_up_inside_products() {
+    let (x, w, other, square) = (random(&[5, 4], 1), random(&[3, 4], 2), random(&[3, 4], 3), random(&[4, 4], 4));
+    check("products of one input", &[x, w, other, square], |l| {
+        let (x, w, other, square) = (&l[0], &l[1], &l[2], &l[3]);
+        let y = ops::add(&ops::linear(x, w, None)?, &ops::linear(x, other, None)?)?;
+        let y = ops::linear_onto(y, &ops::square(x)?, w, 0.5)?;
+        let twice = ops::matmul(&ops::matmul(x, square)?, square)?;
+        ops::add(&y, &ops::linear(&ops::mul(&twice, x)?, other, None)?)
+    });
+}
+
+/// What is added onto may have another owner: the gradient of a sum goes to both terms, and one of them is changed.
+#[test]
+fn a_gradient_with_two_owners_is_not_changed_for_the_other() {
+    check("a sum and a product", &[random(&[5, 4], 1), random(&[4, 4], 2), random(&[5, 4], 3)], |l| {
+        let (x, w, other) = (&l[0], &l[1], &l[2]);
+        // In the backward, x and `other` get the same gradient; then the product adds onto that of x.
+        let product = ops::linear(x, w, None)?;
+        ops::mul(&ops::add(x, other)?, &product)
+    });
 }

@@ -31,6 +31,8 @@ macro_rules! shaders {
 
 shaders! {
     ADAMW "adamw",
+    ADAMW_MANY "adamw_many",
+    ADD_RMS_NORM "add_rms_norm",
     ADD_SCALED "add_scaled",
     ATTENTION "attention",
     ATTENTION_BACKWARD_KEY "attention_backward_key",
@@ -60,6 +62,7 @@ shaders! {
     SCATTER_ADD_ROWS "scatter_add_rows",
     SUM_ROWS "sum_rows",
     SUM_SQUARES "sum_squares",
+    SUM_SQUARES_MANY "sum_squares_many",
     SWIGLU "swiglu",
     SWIGLU_BACKWARD "swiglu_backward",
     UNARY "unary",

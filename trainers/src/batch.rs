@@ -13,6 +13,8 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// Which example the prediction belongs to: [N].
     pub sequences: Vec<u32>,
+    /// Of answers: for each the sequence that its prompt's own predictions belong to, if there are any.
+    pub prompts: Vec<u32>,
 }
 
 impl Batch {
@@ -33,13 +35,19 @@ impl Batch {
 
     /// Answers to prompts. Neighbours with the same prompt share it: it is one root, the answers are its children
     /// (with `share_prompts` false every sequence is a root of its own). The tokens of answer i are predicted as
-    /// sequence i; with `score_prompts` so are those of its prompt, as sequence n + i, where it was not shared.
+    /// sequence i; with `score_prompts` so are those of its prompt, once for all that share it, as sequence `prompts[i]`:
+    /// n + the first of them.
     pub fn from_answers(sequences: &[&Sequence], share_prompts: bool, score_prompts: bool) -> Result<Self> {
         let mut batch = Batch::default();
         let mut root: Option<(usize, &[u32])> = None;
+        let mut prompt_sequence = sequences.len();
         for (i, sequence) in sequences.iter().enumerate() {
             let (prompt, answer) = (sequence.prompt(), sequence.answer());
             let shared = root.filter(|(_, open)| share_prompts && *open == prompt);
+            if shared.is_none() {
+                prompt_sequence = sequences.len() + i;
+            }
+            batch.prompts.push(prompt_sequence as u32);
             let parent = match shared {
                 Some((segment, _)) => Some(segment),
                 None if prompt.is_empty() => None,
@@ -48,7 +56,7 @@ impl Batch {
                     let segment = batch.forest.push(None, prompt)?;
                     if score_prompts {
                         let end = batch.forest.n_tokens();
-                        batch.predict((start..end - 1).map(|row| row as u32), &prompt[1..], sequences.len() + i);
+                        batch.predict((start..end - 1).map(|row| row as u32), &prompt[1..], prompt_sequence);
                     }
                     Some(segment)
                 }
@@ -112,6 +120,9 @@ mod tests {
         assert_eq!(apart.targets, batch.targets);
         let prompts = Batch::from_answers(&all[..2], true, true).unwrap();
         assert_eq!((prompts.rows, prompts.targets), (vec![0, 1, 2, 1], vec![2, 3, 4, 5]));
-        assert_eq!(prompts.sequences, [2, 0, 0, 1]);
+        assert_eq!((prompts.sequences, prompts.prompts), (vec![2, 0, 0, 1], vec![2, 2]));
+        let apart = Batch::from_answers(&all, true, true).unwrap();
+        assert_eq!(apart.prompts, [4, 4, 6, 7]);
+        assert_eq!(apart.sequences, [4, 0, 0, 1, 2, 7, 3]);
     }
 }

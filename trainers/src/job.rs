@@ -110,6 +110,8 @@ pub struct Job {
     seed: u64,
     checkpointing: bool,
     save_total_limit: Option<usize>,
+    /// Whether the evaluation rows are to be looked at before the first step.
+    pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
     needed: Option<u64>,
 }
@@ -163,6 +165,7 @@ impl Job {
             seed: training.seed,
             checkpointing: training.gradient_checkpointing,
             save_total_limit: record.save_total_limit,
+            evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
             learner,
             device,

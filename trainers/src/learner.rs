@@ -53,7 +53,7 @@ impl Learner {
     /// [`Learner::accumulate`] that returns the gradients of whatever else is on the tape: a critic's.
     pub fn accumulate_and_keep(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<Gradients> {
         let one = Tensor::scalar(loss.device(), 1.0)?;
-        let mut gradients = tape.backward(&[(loss, one)])?;
+        let mut gradients = tape.backward([(loss, one)])?;
         let first = self.gradients.is_empty();
         for (i, (name, leaf)) in watched.trainable_mut().into_iter().enumerate() {
             let gradient = match gradients.take(leaf) {

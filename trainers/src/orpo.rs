@@ -48,10 +48,10 @@ impl Objective for Orpo<'_> {
         let sequences = sequences(pairs, rows);
         let batch = pair_batch(&sequences, true)?;
         let answers = Answers::score(model, &batch, pass)?;
-        // Answers are the sequences below 2P, the prompts of chosen answers come after them.
+        // Answers are the sequences below 2P, prompts come after them: a pair's own, or that of an earlier pair.
         let sums = answers.sums(4 * n)?;
         let logp = mean_logp(&sums, &sequences)?;
-        let whole = pick(&sums, (0..n).flat_map(|p| [2 * p, 2 * n + 2 * p]))?;
+        let whole = pick(&sums, (0..n).flat_map(|p| [2 * p, batch.prompts[2 * p] as usize]))?;
         let n_step: usize = step.iter().map(|&row| n_tokens(&pairs[row].answers[0])).sum();
         let nll = ops::scale(&ops::sum(&whole)?, -1.0 / n_step as f32)?;
         let odds = log_odds(&logp.chosen, &logp.rejected)?;

@@ -173,6 +173,9 @@ pub fn train<O: Objective>(
     disable_dropout: bool,
 ) -> Result<Summary> {
     let n_rows = objective.n_rows(Set::Train);
+    if job.evaluates_first && objective.n_rows(Set::Eval) > 0 {
+        log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
+    }
     while let Some(step) = job.next_step() {
         let micro = job.rows_of(&step, n_rows, data.train_sampling_strategy);
         let all: Vec<usize> = micro.concat();
@@ -194,15 +197,19 @@ pub fn train<O: Objective>(
             job.log()?;
         }
         if due.evaluate && objective.n_rows(Set::Eval) > 0 {
-            let values = evaluate(&job.learner.model, &mut objective, training.per_device_eval_batch_size)?;
-            let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            job.log_evaluation(&values)?;
+            log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
         }
         if due.save {
             job.save(|checkpoint| objective.save(checkpoint))?;
         }
     }
     job.finish()
+}
+
+fn log_evaluation<O: Objective>(job: &mut Job, objective: &mut O, batch_size: usize) -> Result<()> {
+    let values = evaluate(&job.learner.model, objective, batch_size)?;
+    let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    job.log_evaluation(&values)
 }
 
 /// Means over the evaluation rows as transformers' Trainer takes them: the loss weighed by rows, metrics by batch.

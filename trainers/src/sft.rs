@@ -63,6 +63,10 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
     };
     let mut job = Job::open(options, source, work)?;
     let loss_of = loss_function(options.loss.loss_type);
+    if job.evaluates_first && !data.eval.is_empty() {
+        let values = evaluate(&job.learner.model, &data.eval, training.per_device_eval_batch_size, loss_of)?;
+        job.log_evaluation(&values)?;
+    }
     while let Some(step) = job.next_step() {
         let micro: Vec<Batch> = job
             .rows_of(&step, data.train.len(), options.data.train_sampling_strategy)

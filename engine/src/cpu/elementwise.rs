@@ -85,13 +85,20 @@ pub(crate) fn map_self(level: Level, y: &mut [f32], f: impl Map<1, 1>) {
     level.run(unsafe { Loop::new(y.len(), [p], [p], f) });
 }
 
-/// y ← f(x₀, x₁, y) for one part, on this thread.
+/// y ← f(x₀, …, y) for one part, on this thread: y is the last of the I inputs.
 #[inline]
-pub(crate) fn map_in_place(level: Level, y: &mut [f32], x: [&[f32]; 2], f: impl Map<3, 1>) {
-    let n = y.len().min(x[0].len()).min(x[1].len());
+pub(crate) fn map_in_place<const X: usize, const I: usize>(
+    level: Level,
+    y: &mut [f32],
+    x: [&[f32]; X],
+    f: impl Map<I, 1>,
+) {
+    const { assert!(I == X + 1) };
+    let n = x.iter().map(|x| x.len()).min().unwrap_or(0).min(y.len());
     let p = y.as_mut_ptr();
-    // SAFETY: no slice is shorter than n; y is exclusive, so it overlaps neither input.
-    level.run(unsafe { Loop::new(n, [x[0].as_ptr().cast_mut(), x[1].as_ptr().cast_mut(), p], [p], f) });
+    let inputs = std::array::from_fn(|i| if i < X { x[i].as_ptr().cast_mut() } else { p });
+    // SAFETY: no slice is shorter than n; y is exclusive, so it overlaps no other input.
+    level.run(unsafe { Loop::new(n, inputs, [p], f) });
 }
 
 /// Where an input starts; only read.

@@ -4,6 +4,7 @@
 //! Files in reading order: `level` (instruction sets), `threads`, `check` (operands), `weights` (any dtype), `panels` (packed for generation), `math` (exp, ln, …),
 //! `elementwise` and `reduce` (the two loops), `tile` (the register tile); then one file for each op.
 mod adamw;
+mod add_rms_norm;
 mod attention;
 mod binary;
 mod cast;
@@ -30,7 +31,9 @@ mod tile;
 mod unary;
 mod weights;
 
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Unary};
+use crate::backend::{
+    AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Trained, Unary,
+};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -162,17 +165,29 @@ impl Backend for Cpu {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         rms_norm::rms_norm(self, x, w, m, d, epsilon)
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        add_rms_norm::add_rms_norm(self, x, f, w, [m, d], epsilon)
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
-        rms_norm::rms_norm_backward(self, [dy, x, w, rstd], m, d, need_dw)
+        rms_norm::rms_norm_backward(self, [dy, x, w, rstd], onto, m, d, need_dw)
     }
     fn rope(
         &self,
@@ -236,15 +251,7 @@ impl Backend for Cpu {
         sample::sample(self, logits, v, choice, draws)
     }
 
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        adamw::adamw(self, p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| adamw::adamw(self, tensor, step))
     }
 }

@@ -1,11 +1,13 @@
 //! Root mean square layer normalisation (B. Zhang and R. Sennrich, NeurIPS 2019, equation 4, with ε under the root).
-use super::elementwise::{Map, map_part};
+use super::elementwise::{Map, map_in_place, map_part};
+use super::level::Level;
 use super::reduce::{Dot, Dot3, fold};
 use super::threads::{Shared, build};
 use super::{Cpu, check};
 use crate::buffer::Buffer;
 use crate::error::Result;
 use pulp::{Simd, WithSimd};
+use std::mem::MaybeUninit;
 
 /// Rows of a task; also the rows whose part of dw is summed before it is added to the total.
 const ROWS: usize = 64;
@@ -33,6 +35,14 @@ impl Map<2, 1> for Normalise {
     }
 }
 
+/// y = x r ∘ w for one row; returns r.
+pub(super) fn normalise_row(level: Level, x: &[f32], w: &[f32], y: &mut [MaybeUninit<f32>], epsilon: f32) -> f32 {
+    let mean_square = level.run(SumSquares(x)) / x.len() as f32;
+    let r = 1.0 / (mean_square + epsilon).sqrt();
+    map_part(level, [x, w], [y], Normalise { r });
+    r
+}
+
 /// For each row: y = x r ∘ w, r = 1/√(mean(x²) + ε). x [m, d], w [d] → (y [m, d], r [m])
 pub(crate) fn rms_norm(
     cpu: &Cpu,
@@ -51,11 +61,8 @@ pub(crate) fn rms_norm(
         build(n, |to| {
             cpu.threads.chunks(m, ROWS, |start, end| {
                 for i in start..end {
-                    let x = &x[i * d..][..d];
-                    let mean_square = cpu.level.run(SumSquares(x)) / d as f32;
-                    let r = 1.0 / (mean_square + epsilon).sqrt();
+                    let r = normalise_row(cpu.level, &x[i * d..][..d], w, to.part(i * d, d), epsilon);
                     r_to.ptr().add(i).write(r);
-                    map_part(cpu.level, [x, w], [to.part(i * d, d)], Normalise { r });
                 }
             });
         })?
@@ -88,6 +95,18 @@ impl Map<3, 1> for NormaliseBackward {
     }
 }
 
+/// dx ← dx + (r (w ∘ dy) − c x)
+#[derive(Clone, Copy)]
+struct NormaliseBackwardOnto(NormaliseBackward);
+
+impl Map<4, 1> for NormaliseBackwardOnto {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [dy, x, w, onto]: [S::f32s; 4]) -> [S::f32s; 1] {
+        let [dx] = self.0.map(simd, [dy, x, w]);
+        [simd.add_f32s(onto, dx)]
+    }
+}
+
 /// dw ← dw + r (dy ∘ x)
 #[derive(Clone, Copy)]
 struct WeightGradient {
@@ -107,10 +126,11 @@ impl Map<3, 1> for WeightGradient {
 /// dx = r (w ∘ dy) − (r³/d) x Σ (w ∘ dy ∘ x)        dw = Σ over rows of dy ∘ x r
 /// ```
 ///
-/// dw is summed over blocks of 64 rows, and the blocks in order.
+/// and dx is added to `onto`, if given. dw is summed over blocks of 64 rows, and the blocks in order.
 pub(crate) fn rms_norm_backward(
     cpu: &Cpu,
     [dy, x, w, rstd]: [&Buffer; 4],
+    onto: Option<Buffer>,
     m: usize,
     d: usize,
     need_dw: bool,
@@ -121,20 +141,33 @@ pub(crate) fn rms_norm_backward(
     let (w, rstd) = (check::f32s(op, "w", w, d)?, check::f32s(op, "rstd", rstd, m)?);
     let mut blocks = vec![0f32; if need_dw { m.div_ceil(ROWS) * d } else { 0 }];
     let blocks_to = Shared::of(&mut blocks);
-    // SAFETY: tasks own disjoint rows of dx and of `blocks`, and write all of dx's.
-    let dx = unsafe {
-        build(n, |to| {
-            cpu.threads.chunks(m, ROWS, |start, end| {
-                for (i, &r) in rstd.iter().enumerate().take(end).skip(start) {
-                    let (dy, x) = (&dy[i * d..][..d], &x[i * d..][..d]);
-                    let c = r * r * r / d as f32 * cpu.level.run(Dots([w, dy, x]));
-                    map_part(cpu.level, [dy, x, w], [to.part(i * d, d)], NormaliseBackward { r, c });
+    let fill = |to: Shared<f32>, adds: bool| {
+        cpu.threads.chunks(m, ROWS, |start, end| {
+            for (i, &r) in rstd.iter().enumerate().take(end).skip(start) {
+                let (dy, x) = (&dy[i * d..][..d], &x[i * d..][..d]);
+                let f = NormaliseBackward { r, c: r * r * r / d as f32 * cpu.level.run(Dots([w, dy, x])) };
+                // SAFETY: tasks own disjoint rows of dx and of `blocks`; where dx is added to, it was written before.
+                unsafe {
+                    if adds {
+                        map_in_place(cpu.level, to.written(i * d, d), [dy, x, w], NormaliseBackwardOnto(f));
+                    } else {
+                        map_part(cpu.level, [dy, x, w], [to.part(i * d, d)], f);
+                    }
                     if need_dw {
-                        accumulate(cpu, [dy, x], blocks_to.written(start / ROWS * d, d), r);
+                        let dw = blocks_to.written(start / ROWS * d, d);
+                        map_in_place(cpu.level, dw, [dy, x], WeightGradient { r });
                     }
                 }
-            });
-        })?
+            }
+        });
+    };
+    let dx = match onto {
+        Some(mut dx) => {
+            fill(Shared::of(check::f32s_mut(op, "dx", &mut dx, n)?), true);
+            dx
+        }
+        // SAFETY: the tasks' rows cover all of dx.
+        None => Buffer::from_f32(unsafe { build(n, |to| fill(to, false))? }),
     };
     let dw = need_dw.then(|| {
         let mut dw = vec![0f32; d];
@@ -143,9 +176,5 @@ pub(crate) fn rms_norm_backward(
         }
         Buffer::from_f32(dw)
     });
-    Ok((Buffer::from_f32(dx), dw))
-}
-
-fn accumulate(cpu: &Cpu, [dy, x]: [&[f32]; 2], dw: &mut [f32], r: f32) {
-    super::elementwise::map_in_place(cpu.level, dw, [dy, x], WeightGradient { r });
+    Ok((dx, dw))
 }

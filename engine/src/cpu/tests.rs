@@ -108,16 +108,9 @@ fn elements(d: &dyn Backend, all: &mut Values) -> Result<()> {
     all.push(("binary", d.binary(Binary::Div, &x, &buffer(6, 71), 71 * 700, 71)?.f32()?.to_vec()));
     all.push(("dropout", d.dropout(&x, n, 0.3, Stream::new(1, 2))?.f32()?.to_vec()));
     let (mut p, mut m, mut v) = (x.clone(), d.zeros(n)?, d.zeros(n)?);
-    let step = AdamWStep {
-        learning_rate: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        step: 2,
-        grad_scale: 0.5,
-    };
-    d.adamw(&mut p, &mut m, &mut v, &y, n, step)?;
+    let step = AdamWStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, step: 2, grad_scale: 0.5 };
+    let tensor = Trained { p: &mut p, m: &mut m, v: &mut v, grad: &y, n, weight_decay: 0.1 };
+    d.adamw(&mut [tensor], step)?;
     d.add_scaled(&mut p, 0.3, &z, n)?;
     all.push(("adamw", [p.f32()?, m.f32()?, v.f32()?].concat()));
     let half = d.cast(&d.cast(&x, n, DType::BF16)?, n, DType::F32)?;
@@ -132,8 +125,12 @@ fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
     let (x, dy, weight) = (buffer(7, m * w), buffer(8, m * w), buffer(9, w));
     let (y, rstd) = d.rms_norm(&x, &weight, m, w, 1e-5)?;
     all.push(("rms_norm", [y.f32()?, rstd.f32()?].concat()));
-    let (dx, dw) = d.rms_norm_backward(&dy, &x, &weight, &rstd, m, w, true)?;
+    let (dx, dw) = d.rms_norm_backward(&dy, &x, &weight, &rstd, None, m, w, true)?;
     all.push(("rms_norm_backward", [dx.f32()?, dw.as_ref().map_or(Ok(&[][..]), Buffer::f32)?].concat()));
+    let (s, y, rstd) = d.add_rms_norm(&x, dy.clone(), &weight, m, w, 1e-5)?;
+    all.push(("add_rms_norm", [s.f32()?, y.f32()?, rstd.f32()?].concat()));
+    let (dx, _) = d.rms_norm_backward(&dy, &s, &weight, &rstd, Some(x.clone()), m, w, false)?;
+    all.push(("rms_norm_backward", dx.f32()?.to_vec()));
     all.push(("sum_rows", d.sum_rows(&x, m, w)?.f32()?.to_vec()));
     let index: Vec<u32> = (0..m as u32).map(|i| i * i % 97).collect();
     let index = RowIndex::new(d, &index)?;
@@ -294,4 +291,25 @@ fn buffers_that_others_hold_are_not_changed() {
     d.add_scaled(&mut y, 1.0, &x, 8).unwrap();
     assert_eq!(before.f32().unwrap(), normals(1, 8));
     assert_ne!(y.f32().unwrap(), before.f32().unwrap());
+}
+
+/// The fused norm computes the bits of its parts: whether a sum is taken on its own (as where activations are not kept) changes
+/// no number.
+#[test]
+fn a_fused_norm_gives_the_bits_of_its_parts() {
+    let cpu = Cpu::new(Some(2)).unwrap();
+    let (m, d) = (70, 577);
+    let (x, f, w, dy) = (buffer(1, m * d), buffer(2, m * d), buffer(3, d), buffer(4, m * d));
+    let sum = cpu.binary(Binary::Add, &x, &f, m * d, m * d).unwrap();
+    let (y, rstd) = cpu.rms_norm(&sum, &w, m, d, 1e-5).unwrap();
+    let fused = cpu.add_rms_norm(&x, f, &w, m, d, 1e-5).unwrap();
+    assert_eq!([fused.0, fused.1, fused.2].each_ref().map(|b| b.f32().unwrap().to_vec()), {
+        [&sum, &y, &rstd].map(|b| b.f32().unwrap().to_vec())
+    });
+    let (dx, dw) = cpu.rms_norm_backward(&dy, &sum, &w, &rstd, None, m, d, true).unwrap();
+    let mut added = x.clone();
+    cpu.add_scaled(&mut added, 1.0, &dx, m * d).unwrap();
+    let (onto, dw_onto) = cpu.rms_norm_backward(&dy, &sum, &w, &rstd, Some(x), m, d, true).unwrap();
+    assert_eq!(onto.f32().unwrap(), added.f32().unwrap());
+    assert_eq!(dw_onto.unwrap().f32().unwrap(), dw.unwrap().f32().unwrap());
 }

@@ -40,6 +40,8 @@ pub struct Counts {
     pub submits: u64,
     /// Copies from host memory, and their bytes.
     pub uploads: (u64, u64),
+    /// Copies on the device, made because what changes in place has another owner, and their bytes.
+    pub copies: (u64, u64),
     /// Waits for values to come back to the host, and their bytes.
     pub read_backs: (u64, u64),
 }
@@ -89,8 +91,13 @@ fn writes(shader: &Shader) -> u32 {
 /// Whether the kernel reads what it writes: it works in place.
 fn in_place(call: &Call<'_>) -> bool {
     match call.shader {
-        shaders::ADAMW | shaders::ADD_SCALED | shaders::LOG_PROBS_BACKWARD | shaders::PENALISE => true,
+        shaders::ADAMW
+        | shaders::ADAMW_MANY
+        | shaders::ADD_SCALED
+        | shaders::LOG_PROBS_BACKWARD
+        | shaders::PENALISE => true,
         shaders::MATMUL_REDUCE => call.params[6] == 1,
+        shaders::RMS_NORM_BACKWARD => call.params[2] == 1,
         product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
         _ => false,
     }
@@ -116,12 +123,22 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
         shaders::SCATTER_ADD_ROWS | shaders::WRITE_ROWS => written = 4 * p(0) * p(1),
         shaders::SUM_SQUARES => written = 4 * p(2),
         shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
+        shaders::SUM_SQUARES_MANY => (read, written) = (4 * slots(call, 15), 4 * p(16)),
+        shaders::ADAMW_MANY => (read, written) = (16 * slots(call, 7), 48 * slots(call, 7)),
         _ => {}
     }
     if in_place(call) {
         read += written;
+    } else if call.shader == shaders::ADD_RMS_NORM {
+        // of what it writes it reads the sum's memory
+        read += call.binds[2].bytes;
     }
     Work { dispatches: 1, read_bytes: read, written_bytes: written, flops: flops(call, pairs) }
+}
+
+/// The sizes of the tensors that share a dispatch, together.
+fn slots(call: &Call<'_>, slots: usize) -> u64 {
+    call.params[..slots].iter().map(|&n| u64::from(n)).sum()
 }
 
 fn flops(call: &Call<'_>, pairs: u64) -> u64 {
@@ -135,6 +152,7 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::ATTENTION_BACKWARD_KEY => 8 * pairs * p(0) * p(2),
         shaders::ATTENTION_DELTA => 2 * p(0) * p(1),
         shaders::RMS_NORM => 4 * p(0) * p(1),
+        shaders::ADD_RMS_NORM => 5 * p(0) * p(1),
         shaders::RMS_NORM_BACKWARD => 8 * p(0) * p(1),
         shaders::RMS_NORM_BACKWARD_WEIGHT => 3 * p(0) * p(1),
         shaders::SUM_ROWS | shaders::SCATTER_ADD_ROWS => p(0) * p(1),
@@ -145,7 +163,9 @@ fn flops(call: &Call<'_>, pairs: u64) -> u64 {
         shaders::ROPE => 3 * p(0),
         shaders::SWIGLU => 5 * p(0),
         shaders::SWIGLU_BACKWARD => 10 * p(0),
-        shaders::ADAMW => 14 * p(0),
+        shaders::SUM_SQUARES_MANY => 2 * slots(call, 15),
+        shaders::ADAMW => 56 * p(0),
+        shaders::ADAMW_MANY => 56 * slots(call, 7),
         shaders::UNARY | shaders::BINARY | shaders::DROPOUT | shaders::PENALISE => p(0),
         _ => 0,
     }

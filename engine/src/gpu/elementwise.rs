@@ -1,7 +1,7 @@
-//! Kernels that treat every element alike, reductions, and AdamW.
+//! Kernels that treat every element alike, and sums over rows.
 use super::recorder::{Bind, Call, Constants};
 use super::{Gpu, GpuBuffer, shared, word};
-use crate::backend::{AdamWStep, Binary, Unary};
+use crate::backend::{Binary, Unary};
 use crate::buffer::Buffer;
 use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
@@ -10,8 +10,6 @@ use shaders::Shader;
 
 /// Rows that one partial sum covers.
 const ROW_BLOCK: usize = 128;
-/// Elements that one partial sum of squares covers; sum_squares.wgsl says the same.
-const SQUARE_BLOCK: usize = 4096;
 
 impl Gpu {
     /// Runs a kernel over n elements of tensors of four-byte elements that move in step, window by window. `params` gives
@@ -196,70 +194,6 @@ impl Gpu {
             })?;
         }
         if blocks == 1 { Ok(y) } else { self.sum_rows_of(&y, blocks, n) }
-    }
-
-    pub(super) fn run_sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
-        let blocks: Vec<usize> = xs.iter().map(|(_, n)| n.div_ceil(SQUARE_BLOCK)).collect();
-        let partials = self.new_f32(blocks.iter().sum())?;
-        let mut first_block = 0;
-        for (&(x, n), &n_blocks) in xs.iter().zip(&blocks) {
-            let x = self.f32("sum_squares", x, n)?;
-            let step = (self.elements_per_window() / SQUARE_BLOCK * SQUARE_BLOCK).max(SQUARE_BLOCK);
-            for (first, len) in Gpu::ranges(n, step) {
-                let at = first_block + first / SQUARE_BLOCK;
-                let window_blocks = len.div_ceil(SQUARE_BLOCK);
-                self.dispatch(Call {
-                    shader: shaders::SUM_SQUARES,
-                    constants: &[],
-                    params: &[len as u32, word("sum_squares", at)?, window_blocks as u32],
-                    binds: &[self.window(x, first, len, 4).bind, partials.whole()],
-                    groups: self.groups(window_blocks),
-                })?;
-            }
-            first_block += n_blocks;
-        }
-        let bytes = self.read(&[&partials])?.pop().unwrap_or_default();
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        let mut rest = &values[..];
-        Ok(blocks
-            .iter()
-            .map(|&n| {
-                let (own, others) = rest.split_at(n.min(rest.len()));
-                rest = others;
-                own.iter().map(|&v| f64::from(v)).sum()
-            })
-            .collect())
-    }
-
-    pub(super) fn run_adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        for x in [&*p, &*m, &*v, grad] {
-            self.f32("adamw", x, n)?;
-        }
-        let grad = self.f32("adamw", grad, n)?;
-        let (p, m, v) = (self.own("adamw", p)?, self.own("adamw", m)?, self.own("adamw", v)?);
-        let t = step.step as f64;
-        let scalars = [
-            f64::from(step.grad_scale),
-            1.0 - step.learning_rate * step.weight_decay,
-            step.beta1,
-            1.0 - step.beta1,
-            step.beta2,
-            1.0 - step.beta2,
-            step.learning_rate / (1.0 - step.beta1.powf(t)),
-            1.0 / (1.0 - step.beta2.powf(t)).sqrt(),
-            step.epsilon,
-        ];
-        self.elementwise_in_fours(shaders::ADAMW, n, &[p, m, v, grad], |_, len| {
-            std::iter::once(len).chain(scalars.iter().map(|&s| (s as f32).to_bits())).collect()
-        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The [`Backend`] trait on a GPU: each kernel is in the file that its group names.
 use super::transformer::RopeShape;
 use super::{Gpu, shared};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Unary};
+use crate::backend::{
+    AdamWStep, AttentionShape, Backend, Binary, Choice, Draw, LogProbs, Product, RowIndex, Trained, Unary,
+};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -96,17 +98,29 @@ impl Backend for Gpu {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         self.run_rms_norm(x, w, m, d, epsilon)
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        self.run_add_rms_norm(x, f, w, m, d, epsilon)
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
-        self.run_rms_norm_backward(dy, x, w, rstd, m, d, need_dw)
+        self.run_rms_norm_backward([dy, x, w, rstd], onto, m, d, need_dw)
     }
     fn rope(
         &self,
@@ -173,15 +187,7 @@ impl Backend for Gpu {
     }
 
     // ---- optimisers ----
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        self.run_adamw(p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        self.run_adamw(tensors, step)
     }
 }

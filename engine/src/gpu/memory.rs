@@ -395,6 +395,7 @@ impl Gpu {
     }
 
     fn copy_of(&self, x: &GpuBuffer) -> Result<GpuBuffer> {
+        self.count(|counts| counts.copies = (counts.copies.0 + 1, counts.copies.1 + x.bytes));
         let copy = self.new_buffer(x.dtype, x.len())?;
         self.copy(x.raw()?.0, 0, copy.raw()?.0, 0, x.bytes.next_multiple_of(4));
         Ok(copy)

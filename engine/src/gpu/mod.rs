@@ -12,6 +12,7 @@ mod elementwise;
 mod kernels;
 mod matmul;
 mod memory;
+mod optimise;
 mod recorder;
 mod rows;
 mod rungs;
@@ -41,6 +42,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// A smaller limit than the device's on the bytes of one buffer.
     pub max_buffer_bytes: Option<u64>,
+    /// A smaller limit than the device's on the buffers that a kernel sees.
+    pub max_bindings: Option<usize>,
     /// Pass scalars in uniform buffers even where immediates (push constants) exist.
     pub no_immediates: bool,
     /// Always use this matrix product kernel.
@@ -92,6 +95,8 @@ pub struct Gpu {
     options: GpuOptions,
     max_binding_bytes: u64,
     max_buffer_bytes: u64,
+    /// Buffers that a kernel may see.
+    max_bindings: usize,
     max_groups: u32,
     max_workgroup_bytes: u32,
     /// Bindings start at multiples of this many bytes.
@@ -193,6 +198,8 @@ impl Gpu {
         let max_binding_bytes = options.max_binding_bytes.map_or(device_binding, |b| b.min(device_binding)) / 256 * 256;
         let cache =
             options.cache.as_deref().map(|root| cache::Cache::at(root, &format!("{label} {}", description.driver)));
+        let device_bindings =
+            if options.count_only { usize::MAX } else { limits.max_storage_buffers_per_shader_stage as usize };
         let device_buffer = if options.count_only { u64::MAX >> 8 } else { limits.max_buffer_size };
         Ok(Gpu {
             shares_host_memory: matches!(description.kind, AdapterKind::Software | AdapterKind::Integrated),
@@ -200,11 +207,12 @@ impl Gpu {
             is_software: description.kind == AdapterKind::Software && !options.count_only && !options.hardware_rungs,
             max_binding_bytes,
             max_buffer_bytes: options.max_buffer_bytes.map_or(device_buffer, |b| b.min(device_buffer)),
+            max_bindings: options.max_bindings.map_or(device_bindings, |n| n.min(device_bindings)),
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
             alignment: u64::from(limits.min_storage_buffer_offset_alignment.max(4)),
             has_immediates: features.contains(wgpu::Features::IMMEDIATES)
-                && limits.max_immediate_size >= 64
+                && limits.max_immediate_size >= 128
                 && !options.no_immediates,
             cooperative,
             choices: Mutex::new(rungs::Choices::load(cache.as_ref())),

@@ -83,8 +83,8 @@ fn every_kernel_with_bounds_checks() {
 }
 
 #[test]
-fn every_kernel_without_bounds_checks_or_immediates() {
-    verify(GpuOptions { no_immediates: true, ..Default::default() });
+fn every_kernel_without_bounds_checks_immediates_or_many_buffers() {
+    verify(GpuOptions { no_immediates: true, max_bindings: Some(8), ..Default::default() });
 }
 
 /// Products with f16 weights on matrix units; the others as ever.
@@ -136,6 +136,7 @@ fn every_kernel_on_windows_of_its_tensors() {
         *kernels.entry(report.name.split([' ', ',']).next().unwrap_or_default()).or_insert(0) += 1;
     }
     let known = [
+        ("add_rms_norm", 1),
         ("attention", 60),
         ("attention_backward", 40),
         ("gather_rows", 12),
@@ -190,6 +191,37 @@ fn quantised_weights() {
             let column: Vec<f32> = want.chunks(d).map(|row| row[7]).collect();
             close("matmul", down(&gpu, &gpu.matmul(p, &up(&gpu, &unit), &weights, None).unwrap()), &column);
         }
+    }
+}
+
+/// Twenty tensors are three dispatches of AdamW and two of sums of squares, and the sums have the bits of one tensor at a time.
+#[test]
+fn many_tensors_share_a_dispatch() {
+    use crate::backend::{AdamWStep, Trained};
+    let sizes: Vec<usize> = (0..20).map(|i| [5000, 64, 577, 1][i % 4]).collect();
+    let run = |max_bindings| {
+        let gpu = software(GpuOptions { max_bindings, ..checked() })?;
+        let mut all: [Vec<Buffer>; 4] =
+            [1, 2, 3, 4].map(|seed| sizes.iter().map(|&n| up(&gpu, &values(n, seed))).collect());
+        gpu.reset_counts();
+        let sums = gpu.sum_squares(&all[3].iter().zip(sizes.iter().copied()).collect::<Vec<_>>()).unwrap();
+        let step = AdamWStep { learning_rate: 0.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-3, step: 3, grad_scale: 0.5 };
+        let [p, m, v, grads] = &mut all;
+        v.iter_mut().zip(&sizes).for_each(|(v, &n)| *v = gpu.unary(Unary::Square, v, n).unwrap());
+        let moments = m.iter_mut().zip(v).zip(grads.iter().zip(&sizes));
+        let one = |(p, ((m, v), (grad, &n)))| Trained { p, m, v, grad, n, weight_decay: 0.1 * n as f64 / 5000.0 };
+        gpu.adamw(&mut p.iter_mut().zip(moments).map(one).collect::<Vec<_>>(), step).unwrap();
+        let counts = gpu.counts();
+        let dispatches = |name: &str| counts.kernels.get(name).map_or(0, |work| work.dispatches);
+        let stepped: Vec<f32> = gpu.download_f32(&p.iter().collect::<Vec<_>>()).unwrap().concat();
+        let names = ["adamw_many", "adamw", "sum_squares_many", "sum_squares"];
+        Some((names.map(dispatches), sums.iter().map(|s| s.to_bits()).collect::<Vec<_>>(), stepped))
+    };
+    let (Some((many, sums, stepped)), Some((one, same_sums, same))) = (run(None), run(Some(8))) else { return };
+    assert_eq!((many, one), ([3, 0, 2, 0], [0, 20, 0, 20]));
+    assert_eq!(sums, same_sums);
+    for (a, b) in stepped.iter().zip(&same) {
+        assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{a} {b}");
     }
 }
 

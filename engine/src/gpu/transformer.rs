@@ -42,13 +42,37 @@ impl Gpu {
         Ok((shared(y), shared(rstd)))
     }
 
-    #[allow(clippy::too_many_arguments)]
+    pub(super) fn run_add_rms_norm(
+        &self,
+        x: &Buffer,
+        mut f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let op = "add_rms_norm";
+        let (x, w) = (self.f32(op, x, m * d)?, self.f32(op, w, d)?);
+        self.f32(op, &f, m * d)?;
+        let s = self.own(op, &mut f)?;
+        let (y, rstd) = (self.new_f32(m * d)?, self.new_f32(m)?);
+        for (first, rows) in self.row_blocks(op, m, d)? {
+            let part = |x| self.window(x, first * d, rows * d, 4).bind;
+            self.dispatch(Call {
+                shader: shaders::ADD_RMS_NORM,
+                constants: &[],
+                params: &[rows as u32, word(op, d)?, epsilon.to_bits()],
+                binds: &[part(x), w.whole(), part(s), part(&y), self.window(&rstd, first, rows, 4).bind],
+                groups: self.groups(rows),
+            })?;
+        }
+        Ok((f, shared(y), shared(rstd)))
+    }
+
     pub(super) fn run_rms_norm_backward(
         &self,
-        dy: &Buffer,
-        x: &Buffer,
-        w: &Buffer,
-        rstd: &Buffer,
+        [dy, x, w, rstd]: [&Buffer; 4],
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
@@ -56,7 +80,13 @@ impl Gpu {
         let op = "rms_norm_backward";
         let (dy, x, w) = (self.f32(op, dy, m * d)?, self.f32(op, x, m * d)?, self.f32(op, w, d)?);
         let rstd = self.f32(op, rstd, m)?;
-        let dx = self.new_f32(m * d)?;
+        let adds = u32::from(onto.is_some());
+        let mut to_x = match onto {
+            Some(onto) => onto,
+            None => shared(self.new_f32(m * d)?),
+        };
+        self.f32(op, &to_x, m * d)?;
+        let dx = self.own(op, &mut to_x)?;
         let blocks = m.div_ceil(ROW_BLOCK);
         let partial = self.new_f32(if need_dw { blocks * d } else { 0 })?;
         for (first, rows) in self.row_blocks(op, m, d)? {
@@ -65,8 +95,8 @@ impl Gpu {
             self.dispatch(Call {
                 shader: shaders::RMS_NORM_BACKWARD,
                 constants: &[],
-                params: &[rows as u32, word(op, d)?],
-                binds: &[part(dy), part(x), w.whole(), scales, part(&dx)],
+                params: &[rows as u32, word(op, d)?, adds],
+                binds: &[part(dy), part(x), w.whole(), scales, part(dx)],
                 groups: self.groups(rows),
             })?;
             if !need_dw {
@@ -83,10 +113,10 @@ impl Gpu {
             })?;
         }
         if !need_dw {
-            return Ok((shared(dx), None));
+            return Ok((to_x, None));
         }
         let dw = if blocks == 1 { partial } else { self.sum_rows_of(&partial, blocks, d)? };
-        Ok((shared(dx), Some(shared(dw))))
+        Ok((to_x, Some(shared(dw))))
     }
 
     pub(super) fn run_rope(&self, x: &Buffer, cos_sin: &Buffer, positions: &Buffer, s: RopeShape) -> Result<Buffer> {

@@ -62,6 +62,41 @@ pub struct Pass {
     pub dropout: Option<DropoutKey>,
 }
 
+/// The residual stream between layers: x, and what the layer before gives to it, which the next norm adds as it reads.
+struct Residual {
+    x: Tensor,
+    rest: Option<Tensor>,
+}
+
+impl Residual {
+    fn of(x: Tensor) -> Self {
+        Residual { x, rest: None }
+    }
+
+    fn needs_grad(&self) -> bool {
+        self.x.needs_grad() || self.rest.as_ref().is_some_and(Tensor::needs_grad)
+    }
+
+    /// (x + rest, its norm): [T, D] both.
+    fn normed(self, w: &Tensor, epsilon: f32) -> Result<(Tensor, Tensor)> {
+        match self.rest {
+            Some(rest) => ops::add_rms_norm(&self.x, rest, w, epsilon),
+            None => {
+                let n = ops::rms_norm(&self.x, w, epsilon)?;
+                Ok((self.x, n))
+            }
+        }
+    }
+
+    /// x + rest: [T, D].
+    fn sum(self) -> Result<Tensor> {
+        match self.rest {
+            Some(rest) => ops::add(&self.x, &rest),
+            None => Ok(self.x),
+        }
+    }
+}
+
 /// What all blocks of a pass share.
 #[derive(Clone)]
 struct Stream {
@@ -73,9 +108,9 @@ struct Stream {
 
 impl Block {
     /// x [T, D] → [T, D]; with a cache, keys and values are stored in its rows `rows` and read from it.
-    fn forward(&self, x: &Tensor, stream: &Stream, cache: Option<(&mut LayerCache, &RowIndex)>) -> Result<Tensor> {
+    fn forward(&self, x: Residual, stream: &Stream, cache: Option<(&mut LayerCache, &RowIndex)>) -> Result<Residual> {
+        let (x, n) = x.normed(&self.input_norm, self.epsilon)?;
         let (t, s) = (x.matrix().0, &self.shape);
-        let n = ops::rms_norm(x, &self.input_norm, self.epsilon)?;
         let heads = |layer: &Linear, count: usize| layer.forward(&n, stream.dropout)?.reshape(&[t, count, s.head_size]);
         let normed = |y: Tensor, norm: &Option<Tensor>| match norm {
             Some(w) => ops::rms_norm(&y, w, self.epsilon),
@@ -93,11 +128,11 @@ impl Block {
             }
         };
         let o = o.reshape(&[t, s.n_heads * s.head_size])?;
-        let x = ops::add(x, &self.o.forward(&o, stream.dropout)?)?;
-        let n = ops::rms_norm(&x, &self.post_norm, self.epsilon)?;
+        let rest = Some(self.o.forward(&o, stream.dropout)?);
+        let (x, n) = Residual { x, rest }.normed(&self.post_norm, self.epsilon)?;
         let (gate, up) = (self.gate.forward(&n, stream.dropout)?, self.up.forward(&n, stream.dropout)?);
         let act = ops::swiglu(&gate, &up)?;
-        ops::add(&x, &self.down.forward(&act, stream.dropout)?)
+        Ok(Residual { x, rest: Some(self.down.forward(&act, stream.dropout)?) })
     }
 
     /// Every tensor of the block with its Hugging Face name below `model.layers.N.`, in a fixed order.
@@ -146,7 +181,7 @@ impl Block {
             for ((_, slot), tensor) in block.tensors_mut().into_iter().zip(&inputs[1..]) {
                 *slot = tensor.clone();
             }
-            block.forward(&inputs[0], &stream, None)
+            block.forward(Residual::of(inputs[0].clone()), &stream, None)?.sum()
         })
     }
 }
@@ -277,16 +312,16 @@ impl Decoder {
             dropout: pass.dropout,
         };
         let index = Arc::new(RowIndex::new(&*self.device, &forest.tokens)?);
-        let mut x = ops::gather_rows(&self.embed, &index)?;
+        let mut x = Residual::of(ops::gather_rows(&self.embed, &index)?);
         for block in &self.blocks {
             let on_tape = x.needs_grad() || block.q.lora.is_some() || self.embed.needs_grad();
             x = if pass.checkpointing && on_tape {
-                block.checkpointed(&x, &stream)?
+                Residual::of(block.checkpointed(&x.sum()?, &stream)?)
             } else {
-                block.forward(&x, &stream, None)?
+                block.forward(x, &stream, None)?
             };
         }
-        Ok(x)
+        x.sum()
     }
 
     /// Hidden states of new tokens whose keys and values go to (and come from) the cache: [T, D].
@@ -320,11 +355,11 @@ impl Decoder {
             dropout: None,
         };
         let index = RowIndex::new(&*self.device, rows)?;
-        let mut x = ops::gather_rows(&self.embed, &Arc::new(RowIndex::new(&*self.device, tokens)?))?;
+        let mut x = Residual::of(ops::gather_rows(&self.embed, &Arc::new(RowIndex::new(&*self.device, tokens)?))?);
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
-            x = block.forward(&x, &stream, Some((layer, &index)))?;
+            x = block.forward(x, &stream, Some((layer, &index)))?;
         }
-        Ok(x)
+        x.sum()
     }
 
     /// The same model for generation: every weight as the device likes to read it for few rows (on the CPU a second copy of

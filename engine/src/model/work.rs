@@ -71,15 +71,18 @@ fn bytes(c: &ModelConfig, step: StepShape, forwards: u64) -> u64 {
     let (q, kv) = ((c.n_heads * c.head_size) as u64, (c.n_kv_heads * c.head_size) as u64);
     let full = step.adapter.is_none();
     let (widths, _) = linears(c);
-    // What a product reads and writes a token, then norms, RoPE, attention, SwiGLU and the two sums.
-    let others = 4 * d + 2 * (q + kv) + 2 * (q + kv) + 3 * f + 6 * d;
+    // What a product reads and writes a token, then norms with the sums they read, RoPE, attention and SwiGLU.
+    let others = 8 * d + 2 * (q + kv) + 2 * (q + kv) + 3 * f;
     let forward = widths + others;
-    // Gradients to inputs and weights read what the forward did; norms, RoPE, attention, SwiGLU, sums of gradients (five).
-    let backward = widths * (1 + u64::from(full)) + 12 * d + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 15 * d;
+    // Gradients to inputs and weights read what the forward did; norms and their weights, RoPE, attention, SwiGLU; five add
+    // onto the gradient that they find; norms and SwiGLU are computed again.
+    let norms = 6 * d + 4 * d * u64::from(full);
+    let backward = widths * (1 + u64::from(full)) + norms + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 5 * d;
+    let backward = backward + 4 * d + 3 * f;
     // An adapter reads x, adds onto y, and in the backward reads dy and x twice and adds onto dx.
     let adapters = step.adapter.map_or(0, |(r, per_block)| {
         let forward = widths * 3 / 14 + 2 * r as u64;
-        let backward = widths / 2 + 4 * r as u64;
+        let backward = widths * 5 / 14 + 4 * r as u64;
         per_block as u64 * (forward * forwards + backward)
     });
     let (all, matrices) = count_parameters(c);

@@ -22,7 +22,7 @@ pub fn checkpoint(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor> + S
                 detail: "the output does not depend on the inputs".into(),
             });
         }
-        let mut gradients = tape.backward(&[(&again, dy)])?;
+        let mut gradients = tape.backward([(&again, dy)])?;
         drop(again);
         watched
             .iter()

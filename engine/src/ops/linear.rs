@@ -1,9 +1,9 @@
 //! Matrix products: the linear layer, a second product added onto it (LoRA), and the plain product.
-use super::{add, beside, check};
+use super::{add, beside, check, hollow};
 use crate::backend::{Layout, Product};
 use crate::buffer::Buffer;
 use crate::error::Result;
-use crate::tape::record1;
+use crate::tape::record1_onto;
 use crate::tensor::{Saved, Tensor};
 
 /// α · op(A) · op(B) (+ c) without a gradient; the shapes are the caller's business.
@@ -31,19 +31,23 @@ impl Input {
     }
 }
 
-/// (dx, dw) of y = α · x wᵀ, where asked for: dx = α · dy w, dw = α · dyᵀ x.
+/// (dx, dw) of y = α · x wᵀ, where asked for: dx = α · dy w, dw = α · dyᵀ x. `onto` is what arrived at x and at w
+/// before: the products are added onto it.
 fn product_backward(
     dy: &Tensor,
     x: &Input,
     w: &Tensor,
     alpha: f32,
-    to_x: bool,
-    to_w: bool,
+    [to_x, to_w]: [bool; 2],
+    [onto_x, onto_w]: [Option<Tensor>; 2],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let ((m, n), k) = (dy.matrix(), w.matrix().1);
-    let dx = if to_x { Some(product(Layout::NN, (m, k, n), alpha, dy, w, None)?.reshape(&x.shape)?) } else { None };
+    let gradient = |layout, sizes, b: &Tensor, onto: Option<Tensor>, shape: &[usize]| {
+        product(layout, sizes, alpha, dy, b, onto.map(Tensor::into_buffer))?.reshape(shape).map(Some)
+    };
+    let dx = if to_x { gradient(Layout::NN, (m, k, n), w, onto_x, &x.shape)? } else { None };
     let dw = match &x.values {
-        Some(x) if to_w => Some(product(Layout::TN, (n, k, m), alpha, dy, &x.get()?, None)?),
+        Some(x) if to_w => gradient(Layout::TN, (n, k, m), &x.get()?, onto_w, w.shape())?,
         _ => None,
     };
     Ok((dx, dw))
@@ -56,8 +60,9 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = product(Layout::NT, (m, n, k), 1.0, x, w, None)?;
     let (sw, to_x, to_w) = (w.detach(), x.needs_grad(), w.needs_grad());
     let sx = Input::new(x, to_w);
-    let y = record1("linear", &[x, w], y, move |dy| {
-        let (dx, dw) = product_backward(&dy, &sx, &sw, 1.0, to_x, to_w)?;
+    let y = record1_onto("linear", &[x, w], y, move |dy, arrived| {
+        let onto = [arrived.take(0), arrived.take(1)];
+        let (dx, dw) = product_backward(&dy, &sx, &sw, 1.0, [to_x, to_w], onto)?;
         Ok(vec![dx, dw])
     })?;
     match bias {
@@ -77,13 +82,14 @@ fn add_bias(y: Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn linear_onto(y: Tensor, x: &Tensor, w: &Tensor, alpha: f32) -> Result<Tensor> {
     let ((m, k), (n, k_w)) = (x.matrix(), w.matrix());
     check("linear_onto", k == k_w && y.matrix() == (m, n), x, w)?;
-    let on_tape = hollow(&y).with_var(y.var.clone());
+    let on_tape = hollow(&y);
     let sum = product(Layout::NT, (m, n, k), alpha, x, w, Some(y.into_buffer()))?;
     let (sw, to_y, to_x, to_w) = (w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
     let sx = Input::new(x, to_w);
     // y' = y + α · x wᵀ  ⟹  dy = dy', dx = α · dy' w, dw = α · dy'ᵀ x
-    record1("linear_onto", &[&on_tape, x, w], sum, move |dy| {
-        let (dx, dw) = product_backward(&dy, &sx, &sw, alpha, to_x, to_w)?;
+    record1_onto("linear_onto", &[&on_tape, x, w], sum, move |dy, arrived| {
+        let onto = [arrived.take(1), arrived.take(2)];
+        let (dx, dw) = product_backward(&dy, &sx, &sw, alpha, [to_x, to_w], onto)?;
         Ok(vec![to_y.then_some(dy), dx, dw])
     })
 }
@@ -95,16 +101,13 @@ pub fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let c = product(Layout::NN, (m, n, k), 1.0, a, b, None)?;
     let (sa, sb, to_a, to_b) = (a.detach(), b.detach(), a.needs_grad(), b.needs_grad());
     // C = A B  ⟹  dA = dC Bᵀ, dB = Aᵀ dC
-    record1("matmul", &[a, b], c, move |dc| {
-        let da =
-            if to_a { Some(product(Layout::NT, (m, k, n), 1.0, &dc, &sb, None)?.reshape(sa.shape())?) } else { None };
-        let db =
-            if to_b { Some(product(Layout::TN, (k, n, m), 1.0, &sa, &dc, None)?.reshape(sb.shape())?) } else { None };
+    record1_onto("matmul", &[a, b], c, move |dc, arrived| {
+        let mut gradient = |input: usize, layout, sizes, left: &Tensor, right: &Tensor, like: &Tensor| {
+            let onto = arrived.take(input).map(Tensor::into_buffer);
+            product(layout, sizes, 1.0, left, right, onto)?.reshape(like.shape()).map(Some)
+        };
+        let da = if to_a { gradient(0, Layout::NT, (m, k, n), &dc, &sb, &sa)? } else { None };
+        let db = if to_b { gradient(1, Layout::TN, (k, n, m), &sa, &dc, &sb)? } else { None };
         Ok(vec![da, db])
     })
-}
-
-/// The shape without the values, for a backward that needs only the shape.
-fn hollow(x: &Tensor) -> Tensor {
-    Tensor::from_buffer(x.device(), Buffer::from_f32(vec![]), x.shape())
 }

@@ -1,6 +1,7 @@
 //! The differentiable operations, one file each: equation, shapes, forward, and right below it the backward.
 //!
 //! Each op checks shapes, calls the backend's kernel of the same name, and records how gradients flow back.
+mod add_rms_norm;
 mod attention;
 mod checkpoint;
 mod dropout;
@@ -14,6 +15,7 @@ mod sum;
 mod swiglu;
 mod transfer;
 
+pub use add_rms_norm::add_rms_norm;
 pub use attention::attention;
 pub use checkpoint::checkpoint;
 pub use dropout::dropout;
@@ -38,4 +40,9 @@ pub(crate) fn check(op: &'static str, fits: bool, a: &Tensor, b: &Tensor) -> Res
 /// A kernel's result as a tensor beside `like`.
 pub(crate) fn beside(like: &Tensor, buffer: crate::buffer::Buffer, shape: &[usize]) -> Tensor {
     Tensor::from_buffer(like.device(), buffer, shape)
+}
+
+/// The shape and the place on the tape without the values: for an op that takes its input's memory.
+pub(crate) fn hollow(x: &Tensor) -> Tensor {
+    beside(x, crate::buffer::Buffer::from_f32(vec![]), x.shape()).with_var(x.var.clone())
 }

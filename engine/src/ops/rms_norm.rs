@@ -5,7 +5,7 @@
 //! ```
 use super::{beside, check};
 use crate::error::Result;
-use crate::tape::record1;
+use crate::tape::record1_onto;
 use crate::tensor::Tensor;
 
 /// x [.., d], w [d] → y like x. Rows are all but the last dimension, so heads [T, H, E] are normalised one by one.
@@ -16,8 +16,10 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, epsilon: f32) -> Result<Tensor> {
     let (sx, sw, need_dw) = (x.detach(), w.detach(), w.needs_grad());
     let (again_x, again_w) = (x.detach(), w.detach());
     // y = x · r · w  ⟹  dx = r · (dy ∘ w − x · r² · mean(dy ∘ w ∘ x)),  dw = Σ_rows dy ∘ x · r
-    let y = record1("rms_norm", &[x, w], beside(x, y, x.shape()), move |dy| {
-        let (dx, dw) = dy.device().rms_norm_backward(dy.buffer(), sx.buffer(), sw.buffer(), &rstd, m, d, need_dw)?;
+    let y = record1_onto("rms_norm", &[x, w], beside(x, y, x.shape()), move |dy, arrived| {
+        let onto = arrived.take(0).map(Tensor::into_buffer);
+        let [y, x, w] = [&dy, &sx, &sw].map(Tensor::buffer);
+        let (dx, dw) = dy.device().rms_norm_backward(y, x, w, &rstd, onto, m, d, need_dw)?;
         Ok(vec![Some(beside(&dy, dx, sx.shape())), dw.map(|b| beside(&dy, b, sw.shape()))])
     })?;
     Ok(y.with_recipe(move || {

@@ -1,21 +1,22 @@
 //! AdamW (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
 use super::check::{values, values_mut};
-use crate::backend::AdamWStep;
-use crate::buffer::Buffer;
+use crate::backend::{AdamWStep, Trained};
 use crate::error::{Error, Result};
 
-/// One step t on n elements, in PyTorch's order of operations:
+/// One step t on a tensor, in PyTorch's order of operations:
 ///
 /// ```text
 /// g = grad_scale·grad        p ← p − η λ p
 /// m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²
 /// p ← p − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 /// ```
-pub fn adamw(p: &mut Buffer, m: &mut Buffer, v: &mut Buffer, grad: &Buffer, n: usize, step: AdamWStep) -> Result<()> {
+pub fn adamw(tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
     if step.step == 0 {
         return Err(Error::Input("adamw: steps are counted from 1, 0 given".into()));
     }
-    let AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = step;
+    let Trained { p, m, v, grad, n, weight_decay } = tensor;
+    let (n, weight_decay) = (*n, *weight_decay);
+    let AdamWStep { learning_rate, beta1, beta2, epsilon, .. } = step;
     let grad = values("adamw", "grad", grad, n)?;
     let p = values_mut("adamw", "p", p, n)?;
     let m = values_mut("adamw", "m", m, n)?;

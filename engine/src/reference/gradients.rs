@@ -119,7 +119,7 @@ fn rms_norm() {
     let (x, w, dy) = (normals(0, m * d), normals(1, d), normals(2, m * d));
     let [x_buffer, w_buffer, dy_buffer] = [&x, &w, &dy].map(|v| Buffer::from_f32(v.clone()));
     let (_, rstd) = Reference.rms_norm(&x_buffer, &w_buffer, m, d, epsilon).expect("forward");
-    let backward = Reference.rms_norm_backward(&dy_buffer, &x_buffer, &w_buffer, &rstd, m, d, true);
+    let backward = Reference.rms_norm_backward(&dy_buffer, &x_buffer, &w_buffer, &rstd, None, m, d, true);
     let (dx, dw) = backward.expect("backward");
     let to_x = |x: &Buffer| Ok(Reference.rms_norm(x, &w_buffer, m, d, epsilon)?.0);
     check("rms_norm dx", &x, &dy, to_x, Ok(dx));

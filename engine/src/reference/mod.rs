@@ -3,6 +3,7 @@
 //! One file an op, named as the op; the equation stands above the code, the backward below its forward. Values are
 //! widened to f64, computed there, and rounded to f32 once, when they are stored. Speed is no aim.
 mod adamw;
+mod add_rms_norm;
 mod attention;
 mod cast;
 pub mod check;
@@ -97,17 +98,29 @@ impl Backend for Reference {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         rms_norm::rms_norm(x, w, m, d, epsilon)
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        add_rms_norm::add_rms_norm(x, f, w, m, d, epsilon)
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
-        rms_norm::rms_norm_backward(dy, x, w, rstd, m, d, need_dw)
+        rms_norm::rms_norm_backward([dy, x, w, rstd], onto, m, d, need_dw)
     }
     fn rope(
         &self,
@@ -171,15 +184,7 @@ impl Backend for Reference {
         sample::sample(logits, v, choice, draws)
     }
 
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        step: AdamWStep,
-    ) -> Result<()> {
-        adamw::adamw(p, m, v, grad, n, step)
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| adamw::adamw(tensor, step))
     }
 }

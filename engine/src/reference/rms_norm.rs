@@ -1,5 +1,5 @@
 //! Root mean square layer normalisation (B. Zhang and R. Sennrich, NeurIPS 2019, equation 4, with ε under the root).
-use super::check::{size, values};
+use super::check::{size, values, values_mut};
 use crate::buffer::Buffer;
 use crate::error::Result;
 
@@ -25,11 +25,11 @@ pub fn rms_norm(x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Res
 /// ```text
 /// dx = r (w ∘ dy) − (r³/d) x Σ (w ∘ dy ∘ x)        dw = Σ over rows of dy ∘ x r
 /// ```
+///
+/// and dx is added to `onto`, if given.
 pub fn rms_norm_backward(
-    dy: &Buffer,
-    x: &Buffer,
-    w: &Buffer,
-    rstd: &Buffer,
+    [dy, x, w, rstd]: [&Buffer; 4],
+    onto: Option<Buffer>,
     m: usize,
     d: usize,
     need_dw: bool,
@@ -38,16 +38,18 @@ pub fn rms_norm_backward(
     let n = size(op, &[m, d])?;
     let (dy, x) = (values(op, "dy", dy, n)?, values(op, "x", x, n)?);
     let (w, rstd) = (values(op, "w", w, d)?, values(op, "rstd", rstd, m)?);
-    let (mut dx, mut dw) = (vec![0f32; n], vec![0f64; d]);
+    let mut to_x = onto.unwrap_or_else(|| Buffer::from_f32(vec![0f32; n]));
+    let (dx, mut dw) = (values_mut(op, "dx", &mut to_x, n)?, vec![0f64; d]);
     for i in 0..m {
         let (dy, x, r) = (&dy[i * d..][..d], &x[i * d..][..d], f64::from(rstd[i]));
         let dot: f64 = (0..d).map(|j| f64::from(w[j]) * f64::from(dy[j]) * f64::from(x[j])).sum();
         for j in 0..d {
             let (dy, x) = (f64::from(dy[j]), f64::from(x[j]));
-            dx[i * d + j] = (r * f64::from(w[j]) * dy - r * r * r / d as f64 * x * dot) as f32;
+            let onto = f64::from(dx[i * d + j]);
+            dx[i * d + j] = (onto + r * f64::from(w[j]) * dy - r * r * r / d as f64 * x * dot) as f32;
             dw[j] += dy * x * r;
         }
     }
     let dw = need_dw.then(|| Buffer::from_f32(dw.iter().map(|&x| x as f32).collect()));
-    Ok((Buffer::from_f32(dx), dw))
+    Ok((to_x, dw))
 }

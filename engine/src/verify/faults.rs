@@ -16,6 +16,7 @@ enum Fault {
     CastTruncates,
     SumWithoutLastRow,
     SumSquaresFirstBlock,
+    SumSquaresOfNeighbour,
     LastRow,
     LastColumn,
     LastOfK,
@@ -29,6 +30,9 @@ enum Fault {
     EpsilonOfNorm,
     NormUpstream,
     NormWithoutProjection,
+    NormOntoNothing,
+    NormOfOneTerm,
+    SumNotKept,
     RopePositions,
     RopeWholeHead,
     RopeNotInverted,
@@ -61,6 +65,8 @@ enum Fault {
     WeightDecay,
     GradScale,
     Epsilon,
+    FirstTensors,
+    DecayOfNeighbour,
     OneRowAlone,
     OneElementAlone,
     DecodedAlone,
@@ -188,7 +194,11 @@ impl Backend for Faulty {
     }
     fn sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
         let cut = |n: usize| if self.0 == Fault::SumSquaresFirstBlock { n.min(65_536) } else { n };
-        Reference.sum_squares(&xs.iter().map(|&(x, n)| (x, cut(n))).collect::<Vec<_>>())
+        let mut sums = Reference.sum_squares(&xs.iter().map(|&(x, n)| (x, cut(n))).collect::<Vec<_>>())?;
+        if self.0 == Fault::SumSquaresOfNeighbour {
+            sums.rotate_left(1);
+        }
+        Ok(sums)
     }
 
     fn matmul(&self, mut p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
@@ -247,27 +257,48 @@ impl Backend for Faulty {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         Reference.rms_norm(x, w, m, d, if self.0 == Fault::EpsilonOfNorm { 0.0 } else { epsilon })
     }
+    fn add_rms_norm(
+        &self,
+        x: &Buffer,
+        f: Buffer,
+        w: &Buffer,
+        m: usize,
+        d: usize,
+        epsilon: f32,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let (s, y, rstd) = Reference.add_rms_norm(x, f.clone(), w, m, d, epsilon)?;
+        match self.0 {
+            Fault::NormOfOneTerm => {
+                let (y, rstd) = Reference.rms_norm(&f, w, m, d, epsilon)?;
+                Ok((s, y, rstd))
+            }
+            Fault::SumNotKept => Ok((x.clone(), y, rstd)),
+            _ => Ok((s, y, rstd)),
+        }
+    }
     fn rms_norm_backward(
         &self,
         dy: &Buffer,
         x: &Buffer,
         w: &Buffer,
         rstd: &Buffer,
+        onto: Option<Buffer>,
         m: usize,
         d: usize,
         need_dw: bool,
     ) -> Result<(Buffer, Option<Buffer>)> {
         match self.0 {
-            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, m, d, need_dw),
+            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, onto, m, d, need_dw),
             Fault::NormWithoutProjection => {
-                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw)?;
+                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw)?;
                 let (w, r) = (w.f32()?.to_vec(), rstd.f32()?.to_vec());
                 let dx = changed(dy, |dx| {
                     dx.iter_mut().enumerate().for_each(|(i, dx)| *dx *= w[i % d] * r[i / d]);
                 })?;
                 Ok((dx, dw))
             }
-            _ => Reference.rms_norm_backward(dy, x, w, rstd, m, d, need_dw),
+            Fault::NormOntoNothing => Reference.rms_norm_backward(dy, x, w, rstd, None, m, d, need_dw),
+            _ => Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw),
         }
     }
     fn rope(
@@ -433,30 +464,29 @@ impl Backend for Faulty {
         Reference.sample(&z, v, choice, &draws)
     }
 
-    fn adamw(
-        &self,
-        p: &mut Buffer,
-        m: &mut Buffer,
-        v: &mut Buffer,
-        grad: &Buffer,
-        n: usize,
-        mut step: AdamWStep,
-    ) -> Result<()> {
+    fn adamw(&self, tensors: &mut [Trained<'_>], mut step: AdamWStep) -> Result<()> {
+        let decays: Vec<f64> = tensors.iter().map(|t| t.weight_decay).collect();
+        let n_tensors = tensors.len();
         match self.0 {
             Fault::BiasCorrection => step.step = 1_000_000_000,
-            Fault::WeightDecay => step.weight_decay = 0.0,
+            Fault::WeightDecay => tensors.iter_mut().for_each(|t| t.weight_decay = 0.0),
             Fault::GradScale => step.grad_scale = 1.0,
             Fault::Epsilon => step.epsilon = 0.0,
+            // those of the first dispatch
+            Fault::FirstTensors => return Reference.adamw(&mut tensors[..n_tensors.min(7)], step),
+            Fault::DecayOfNeighbour => {
+                tensors.iter_mut().enumerate().for_each(|(i, t)| t.weight_decay = decays[(i + 1) % n_tensors]);
+            }
             _ => {}
         }
-        Reference.adamw(p, m, v, grad, n, step)
+        Reference.adamw(tensors, step)
     }
 }
 
 type Cases = fn(&mut Suite);
 
 /// Each fault with the kernel whose cases have to fail.
-const FAULTS: [(Fault, &str, Cases); 54] = [
+const FAULTS: [(Fault, &str, Cases); 60] = [
     (Fault::UnaryUpstream, "unary_backward", elementwise::cases),
     (Fault::ClampBounds, "unary_backward", elementwise::cases),
     (Fault::BroadcastByBlocks, "binary", elementwise::cases),
@@ -466,6 +496,7 @@ const FAULTS: [(Fault, &str, Cases); 54] = [
     (Fault::CastTruncates, "cast", elementwise::cases),
     (Fault::SumWithoutLastRow, "sum_rows", optimise::cases),
     (Fault::SumSquaresFirstBlock, "sum_squares", optimise::cases),
+    (Fault::SumSquaresOfNeighbour, "sum_squares", optimise::cases),
     (Fault::LastRow, "matmul", matmul::cases),
     (Fault::LastColumn, "matmul", matmul::cases),
     (Fault::LastOfK, "matmul", matmul::cases),
@@ -479,6 +510,9 @@ const FAULTS: [(Fault, &str, Cases); 54] = [
     (Fault::EpsilonOfNorm, "rms_norm", normalise::cases),
     (Fault::NormUpstream, "rms_norm_backward", normalise::cases),
     (Fault::NormWithoutProjection, "rms_norm_backward", normalise::cases),
+    (Fault::NormOntoNothing, "rms_norm_backward", normalise::cases),
+    (Fault::NormOfOneTerm, "add_rms_norm", normalise::cases),
+    (Fault::SumNotKept, "add_rms_norm", normalise::cases),
     (Fault::RopePositions, "rope", normalise::cases),
     (Fault::RopeWholeHead, "rope", normalise::cases),
     (Fault::RopeNotInverted, "rope", normalise::cases),
@@ -511,6 +545,8 @@ const FAULTS: [(Fault, &str, Cases); 54] = [
     (Fault::WeightDecay, "adamw", optimise::cases),
     (Fault::GradScale, "adamw", optimise::cases),
     (Fault::Epsilon, "adamw", optimise::cases),
+    (Fault::FirstTensors, "adamw", optimise::cases),
+    (Fault::DecayOfNeighbour, "adamw", optimise::cases),
 ];
 
 #[test]

@@ -1,7 +1,7 @@
 //! The same bits, however the work is split: calls repeated, rows alone, sequences without their batch.
 use super::attention::grow;
 use super::{Data, QUANTS, Suite, f32s, quantised, u32s, weights};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Layout, Product, RowIndex, Unary};
+use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, Layout, Product, RowIndex, Trained, Unary};
 use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
@@ -159,10 +159,11 @@ fn elements_alone(suite: &mut Suite) {
     compare("adamw".into(), &|d, x, g| {
         let n = x.len();
         let (mut p, mut m, mut v) = (f32s(d, x)?, d.zeros(n)?, d.zeros(n)?);
-        let (learning_rate, beta1, beta2, epsilon, weight_decay) = (0.01, 0.9, 0.999, 1e-8, 0.1);
+        let (learning_rate, beta1, beta2, epsilon) = (0.01, 0.9, 0.999, 1e-8);
         for step in 1..4 {
-            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, weight_decay, step, grad_scale: 0.7 };
-            d.adamw(&mut p, &mut m, &mut v, &f32s(d, g)?, n, step)?;
+            let step = AdamWStep { learning_rate, beta1, beta2, epsilon, step, grad_scale: 0.7 };
+            let (p, m, v, grad) = (&mut p, &mut m, &mut v, &f32s(d, g)?);
+            d.adamw(&mut [Trained { p, m, v, grad, n, weight_decay: 0.1 }], step)?;
         }
         get(d, &p)
     });
@@ -177,11 +178,28 @@ fn rows_alone(suite: &mut Suite) {
         Ok(x.chunks(rows * v).map(norm).collect::<Result<Vec<_>>>()?.concat())
     };
     suite.same_bits("rms_norm, rows alone", |d| norm(d, m), |d| norm(d, 1));
+    let f = data.normals(m * v);
+    let sum = |d: &dyn Backend, rows: usize| -> Result<Vec<f32>> {
+        let norm = |(x, f): (&[f32], &[f32])| {
+            let (s, y, _) = d.add_rms_norm(&f32s(d, x)?, f32s(d, f)?, &f32s(d, &w)?, x.len() / v, v, 1e-5)?;
+            Ok([get(d, &s)?, get(d, &y)?])
+        };
+        let parts = x.chunks(rows * v).zip(f.chunks(rows * v)).map(norm).collect::<Result<Vec<_>>>()?;
+        Ok([0, 1].map(|i| parts.iter().flat_map(|part| part[i].clone()).collect::<Vec<f32>>()).concat())
+    };
+    suite.same_bits("add_rms_norm, rows alone", |d| sum(d, m), |d| sum(d, 1));
+    // the backward computes the norm again from the sum
+    let apart = |d: &dyn Backend| -> Result<Vec<f32>> {
+        let s = d.binary(Binary::Add, &f32s(d, &x)?, &f32s(d, &f)?, m * v, m * v)?;
+        let (y, _) = d.rms_norm(&s, &f32s(d, &w)?, m, v, 1e-5)?;
+        Ok([get(d, &s)?, get(d, &y)?].concat())
+    };
+    suite.same_bits("add_rms_norm as a sum and a norm", |d| sum(d, m), apart);
     let norm_backward = |d: &dyn Backend, rows: usize| -> Result<Vec<f32>> {
         let (_, rstd) = Reference.rms_norm(&f32s(&Reference, &x)?, &f32s(&Reference, &w)?, m, v, 1e-5)?;
         let norm = |(x, rstd): (&[f32], &[f32])| {
             let (x, w) = (f32s(d, x)?, f32s(d, &w)?);
-            get(d, &d.rms_norm_backward(&x, &x, &w, &f32s(d, rstd)?, rstd.len(), v, false)?.0)
+            get(d, &d.rms_norm_backward(&x, &x, &w, &f32s(d, rstd)?, Some(x.clone()), rstd.len(), v, false)?.0)
         };
         Ok(x.chunks(rows * v).zip(rstd.f32()?.chunks(rows)).map(norm).collect::<Result<Vec<_>>>()?.concat())
     };

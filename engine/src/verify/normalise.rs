@@ -27,14 +27,23 @@ fn rms_norm(suite: &mut Suite, m: usize, d: usize, epsilon: f32, size: f32) {
         let (y, rstd) = device.rms_norm(&f32s(device, &x)?, &f32s(device, &w)?, m, d, epsilon)?;
         Ok(vec![out("y", y, Scale::AtLeast(0.0)), out("rstd", rstd, Scale::AtLeast(0.0))])
     });
-    for need_dw in [true, false] {
-        let dw = if need_dw { "" } else { ", no dw" };
-        suite.case(format!("rms_norm_backward {name}{dw}"), |device| {
+    let f = data.scaled(m * d, size);
+    suite.case(format!("add_rms_norm {name}"), |device| {
+        let (x, f, w) = (f32s(device, &x)?, f32s(device, &f)?, f32s(device, &w)?);
+        let (s, y, rstd) = device.add_rms_norm(&x, f.clone(), &w, m, d, epsilon)?;
+        let sums = [out("f, which has another owner", f, Scale::Exact), out("s", s, Scale::AtLeast(0.0))];
+        let norm = [out("y", y, Scale::AtLeast(0.0)), out("rstd", rstd, Scale::AtLeast(0.0))];
+        Ok(sums.into_iter().chain(norm).collect())
+    });
+    for (need_dw, adds) in [(true, false), (false, true)] {
+        let what = if need_dw { "" } else { ", no dw, onto a sum" };
+        suite.case(format!("rms_norm_backward {name}{what}"), |device| {
             let (_, rstd) = Reference.rms_norm(&f32s(&Reference, &x)?, &f32s(&Reference, &w)?, m, d, epsilon)?;
             // the two terms of dx may cancel: each is about as large as rstd
             let scale = Scale::Tensor(rstd.f32()?.iter().fold(0.0, |m: f64, &r| m.max(r.into())));
+            let onto = if adds { Some(f32s(device, &f)?) } else { None };
             let [dy, x, w, rstd] = [&dy, &x, &w, rstd.f32()?].map(|v| f32s(device, v));
-            let (dx, dw) = device.rms_norm_backward(&dy?, &x?, &w?, &rstd?, m, d, need_dw)?;
+            let (dx, dw) = device.rms_norm_backward(&dy?, &x?, &w?, &rstd?, onto, m, d, need_dw)?;
             let mut outputs = vec![out("dx", dx, scale)];
             outputs.extend(dw.map(|dw| out("dw", dw, Scale::AtLeast((m as f64).sqrt()))));
             Ok(outputs)

@@ -1,7 +1,7 @@
 //! Reductions and AdamW.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s};
-use crate::backend::AdamWStep;
+use crate::backend::{AdamWStep, Backend, Trained};
 use crate::buffer::Buffer;
 use crate::error::Result;
 
@@ -13,8 +13,10 @@ pub(super) fn cases(suite: &mut Suite) {
         });
     }
     let sizes = [1, 7, 33, 129, 257, 1000, 70_001];
-    for some in [&sizes[..1], &sizes[4..5], &sizes[6..], &sizes[..]] {
-        let xs: Vec<Vec<f32>> = some.iter().map(|&n| Data::new(n).scaled(n, 3e-3)).collect();
+    // more than a kernel sees at once
+    let many: Vec<usize> = (0..37).map(|i| [4096, 5, 9000, 1, 4097, 64, 777][i % 7]).collect();
+    for some in [&sizes[..1], &sizes[4..5], &sizes[6..], &sizes[..], &many[..]] {
+        let xs: Vec<Vec<f32>> = some.iter().enumerate().map(|(i, &n)| Data::new(n + i).scaled(n, 3e-3)).collect();
         suite.case(format!("sum_squares n={some:?}"), |d| {
             let buffers = xs.iter().map(|x| f32s(d, x)).collect::<Result<Vec<Buffer>>>()?;
             let pairs: Vec<(&Buffer, usize)> = buffers.iter().zip(some.iter().copied()).collect();
@@ -23,41 +25,40 @@ pub(super) fn cases(suite: &mut Suite) {
             Ok(vec![out("sums", f32s(d, &sums)?, Scale::AtLeast(0.0))])
         });
     }
-    let step = AdamWStep {
-        learning_rate: 1e-2,
-        beta1: 0.9,
-        beta2: 0.999,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        step: 1,
-        grad_scale: 0.5,
-    };
+    let step = AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 1, grad_scale: 0.5 };
     for n in [1, 7, 33, 257, 5001] {
-        adamw(suite, format!("n={n}"), n, step, 1.0);
+        adamw(suite, format!("n={n}"), &[(n, 0.1)], step, 1.0);
     }
-    adamw(
-        suite,
-        "betas 0.8, 0.95, no decay".into(),
-        65,
-        AdamWStep { beta1: 0.8, beta2: 0.95, weight_decay: 0.0, ..step },
-        1.0,
-    );
-    adamw(suite, "epsilon 1e-3 as large as the gradients".into(), 65, AdamWStep { epsilon: 1e-3, ..step }, 1e-3);
-    adamw(suite, "from step 1000".into(), 65, AdamWStep { step: 1000, ..step }, 1.0);
+    let some = [(65, 0.0)];
+    adamw(suite, "betas 0.8, 0.95, no decay".into(), &some, AdamWStep { beta1: 0.8, beta2: 0.95, ..step }, 1.0);
+    let some = [(65, 0.1)];
+    adamw(suite, "epsilon 1e-3 as large as the gradients".into(), &some, AdamWStep { epsilon: 1e-3, ..step }, 1e-3);
+    adamw(suite, "from step 1000".into(), &some, AdamWStep { step: 1000, ..step }, 1.0);
+    // more than a kernel sees at once, some decayed, some not, one of them much longer than the others
+    let many: Vec<(usize, f64)> =
+        (0..17).map(|i| ([576, 1, 257, 33, 4096, 5, 12_001][i % 7], [0.1, 0.0, 3.0][i % 3])).collect();
+    adamw(suite, "17 tensors".into(), &many, step, 1.0);
 }
 
-/// Five steps; gradients of about `size`.
-fn adamw(suite: &mut Suite, name: String, n: usize, step: AdamWStep, size: f32) {
-    let mut data = Data::new(n);
-    let p = data.normals(n);
-    let gradients: Vec<Vec<f32>> = (0..5).map(|_| data.scaled(n, size)).collect();
+/// Five steps on tensors of (elements, weight decay); gradients of about `size`.
+fn adamw(suite: &mut Suite, name: String, tensors: &[(usize, f64)], step: AdamWStep, size: f32) {
+    let mut data = Data::new(tensors.len() + tensors[0].0);
+    let starts: Vec<Vec<f32>> = tensors.iter().map(|&(n, _)| data.normals(n)).collect();
+    let gradients: Vec<Vec<Vec<f32>>> =
+        (0..5).map(|_| tensors.iter().map(|&(n, _)| data.scaled(n, size)).collect()).collect();
     suite.case(format!("adamw {name}"), |d| {
-        let (mut p, mut m, mut v) = (f32s(d, &p)?, d.zeros(n)?, d.zeros(n)?);
-        for (i, gradient) in gradients.iter().enumerate() {
-            let step = AdamWStep { step: step.step + i as u64, ..step };
-            d.adamw(&mut p, &mut m, &mut v, &f32s(d, gradient)?, n, step)?;
+        let upload = |all: &[Vec<f32>]| all.iter().map(|x| f32s(d, x)).collect::<Result<Vec<Buffer>>>();
+        let zeros = |d: &dyn Backend| tensors.iter().map(|&(n, _)| d.zeros(n)).collect::<Result<Vec<Buffer>>>();
+        let (mut ps, mut ms, mut vs) = (upload(&starts)?, zeros(d)?, zeros(d)?);
+        for (i, gradients) in gradients.iter().enumerate() {
+            let gradients = upload(gradients)?;
+            let moments = ms.iter_mut().zip(&mut vs).zip(&gradients).zip(tensors);
+            let one = |(p, (((m, v), grad), &(n, weight_decay)))| Trained { p, m, v, grad, n, weight_decay };
+            let mut all: Vec<Trained<'_>> = ps.iter_mut().zip(moments).map(one).collect();
+            d.adamw(&mut all, AdamWStep { step: step.step + i as u64, ..step })?;
         }
-        let moments = [out("m", m, Scale::Tensor(0.0)), out("v", v, Scale::Tensor(0.0))];
-        Ok([out("p", p, Scale::AtLeast(1.0))].into_iter().chain(moments).collect())
+        let outs = |what, all: Vec<Buffer>, scale| all.into_iter().map(move |x| out(what, x, scale));
+        let moments = outs("m", ms, Scale::Tensor(0.0)).chain(outs("v", vs, Scale::Tensor(0.0)));
+        Ok(outs("p", ps, Scale::AtLeast(1.0)).chain(moments).collect())
     });
 }

@@ -5,7 +5,7 @@ use super::table::Table;
 use crate::error::Result;
 use crate::options::{DoctorStepOptions, TargetModules};
 use crate::run::memory::show_bytes;
-use crate::setup::{held_bytes, held_dtype};
+use crate::setup::held_bytes;
 use engine::files::ModelFiles;
 use engine::model::memory::{StepMemory, StepShape, count_parameters, step_memory};
 use engine::model::work::step_work;
@@ -103,7 +103,7 @@ fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape) -> Re
     let counted = CountedStep {
         n_sequences: step.per_device_train_batch_size,
         length: step.max_length,
-        dtype: held_dtype(step.dtype, &planned.files),
+        dtype: crate::setup::held_dtype(step.dtype, &planned.files),
         adapter: shape.adapter.map(|(r, _)| (r, layers)),
         checkpointing: shape.checkpointing,
     };

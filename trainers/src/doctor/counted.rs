@@ -87,9 +87,11 @@ pub fn markdown(counts: &Counts) -> String {
         );
     }
     let ((uploads, up_bytes), (read_backs, down_bytes)) = (counts.uploads, counts.read_backs);
+    let (copies, copied_bytes) = counts.copies;
     text + &format!(
-        "\n{} submits, {uploads} uploads ({:.2} MB), {read_backs} read-backs ({:.2} MB).\n",
+        "\n{} submits, {copies} copies ({:.2} MB), {uploads} uploads ({:.2} MB), {read_backs} read-backs ({:.2} MB).\n",
         counts.submits,
+        copied_bytes as f64 / 1e6,
         up_bytes as f64 / 1e6,
         down_bytes as f64 / 1e6
     )

@@ -30,7 +30,7 @@ mod by_hand {
         let x = tape.watch(&Tensor::from_f32(&device, x.to_vec(), &[x.len()]).unwrap());
         let y = f(&x).unwrap();
         let one = Tensor::scalar(&device, 1.0).unwrap();
-        let gradient = tape.backward(&[(&y, one)]).unwrap().take(&x).unwrap();
+        let gradient = tape.backward([(&y, one)]).unwrap().take(&x).unwrap();
         (y.item().unwrap(), gradient.to_vec().unwrap())
     }
 }

@@ -194,7 +194,7 @@ pub(crate) mod tests {
         let leaf = tape.watch(&vector(x));
         let y = f(&leaf).unwrap();
         let ones = vector(&vec![1.0; y.len()]).reshape(y.shape()).unwrap();
-        let slopes = tape.backward(&[(&y, ones)]).unwrap().take(&leaf);
+        let slopes = tape.backward([(&y, ones)]).unwrap().take(&leaf);
         (y.to_vec().unwrap(), slopes.map_or(vec![0.0; x.len()], |g| g.to_vec().unwrap()))
     }
 

@@ -32,7 +32,7 @@ mod tests {
         let x = tape.watch(&Tensor::from_f32(&device, logp.to_vec(), &[logp.len()]).unwrap());
         let y = loss(&x, n).unwrap();
         let one = Tensor::scalar(&device, 1.0).unwrap();
-        let gradient = tape.backward(&[(&y, one)]).unwrap().take(&x).unwrap();
+        let gradient = tape.backward([(&y, one)]).unwrap().take(&x).unwrap();
         (y.item().unwrap(), gradient.to_vec().unwrap())
     }
 

@@ -151,7 +151,6 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("dataloader_drop_last", &["false"]),
     ("save_only_model", &["false"]),
     ("load_best_model_at_end", &["false"]),
-    ("eval_on_start", &["false"]),
     ("generation_kwargs", &["{}"]),
     ("entropy_coef", &["0", "0.0"]),
     ("use_adaptive_entropy", &["false"]),

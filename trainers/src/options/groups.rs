@@ -132,6 +132,8 @@ option_group! {
         eval_strategy | evaluation_strategy: Strategy = "no", Trl, ANY, free;
         /// Optimiser steps between two evaluations; below 1, a share of all steps; none for logging_steps.
         eval_steps: Option<Steps> = none, Trl, ANY, free;
+        /// Evaluate eval_dataset before the first step, too.
+        eval_on_start: bool = "false", Transformers, ANY, free;
         /// When checkpoints are written. The finished model is always saved.
         save_strategy: Strategy = "steps", Trl, ANY, free;
         /// Optimiser steps between two checkpoints; below 1, a share of all steps.

@@ -158,7 +158,7 @@ impl Session {
             guard.restore(&checkpoint.path, &job.learner.model)?;
         }
         let samples = SamplesLog::open(&training.output_dir, job.resumed.as_ref().map(|c| c.step))?;
-        Ok(Session {
+        let mut session = Session {
             job,
             prompts,
             rewards,
@@ -176,7 +176,11 @@ impl Session {
             turns: turns.per_generation as u64,
             seed: training.seed,
             clock: Clock::default(),
-        })
+        };
+        if session.job.evaluates_first && !session.prompts.eval.is_empty() {
+            session.log_evaluation()?;
+        }
+        Ok(session)
     }
 
     /// The next optimiser step; None when the run is complete, or the guard has ended it.
@@ -345,17 +349,23 @@ impl Session {
             }
         }
         if due.evaluate && !self.prompts.eval.is_empty() {
-            let values = self.evaluate()?;
-            let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-            self.job.log_evaluation(&values)?;
-            let gold = values.iter().find(|(name, _)| *name == "eval_gold").map_or(f64::NAN, |(_, value)| *value);
-            self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
+            self.log_evaluation()?;
         }
         let stop = self.guard.stop().map(|why| format!("step {}: {why}: the run stops", self.job.state.global_step));
         if let Some(said) = &stop {
             self.job.progress.say(said);
         }
         Ok(Due { save: due.save || (stop.is_some() && self.saves), ..due })
+    }
+
+    /// Evaluates, and shows the guard what the gold check found.
+    fn log_evaluation(&mut self) -> Result<()> {
+        let values = self.evaluate()?;
+        let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.job.log_evaluation(&values)?;
+        let gold = values.iter().find(|(name, _)| *name == "eval_gold").map_or(f64::NAN, |(_, value)| *value);
+        self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
+        Ok(())
     }
 
     /// Writes a checkpoint, with the experience if the next step still learns from it, and what `besides` adds.

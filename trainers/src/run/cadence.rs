@@ -76,6 +76,7 @@ mod tests {
             logging_first_step: false,
             eval_strategy: Strategy::No,
             eval_steps: None,
+            eval_on_start: false,
             save_strategy: Strategy::Steps,
             save_steps: Steps::Count(500),
             save_total_limit: None,
