@@ -122,9 +122,9 @@ fn work(call: &Call<'_>, pairs: u64) -> Work {
         }
         shaders::SCATTER_ADD_ROWS | shaders::WRITE_ROWS => written = 4 * p(0) * p(1),
         shaders::SUM_SQUARES => written = 4 * p(2),
-        shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
         shaders::SUM_SQUARES_MANY => (read, written) = (4 * slots(call, 15), 4 * p(16)),
         shaders::ADAMW_MANY => (read, written) = (16 * slots(call, 7), 48 * slots(call, 7)),
+        shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
         _ => {}
     }
     if in_place(call) {
