@@ -5,7 +5,6 @@ use crate::backend::{Choice, Draw};
 use crate::buffer::{Buffer, Host};
 use crate::error::Result;
 use crate::likelihood::{aim, argmax, exp, key, likelihood, needed, penalised, share, weight};
-use std::cmp::Reverse;
 
 /// Tokens whose weights are summed together before the sum is searched.
 const BLOCK: usize = 256;
@@ -72,28 +71,33 @@ fn draw_of_all(z: &[f32], largest: f32, number: u32) -> u32 {
 /// A token that can be drawn.
 #[derive(Clone, Copy)]
 struct Candidate {
-    key: u32,
-    index: u32,
+    /// From the likeliest token down, equals by index: the key's complement, then the index.
+    place: u64,
     likelihood: f32,
     weight: u64,
 }
 
+impl Candidate {
+    fn index(&self) -> u32 {
+        self.place as u32
+    }
+}
+
 /// The same among the tokens that are kept, in whole numbers; those without weight change neither a sum nor what is drawn.
 fn draw_of_kept(z: &[f32], largest: f32, choice: Choice, number: u32) -> u32 {
-    let mut indices: Vec<u32> = (0..z.len() as u32).collect();
-    if choice.top_k > 0 && choice.top_k < indices.len() {
-        indices.select_nth_unstable_by_key(choice.top_k - 1, |&i| (Reverse(key(z[i as usize])), i));
-        indices.truncate(choice.top_k);
+    let place = |(index, z): (usize, &f32)| u64::from(!key(*z)) << 32 | index as u64;
+    let mut places: Vec<u64> = z.iter().enumerate().map(place).collect();
+    if choice.top_k > 0 && choice.top_k < places.len() {
+        places.select_nth_unstable(choice.top_k - 1);
+        places.truncate(choice.top_k);
     }
-    let candidate = |index: u32| {
-        let z = z[index as usize];
-        let likelihood = likelihood(z, largest);
-        Candidate { key: key(z), index, likelihood, weight: weight(likelihood) }
+    let candidate = |place: u64| {
+        let likelihood = likelihood(z[place as u32 as usize], largest);
+        Candidate { place, likelihood, weight: weight(likelihood) }
     };
-    let mut kept: Vec<Candidate> = indices.into_iter().map(candidate).filter(|c| c.weight > 0).collect();
+    let mut kept: Vec<Candidate> = places.into_iter().map(candidate).filter(|c| c.weight > 0).collect();
     if choice.top_p < 1.0 {
-        // From the likeliest down; equals by index, so that the order is fixed.
-        kept.sort_unstable_by_key(|c| (Reverse(c.key), c.index));
+        kept.sort_unstable_by_key(|c| c.place);
         let needed = needed(kept.iter().map(|c| c.weight).sum(), share(choice.top_p));
         let mut sum = 0;
         let fewest = kept.iter().take_while(|c| {
@@ -105,14 +109,14 @@ fn draw_of_kept(z: &[f32], largest: f32, choice: Choice, number: u32) -> u32 {
         kept.truncate(fewest);
     }
     kept.retain(|c| c.likelihood >= choice.min_p);
-    kept.sort_unstable_by_key(|c| c.index);
+    kept.sort_unstable_by_key(Candidate::index);
     let aim = aim(kept.iter().map(|c| c.weight).sum(), number);
     let mut sum = 0;
     let passes = |c: &&Candidate| {
         sum += c.weight;
         sum > aim
     };
-    kept.iter().find(passes).map_or(0, |c| c.index)
+    kept.iter().find(passes).map_or(0, Candidate::index)
 }
 
 #[cfg(test)]
