@@ -1,20 +1,24 @@
-//! The matrix product on the shapes of SmolLM2: compared with the reference backend first, then timed.
+//! Every kernel on the shapes of SmolLM2: compared with the reference backend first, then timed beside the device's ceilings.
 //!
 //! `cargo bench --bench kernels`; LAPIDARY_DEVICE=cpu|gpu|gpu:N|gpu:software says where (default: cpu), THREADS sets the
-//! CPU's threads. Rows of the table: layout, m, n, k, GFLOP/s (median of 9 after 2 to warm up; a software adapter, which
-//! runs on the same cores, gets an eighth of the rows).
+//! CPU's threads. First the matrix product: layout, m, n, k, GFLOP/s (median of 9 after 2 to warm up; a software adapter, which
+//! runs on the same cores, gets an eighth of the rows) and its share of the rate of a large square product; then the others.
 //!
 //! `cargo bench --bench kernels -- count` computes nothing: it prints what a training step of SmolLM2 does on a GPU, by kernel
 //! (dispatches, bytes, operations), for a later run on a GPU to be compared with.
 //!
 //! `cargo bench --bench kernels -- rungs` times each rung of the GPU's matrix product by itself (shaders/README.md): of n × n
 //! matrices, n = 4096, on a software adapter 256, and of 8 rows for the kernel of few rows.
+#[path = "kernels/others.rs"]
+mod others;
+
 use engine::backend::{Backend, Device, Layout, Product};
 use engine::buffer::{Buffer, Host};
 use engine::dtype::DType;
 use engine::random::Stream;
 use std::time::Instant;
 use trainers::device::DeviceChoice;
+use trainers::doctor::Ceilings;
 
 /// Forward, gradient to the input and to the weight of SmolLM2's layers on 1024 tokens; its LM head on a chunk; LoRA.
 const SHAPES: [(Layout, usize, usize, usize); 14] = [
@@ -128,8 +132,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("cpu".into());
     let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;
     let cpu: Device = trainers::device::open(chosen, threads)?;
-    println!("{}\n| layout | m | n | k | GFLOP/s |\n|---|---|---|---|---|", cpu.name());
     let slow = name == "gpu:software";
+    let ceilings = Ceilings::measure(&*cpu, slow)?;
+    let (copy, product) = (ceilings.bytes_per_s / 1e9, ceilings.flops_per_s / 1e9);
+    println!("{}: copy {copy:.1} GB/s, product {product:.1} GFLOP/s at n = {}\n", cpu.name(), ceilings.n);
+    println!("| layout | m | n | k | GFLOP/s | of the product's |\n|---|---|---|---|---|---|");
     for (layout, m, n, k) in SHAPES {
         let (m, k) = match layout {
             _ if !slow || n > 40_000 || m > 40_000 || k > 40_000 => (m, k),
@@ -142,7 +149,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Err(format!("{p:?}: {error} off the reference: not timed").into());
         }
         let (a, b) = (random(&*cpu, m * k, 1)?, random(&*cpu, n * k, 2)?);
-        println!("| {layout:?} | {m} | {n} | {k} | {:.1} |", rate(&*cpu, p, &a, &b)?);
+        let rate = rate(&*cpu, p, &a, &b)?;
+        println!("| {layout:?} | {m} | {n} | {k} | {rate:.1} | {:.0} % |", 100.0 * rate / product);
     }
-    Ok(())
+    others::table(&cpu, ceilings)
 }
