@@ -121,7 +121,8 @@ fn head(t: &Table) -> Outcome<()> {
         z = Some(d.log_probs_backward(own, &targets, &lse, &dlogp, ROWS, V, 1.0)?);
         Ok(())
     })?;
-    let logits = random(d, 32 * V, 4)?;
+    // Likelihoods from 1 down to e⁻²⁰.
+    let logits = d.unary(Unary::Affine(20.0, 0.0), &random(d, 32 * V, 4)?, 32 * V)?;
     let draws: Vec<Draw> = (0..32).map(|i| Draw { stream: Stream::new(1, i), index: 0, seen: &[] }).collect();
     let all = Choice { greedy: false, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 };
     t.row("sample, 32 rows", 32 * V, 0, || d.sample(&logits, V, all, &draws).map(drop))?;

@@ -97,15 +97,8 @@ fn draw_of_kept(z: &[f32], largest: f32, choice: Choice, number: u32) -> u32 {
     };
     let mut kept: Vec<Candidate> = places.into_iter().map(candidate).filter(|c| c.weight > 0).collect();
     if choice.top_p < 1.0 {
-        kept.sort_unstable_by_key(|c| c.place);
         let needed = needed(kept.iter().map(|c| c.weight).sum(), share(choice.top_p));
-        let mut sum = 0;
-        let fewest = kept.iter().take_while(|c| {
-            let wanted = sum < needed;
-            sum += c.weight;
-            wanted
-        });
-        let fewest = fewest.count();
+        let fewest = fewest_likeliest(&mut kept, needed);
         kept.truncate(fewest);
     }
     kept.retain(|c| c.likelihood >= choice.min_p);
@@ -117,6 +110,28 @@ fn draw_of_kept(z: &[f32], largest: f32, choice: Choice, number: u32) -> u32 {
         sum > aim
     };
     kept.iter().find(passes).map_or(0, Candidate::index)
+}
+
+/// Puts the fewest likeliest candidates that weigh `needed` together first, from the likeliest down; how many they are. Of a
+/// vocabulary that is a handful as a rule, so no more are sorted than it takes: 256, and each time three times as many more.
+fn fewest_likeliest(candidates: &mut [Candidate], needed: u64) -> usize {
+    let (mut n, mut sum) = (0, 0);
+    while sum < needed && n < candidates.len() {
+        let rest = &mut candidates[n..];
+        let part = (3 * n).clamp(256.min(rest.len()), rest.len());
+        if part < rest.len() {
+            rest.select_nth_unstable_by_key(part - 1, |c| c.place);
+        }
+        rest[..part].sort_unstable_by_key(|c| c.place);
+        for c in &rest[..part] {
+            if sum >= needed {
+                break;
+            }
+            sum += c.weight;
+            n += 1;
+        }
+    }
+    n
 }
 
 #[cfg(test)]
@@ -171,6 +186,34 @@ mod tests {
         only(Choice { top_k: 2, top_p: 0.5, ..ALL }, &[1]);
         only(Choice { min_p: 0.45, ..ALL }, &[1, 2, 3]);
         only(Choice { greedy: true, ..ALL }, &[1]);
+    }
+
+    /// What is found part by part is what a whole sort gives, however many it takes.
+    #[test]
+    fn the_fewest_are_those_of_a_whole_sort() {
+        let stream = Stream::new(3, 1);
+        let all: Vec<Candidate> = (0..5000u64)
+            .map(|i| Candidate {
+                place: stream.below(i, 1000) << 32 | i,
+                likelihood: 1.0,
+                weight: 1 + stream.below(5000 + i, 9),
+            })
+            .collect();
+        let mut sorted = all.clone();
+        sorted.sort_by_key(|c| c.place);
+        let total: u64 = all.iter().map(|c| c.weight).sum();
+        for needed in [0, 1, 700, 1300, 1301, 5000, total / 2, total - 1, total] {
+            let (mut sum, mut expected) = (0, 0);
+            while sum < needed {
+                sum += sorted[expected].weight;
+                expected += 1;
+            }
+            let mut found = all.clone();
+            let n = fewest_likeliest(&mut found, needed);
+            assert_eq!(n, expected, "{needed} of {total}");
+            assert!(found[..n].iter().zip(&sorted).all(|(a, b)| a.place == b.place), "{needed} of {total}");
+        }
+        assert_eq!(fewest_likeliest(&mut [], 1), 0);
     }
 
     #[test]
