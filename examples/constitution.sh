@@ -3,8 +3,8 @@
 #
 #   examples/constitution.sh [OUTPUT_DIR]
 #
-# A model of this size judges by little more than length and place; what counts here is the way. LAPIDARY_MODELS names the
-# directory with the model (tests/fetch-smollm2.sh DIR).
+# A model of this size judges by little more than length and place (its verdicts all change with the order, so the mean of both
+# orders decides here); what counts is the way. LAPIDARY_MODELS names the directory with the model (tests/fetch-smollm2.sh DIR).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 model="${LAPIDARY_MODELS:-target/models}/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -20,7 +20,7 @@ done > "$dir/prompts.jsonl"
 lapidary generate --model_name_or_path "$model" --dataset_name "$dir/prompts.jsonl" --num_generations 4 --max_new_tokens 40 \
   --output_file "$dir/answers.jsonl" --overwrite_output_file
 lapidary judge --model_name_or_path "$model" --constitution examples/principles.txt --dataset_name "$dir/answers.jsonl" \
-  --output_file "$dir/pairs.jsonl" --ties_file "$dir/ties.jsonl" --overwrite_output_file
+  --judge_verdict average --output_file "$dir/pairs.jsonl" --ties_file "$dir/ties.jsonl" --overwrite_output_file
 lapidary dpo --model_name_or_path "$model" --dataset_name "$dir/pairs.jsonl" --output_dir "$dir/preferred" --use_peft \
   --learning_rate 5e-5 --per_device_train_batch_size 2 --num_train_epochs 1 --overwrite_output_dir
 
