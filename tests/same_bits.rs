@@ -125,7 +125,18 @@ fn resumes(command: &str, data: &str, kind: &str) {
 /// How a step's pairs are cut into micro-batches changes nothing but rounding.
 #[test]
 fn cutting_pairs_changes_nothing() {
+    // Neighbouring pairs with one prompt, which they share where they are in one micro-batch.
+    let shared = tempfile::NamedTempFile::with_suffix(".jsonl").unwrap();
+    let pair = |i: usize| {
+        let prompt = format!("Which line comes after line {}?", i / 2);
+        serde_json::json!({"prompt": prompt, "chosen": format!(" Line {i}."), "rejected": " No idea, none at all."})
+    };
+    fs::write(shared.path(), (0..12).map(|i| format!("{}\n", pair(i))).collect::<String>()).unwrap();
+    let shared = shared.path().to_str().unwrap();
     for (command, data, kind) in [
+        ("dpo", shared, ""),
+        ("orpo", shared, ""),
+        ("cpo", shared, ""),
         ("dpo", "data/preference.jsonl", "--loss_type sigmoid sft"),
         ("orpo", "data/preference.jsonl", ""),
         ("cpo", "data/preference.jsonl", ""),

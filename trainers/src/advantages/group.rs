@@ -2,10 +2,11 @@
 //!
 //! Every operation rounds to float32, as TRL's do. It shows only where a reward is the mean of its group, as 0.4 among 0.6, 0, 0.6
 //! and 0.4: what is left of the difference is ±10⁻⁸, and its sign says whether the metrics count the completion as clipped.
+use super::float32;
 use super::statistics::std;
 
 /// What deviations are added to before they divide: TRL's constant.
-const EPSILON: f64 = 1e-4;
+const EPSILON: f32 = 1e-4;
 /// Deviations up to this are none (`torch.isclose(std, 0)`).
 const NO_SPREAD: f64 = 1e-8;
 
@@ -40,54 +41,23 @@ fn zero_if_nan(x: f64) -> f64 {
     if x.is_nan() { 0.0 } else { x }
 }
 
-/// To the nearest float32.
-fn float(x: f64) -> f64 {
-    f64::from(x as f32)
-}
-
-/// Sum and number of the values that are not NaN, added in PyTorch's order on a CPU: four sums that take turns, of single values
-/// or, from 8 on, of vectors of 8 whose lanes are added last.
-fn sum(x: &[f64]) -> (f64, f64) {
-    const LANES: usize = 8;
-    let n = x.iter().filter(|v| !v.is_nan()).count() as f64;
-    let add = |a: f64, b: f64| float(a + b);
-    let four = |values: &[f64]| -> f64 {
-        let (whole, rest) = values.split_at(values.len() / 4 * 4);
-        let mut sums = [0.0; 4];
-        whole.iter().enumerate().for_each(|(i, v)| sums[i % 4] = add(sums[i % 4], *v));
-        sums[0] = rest.iter().fold(sums[0], |sum, v| add(sum, *v));
-        sums[1..].iter().fold(sums[0], |sum, v| add(sum, *v))
-    };
-    let x: Vec<f64> = x.iter().map(|v| if v.is_nan() { 0.0 } else { float(*v) }).collect();
-    if x.len() < LANES {
-        return (four(&x), n);
-    }
-    let (vectors, rest) = x.split_at(x.len() / LANES * LANES);
-    let lane = |l: usize| four(&vectors.iter().skip(l).step_by(LANES).copied().collect::<Vec<_>>());
-    let start = rest.iter().fold(0.0, |sum, v| add(sum, *v));
-    ((0..LANES).map(lane).fold(start, add), n)
-}
-
-fn mean(x: &[f64]) -> f64 {
-    let (sum, n) = sum(x);
-    float(sum / n)
-}
-
-/// (x − mean) / (std + 10⁻⁴), the deviation divided by n − 1; 0 for what is NaN, or where no two values differ.
+/// (x − mean) / (std + 10⁻⁴), 0 for what is NaN, or where no two values differ.
 fn standardised(x: &[f64]) -> Vec<f64> {
-    let differ = std(x) > NO_SPREAD;
-    if !differ {
+    if !differ(x) {
         return vec![0.0; x.len()];
     }
-    let (mean_of_all, n) = (mean(x), sum(x).1);
-    let squares: Vec<f64> = x.iter().map(|v| float(float(float(*v) - mean_of_all).powi(2))).collect();
-    let deviation = float(float(mean(&squares) * float(n / (n - 1.0))).sqrt());
-    x.iter().map(|v| zero_if_nan(divided(float(float(*v) - mean_of_all), deviation))).collect()
+    let x: Vec<f32> = x.iter().map(|v| *v as f32).collect();
+    let (mean, std) = (float32::mean(&x), float32::std(&x));
+    x.iter().map(|v| zero_if_nan(divided(v - mean, std))).collect()
 }
 
 /// c / (s + 10⁻⁴)
-fn divided(centred: f64, std: f64) -> f64 {
-    float(centred / float(std + float(EPSILON)))
+fn divided(centred: f32, std: f32) -> f64 {
+    f64::from(centred / (std + EPSILON))
+}
+
+fn differ(x: &[f64]) -> bool {
+    std(x) > NO_SPREAD
 }
 
 /// A statistic of each group, repeated for each of its members.
@@ -96,10 +66,11 @@ fn by_group(rewards: &[f64], group_size: usize, statistic: fn(&[f64]) -> f64) ->
 }
 
 /// r − mean_group; 0 in a group whose rewards are all equal.
-fn centred(rewards: &[f64], group_size: usize) -> Vec<f64> {
-    let of_group = |group: &[f64]| -> Vec<f64> {
-        let (mean, differ) = (mean(group), std(group) > NO_SPREAD);
-        group.iter().map(|r| if differ { float(float(*r) - mean) } else { 0.0 * r }).collect()
+fn centred(rewards: &[f64], group_size: usize) -> Vec<f32> {
+    let of_group = |group: &[f64]| -> Vec<f32> {
+        let r: Vec<f32> = group.iter().map(|r| *r as f32).collect();
+        let (mean, differ) = (float32::mean(&r), differ(group));
+        r.iter().map(|r| if differ { r - mean } else { 0.0 * r }).collect()
     };
     rewards.chunks(group_size).flat_map(of_group).collect()
 }
@@ -113,14 +84,14 @@ pub fn scaled_by_group(rewards: &[f64], group_size: usize) -> Advantages {
 /// A = (r − mean_group) / (std_batch + 10⁻⁴). Z. Liu et al., "Part I: tricks or traps?", 2025, §4.1.
 pub fn scaled_by_batch(rewards: &[f64], group_size: usize) -> Advantages {
     let std = std(rewards);
-    let values = centred(rewards, group_size).into_iter().map(|c| zero_if_nan(divided(c, float(std)))).collect();
+    let values = centred(rewards, group_size).into_iter().map(|c| zero_if_nan(divided(c, std as f32))).collect();
     Advantages { values, std: vec![std; rewards.len()] }
 }
 
 /// A = r − mean_group. Z. Liu et al., "Understanding R1-Zero-like training" (Dr. GRPO), 2025, §3.2. The deviation is the
 /// group's, for the metric only.
 pub fn unscaled(rewards: &[f64], group_size: usize) -> Advantages {
-    let values = centred(rewards, group_size).into_iter().map(zero_if_nan).collect();
+    let values = centred(rewards, group_size).into_iter().map(|c| zero_if_nan(f64::from(c))).collect();
     Advantages { values, std: by_group(rewards, group_size, std) }
 }
 
@@ -130,7 +101,7 @@ pub fn unscaled(rewards: &[f64], group_size: usize) -> Advantages {
 pub fn normalise_then_sum(rewards: &[Vec<f64>], weights: &[f64], group_size: usize) -> Advantages {
     let per_function = |r: &Vec<f64>| -> Vec<f64> {
         let std = by_group(r, group_size, std);
-        centred(r, group_size).iter().zip(std).map(|(c, s)| divided(*c, float(s))).collect()
+        centred(r, group_size).iter().zip(std).map(|(c, s)| divided(*c, s as f32)).collect()
     };
     let summed = weighted_sum(&rewards.iter().map(per_function).collect::<Vec<_>>(), weights);
     Advantages { values: standardised(&summed), std: vec![std(&summed); summed.len()] }
@@ -140,10 +111,11 @@ pub fn normalise_then_sum(rewards: &[Vec<f64>], weights: &[f64], group_size: usi
 /// 2019; A. Ahmadian et al., "Back to basics", 2024, equation 8.
 pub fn leave_one_out(rewards: &[f64], group_size: usize) -> Advantages {
     let values = rewards.chunks(group_size).flat_map(|group| {
-        let ((sum, n), differ) = (sum(group), std(group) > NO_SPREAD);
+        let r: Vec<f32> = group.iter().map(|r| *r as f32).collect();
+        let (sum, n) = float32::sum(&r);
         // A group with one judged completion has no baseline, and so no advantage.
-        let of = move |r: &f64| if differ { float(float(*r) - float(float(sum - float(*r)) / (n - 1.0))) } else { 0.0 };
-        group.iter().map(move |r| zero_if_nan(of(r))).collect::<Vec<_>>()
+        let of = |r: &f32| if differ(group) { r - (sum - r) / (n - 1.0) } else { 0.0 };
+        r.iter().map(|r| zero_if_nan(f64::from(of(r)))).collect::<Vec<_>>()
     });
     Advantages { values: values.collect(), std: by_group(rewards, group_size, std) }
 }

@@ -5,6 +5,7 @@
 //!
 //! Modules in reading order.
 pub mod statistics;
+mod float32;
 pub mod group;
 pub mod baseline;
 pub mod tokens;
