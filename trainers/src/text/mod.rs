@@ -1,9 +1,10 @@
 //! Text and tokens: tokenizers, chat templates, and which tokens of a rendered chat the assistant wrote.
 //!
-//! In reading order: what a template may use (`python`, `tojson`, `strftime`, `builtins`), `template_source`, `chat_template`,
+//! In reading order: `exact_json`, what a template may use (`python`, `tojson`, `strftime`, `builtins`), `template_source`, `chat_template`,
 //! `gguf_tokenizer`, `tokenizer`, `generation`.
 pub mod builtins;
 pub mod chat_template;
+pub mod exact_json;
 pub mod generation;
 pub mod gguf_tokenizer;
 mod python;
