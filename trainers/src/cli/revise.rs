@@ -7,8 +7,8 @@ use crate::judge::{fill, open_template, read_constitution, readable};
 use crate::options::ReviseOptions;
 use crate::run::durable::write_file;
 use crate::speaker::Speaker;
+use crate::text::jinja::Template;
 use engine::generate::Sampling;
-use minijinja::Environment;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -166,7 +166,7 @@ fn first_answers(speech: &mut Speech, rows: &[Row], prompts: &[&Value]) -> Resul
     Ok(all)
 }
 
-fn questions(template: &Environment, constitution: &str, drafts: &[Draft]) -> Result<Vec<String>> {
+fn questions(template: &Template, constitution: &str, drafts: &[Draft]) -> Result<Vec<String>> {
     let question = |draft: &Draft| {
         let prompt = readable(&draft.row.fields["prompt"]);
         let critique = draft.critiques.last().cloned().unwrap_or_default();

@@ -131,8 +131,14 @@ impl Family {
 /// The text is always the model's own template's. Errors: a template of no known family; a rendering whose turns are not the
 /// conversation's assistant messages one by one, so that a mask would be wrong.
 pub fn render_with_generation(templates: &ChatTemplates, input: &RenderInput) -> Result<Rendered> {
-    let template = templates.select(input.tools.is_some_and(|t| !t.is_null()))?;
+    let template = templates.select_for(input)?;
     let mut rendered = templates.render(input)?;
+    if let Some(line) = rendered.misplaced {
+        return Err(Error::input(format!(
+            "assistant_only_loss: line {line} of the chat template has a {{% generation %}} mark inside a macro, call, set or filter \
+             block, whose text is not printed at once (transformers would mark another place). Put the marks where the template prints"
+        )));
+    }
     if template.has_generation() {
         return Ok(rendered);
     }
@@ -170,19 +176,19 @@ fn holds(turn: &str, message: &Json) -> bool {
     }
 }
 
-/// Token ids of a rendered chat and which of them lie in its generation spans, by characters as transformers'
-/// `return_assistant_tokens_mask` does it: from the token of a span's first character to the (first) token of its last.
+/// Token ids of a rendered chat and which of them the assistant wrote: every token that overlaps a span, by characters, as
+/// transformers' `return_assistant_tokens_mask` has it.
 pub fn assistant_mask(tokenizer: &Tokenizer, rendered: &Rendered) -> Result<(Vec<u32>, Vec<bool>)> {
     let encoding = tokenizer.encode_with_offsets(&rendered.text)?;
     let ids = encoding.get_ids().to_vec();
     let mut mask = vec![false; ids.len()];
     let char_at = |byte: usize| rendered.text[..byte].chars().count();
-    for span in &rendered.generation {
-        let (start, end) = (char_at(span.start), char_at(span.end));
-        // A span whose start has no token: the text was cut there, or its offsets were trimmed away.
-        let Some(first) = encoding.char_to_token(start, 0) else { break };
-        let last = end.checked_sub(1).and_then(|c| encoding.char_to_token(c, 0)).map_or(ids.len(), |t| t + 1);
-        mask.iter_mut().take(last).skip(first).for_each(|m| *m = true);
+    let spans: Vec<Range<usize>> = rendered.generation.iter().map(|s| char_at(s.start)..char_at(s.end)).collect();
+    let mut spans = spans.iter().peekable();
+    for (masked, (start, end)) in mask.iter_mut().zip(encoding.get_offsets()) {
+        while spans.next_if(|span| *start >= span.end).is_some() {}
+        let Some(span) = spans.peek() else { break };
+        *masked = *end > span.start;
     }
     Ok((ids, mask))
 }
