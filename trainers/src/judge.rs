@@ -13,7 +13,7 @@ use crate::setup::{self, Source};
 use crate::text::jinja::{Clock, Template, TemplateError};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
-use engine::model::config::Head;
+use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use serde_json::{Value, json};
 use std::path::Path;
