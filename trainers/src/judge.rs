@@ -329,7 +329,7 @@ mod tests {
         assert!(told(open("models/llama", "Be brief.", template)).contains("does not show {{ completions }}"));
         let template = Some("{{ constitution }}\n{{ promt }}");
         let said = told(open("models/llama", "Be brief.", template));
-        assert!(said.contains("line 2: undefined value"), "{said}");
+        assert!(said.contains("line 2: 'promt' is undefined"), "{said}");
     }
 
     #[test]

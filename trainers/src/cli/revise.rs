@@ -7,7 +7,7 @@ use crate::judge::{fill, open_template, read_constitution, readable};
 use crate::options::ReviseOptions;
 use crate::run::durable::write_file;
 use crate::speaker::Speaker;
-use crate::text::jinja::Template;
+use crate::text::{exact_json, jinja::Template};
 use engine::generate::Sampling;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -89,7 +89,8 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
         )));
     }
     let about = json!({"model": path, "constitution_sha256": hash});
-    let text: String = drafts.iter().map(|draft| format!("{}\n", Value::Object(row_of(draft, &about)))).collect();
+    let text: String =
+        drafts.iter().map(|draft| exact_json::to_text(&Value::Object(row_of(draft, &about))) + "\n").collect();
     write_file(&asked.output_file, text.as_bytes())?;
     eprintln!(
         "{} of {} rows revised ({} left as they were); left out: {} with a question longer than the model's context, {empty} \

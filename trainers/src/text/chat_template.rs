@@ -1,10 +1,12 @@
 //! Chat templates: messages to text as transformers' `apply_chat_template` renders them, with the spans that
 //! `{% generation %}` marks as the assistant's own.
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value as Json};
 
 use super::exact_json::to_text;
+use super::families::{Family, recognise};
 use super::jinja::{Clock, Template, TemplateError};
 use crate::error::{Error, Result};
 
@@ -35,6 +37,7 @@ pub struct ChatTemplate {
     name: String,
     source: String,
     has_generation: bool,
+    family: OnceLock<Option<&'static Family>>,
 }
 
 /// The templates of a model: one, or several by name ("default", "tool_use", …), with the special tokens they may print.
@@ -78,7 +81,7 @@ impl ChatTemplate {
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
         let template = Template::chat(&source).map_err(|e| template_error(name, &e))?;
         let has_generation = template.has_generation();
-        Ok(ChatTemplate { template, name: name.to_string(), source, has_generation })
+        Ok(ChatTemplate { template, name: name.to_string(), source, has_generation, family: OnceLock::new() })
     }
 
     /// The template as its model wrote it (line ends as `\n`).
@@ -89,6 +92,11 @@ impl ChatTemplate {
     /// Whether it marks the assistant's text with `{% generation %}`.
     pub fn has_generation(&self) -> bool {
         self.has_generation
+    }
+
+    /// How the assistant's turns stand in what it prints, if that is known. Worked out at the first question.
+    pub(super) fn family(&self) -> Option<&'static Family> {
+        *self.family.get_or_init(|| recognise(&self.template, &self.source))
     }
 
     fn render(&self, input: &RenderInput, special: &[(String, String)], clock: Clock) -> Result<Rendered> {
@@ -107,8 +115,7 @@ impl ChatTemplate {
             }
             names.insert(key.clone(), value.clone());
         }
-        let messages = input.messages.iter().map(normalise_message).collect::<Result<Vec<Json>>>()?;
-        names.insert("messages".into(), Json::Array(messages));
+        names.insert("messages".into(), Json::Array(normalised(input.messages)?));
         names.insert("tools".into(), objects(input, "tools", input.tools)?);
         names.insert("documents".into(), objects(input, "documents", input.documents)?);
         names.insert("add_generation_prompt".into(), Json::Bool(input.add_generation_prompt));
@@ -182,14 +189,23 @@ impl ChatTemplates {
 
 /// An instant with this machine's offset from UTC at that time.
 fn local(seconds: i64) -> Clock {
-    let offset = jiff::Timestamp::from_second(seconds).map_or(0, |t| jiff::tz::TimeZone::system().to_offset(t).seconds());
+    let offset =
+        jiff::Timestamp::from_second(seconds).map_or(0, |t| jiff::tz::TimeZone::system().to_offset(t).seconds());
     Clock { seconds, offset: offset.into() }
+}
+
+/// Messages as a template gets them. Errors: one that is no object.
+pub(super) fn normalised(messages: &[Json]) -> Result<Vec<Json>> {
+    messages.iter().map(normalise_message).collect()
 }
 
 /// As transformers prepares a message: keys without a value go, reasoning is found under each of its names.
 fn normalise_message(message: &Json) -> Result<Json> {
     let Json::Object(fields) = message else {
-        return Err(Error::input(format!("a message must be an object with role and content, found {}", to_text(message))));
+        return Err(Error::input(format!(
+            "a message must be an object with role and content, found {}",
+            to_text(message)
+        )));
     };
     let given: Map<String, Json> =
         fields.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();

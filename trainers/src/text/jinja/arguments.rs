@@ -27,7 +27,10 @@ impl Args {
     pub fn bind<const N: usize>(self, function: &str, names: [&str; N], required: usize) -> R<[Option<Value>; N]> {
         let mut bound: [Option<Value>; N] = std::array::from_fn(|_| None);
         if self.positional.len() > N {
-            return Err(type_fault(format!("{function} takes at most {N} arguments ({} given)", self.positional.len())));
+            return Err(type_fault(format!(
+                "{function} takes at most {N} arguments ({} given)",
+                self.positional.len()
+            )));
         }
         for (slot, value) in bound.iter_mut().zip(self.positional) {
             *slot = Some(value);
@@ -42,7 +45,9 @@ impl Args {
             bound[i] = Some(value);
         }
         match bound.iter().take(required).position(Option::is_none) {
-            Some(i) => Err(type_fault(format!("{function} misses its argument '{}'", names[i].trim_start_matches('/')))),
+            Some(i) => {
+                Err(type_fault(format!("{function} misses its argument '{}'", names[i].trim_start_matches('/'))))
+            }
             None => Ok(bound),
         }
     }

@@ -11,7 +11,18 @@ use super::{functions, operators, string_methods};
 
 /// Methods that change a list or a dictionary: the sandbox hands none out.
 const CHANGING: [&str; 12] = [
-    "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "popitem", "setdefault", "update", "__setitem__",
+    "append",
+    "clear",
+    "extend",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
+    "popitem",
+    "setdefault",
+    "update",
+    "__setitem__",
 ];
 
 /// What Python's `getattr` finds; nothing where it raises AttributeError.
@@ -73,7 +84,7 @@ fn own(run: &Run, value: &Value, name: &str) -> R<Option<Value>> {
         Value::Namespace(ns) => ns.fields.borrow().get_str(name).cloned(),
         Value::Macro(m) => match name {
             "name" => Some(m.node.name.as_ref().map_or(Value::None, Value::str)),
-            "arguments" => Some(Value::list(m.node.parameters.iter().map(Value::str).collect())?),
+            "arguments" => Some(Value::tuple(m.node.parameters.iter().map(Value::str).collect())?),
             "catch_kwargs" => Some(Value::Bool(m.node.uses_kwargs)),
             "catch_varargs" => Some(Value::Bool(m.node.uses_varargs)),
             "caller" => Some(Value::Bool(m.node.uses_caller || m.node.parameters.iter().any(|p| p == "caller"))),
@@ -151,7 +162,11 @@ pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Value> {
     }
     match key.as_str() {
         Some(name) => Ok(own(run, value, name)?.unwrap_or_else(|| no_attribute(value, name))),
-        None => Ok(Value::undefined(format!("{} has no element {}", object_name(value), super::show::repr(run, key).unwrap_or_default()))),
+        None => Ok(Value::undefined(format!(
+            "{} has no element {}",
+            object_name(value),
+            super::show::repr(run, key).unwrap_or_default()
+        ))),
     }
 }
 
@@ -164,7 +179,12 @@ pub(super) fn attribute_alone(run: &Run, value: &Value, name: &str) -> R<Value> 
 pub(super) fn is_callable(value: &Value) -> bool {
     matches!(
         value,
-        Value::Undefined(_) | Value::Macro(_) | Value::Loop(_) | Value::Joiner(_) | Value::Function(_) | Value::Method(_)
+        Value::Undefined(_)
+            | Value::Macro(_)
+            | Value::Loop(_)
+            | Value::Joiner(_)
+            | Value::Function(_)
+            | Value::Method(_)
     )
 }
 

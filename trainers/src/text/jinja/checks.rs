@@ -1,8 +1,8 @@
 //! The tests of Jinja2: what may stand behind `is`.
 use super::arguments::Args;
+use super::ast::Operator;
 use super::attributes::is_callable;
 use super::compare::{contains, equal, is, order};
-use super::ast::Operator;
 use super::fault::{Kind, R, fault, type_fault, unsupported};
 use super::filters::FILTERS;
 use super::operators::binary;
@@ -12,9 +12,45 @@ use super::strings::{is_lower, is_upper};
 use super::value::{Value, View};
 
 pub(super) const TESTS: [&str; 39] = [
-    "odd", "even", "divisibleby", "defined", "undefined", "filter", "test", "none", "boolean", "false", "true", "integer",
-    "float", "lower", "upper", "string", "mapping", "number", "sequence", "iterable", "callable", "sameas", "escaped", "in",
-    "==", "eq", "equalto", "!=", "ne", ">", "gt", "greaterthan", "ge", ">=", "<", "lt", "lessthan", "<=", "le",
+    "odd",
+    "even",
+    "divisibleby",
+    "defined",
+    "undefined",
+    "filter",
+    "test",
+    "none",
+    "boolean",
+    "false",
+    "true",
+    "integer",
+    "float",
+    "lower",
+    "upper",
+    "string",
+    "mapping",
+    "number",
+    "sequence",
+    "iterable",
+    "callable",
+    "sameas",
+    "escaped",
+    "in",
+    "==",
+    "eq",
+    "equalto",
+    "!=",
+    "ne",
+    ">",
+    "gt",
+    "greaterthan",
+    "ge",
+    ">=",
+    "<",
+    "lt",
+    "lessthan",
+    "<=",
+    "le",
 ];
 
 /// `value is name(…)`.

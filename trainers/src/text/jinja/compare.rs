@@ -1,7 +1,7 @@
 //! Equality, order and membership of values, and sorting by them.
 use std::cmp::Ordering;
 
-use super::fault::{R, fault, type_fault, unsupported, Kind};
+use super::fault::{Kind, R, fault, type_fault, unsupported};
 use super::number::compare_int_float;
 use super::run::Run;
 use super::value::{Dict, Value, View};
@@ -120,10 +120,9 @@ pub(super) fn contains(run: &Run, container: &Value, value: &Value) -> R<bool> {
     match container {
         Value::Str(text) | Value::Markup(text) => match value.as_str() {
             Some(part) => Ok(text.contains(part)),
-            None => Err(type_fault(format!(
-                "'in <string>' requires string as left operand, not {}",
-                value.type_name()
-            ))),
+            None => {
+                Err(type_fault(format!("'in <string>' requires string as left operand, not {}", value.type_name())))
+            }
         },
         Value::Dict(dict) | Value::View(View::Keys, dict) => Ok(dict.get(value)?.is_some()),
         Value::Bytes(_) => Err(unsupported("'in' with bytes")),

@@ -63,7 +63,9 @@ impl Run {
                 } else {
                     match otherwise {
                         Some(otherwise) => self.evaluate(otherwise, scope)?,
-                        None => Value::undefined("the inline if-expression evaluated to false and no else section was defined."),
+                        None => Value::undefined(
+                            "the inline if-expression evaluated to false and no else section was defined.",
+                        ),
                     }
                 }
             }

@@ -46,11 +46,8 @@ impl Parser {
         let mut value = self.operand(Self::or)?;
         while self.skip_name("if") {
             let test = self.softly(Self::or)?;
-            let otherwise = if self.skip_name("else") {
-                Some(boxed(self.softly(|p| p.nested(Self::condition))?))
-            } else {
-                None
-            };
+            let otherwise =
+                if self.skip_name("else") { Some(boxed(self.softly(|p| p.nested(Self::condition))?)) } else { None };
             value = Expression::Condition(boxed(test), boxed(value), otherwise);
         }
         Ok(value)

@@ -10,11 +10,60 @@ use super::unicode::is_alnum;
 use super::value::Value;
 
 pub(super) const FILTERS: [&str; 54] = [
-    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape", "filesizeformat",
-    "first", "float", "forceescape", "format", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower",
-    "map", "max", "min", "pprint", "random", "reject", "rejectattr", "replace", "reverse", "round", "safe", "select",
-    "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson", "trim", "truncate", "unique", "upper",
-    "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr",
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "filesizeformat",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "pprint",
+    "random",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "striptags",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "urlencode",
+    "urlize",
+    "wordcount",
+    "wordwrap",
+    "xmlattr",
 ];
 
 /// MarkupSafe's `soft_str`: a string as it is, anything else as its text.
@@ -286,7 +335,12 @@ fn replace(run: &Run, value: &Value, args: Args) -> R<Value> {
         soft(run, value)?
     };
     let (old, new) = (soft(run, &old)?, soft(run, &new)?);
-    super::string_methods::call(run, &s, "replace", Args::of(vec![old, new, Value::int(limit.map_or(-1, |n| n as i64))]))
+    super::string_methods::call(
+        run,
+        &s,
+        "replace",
+        Args::of(vec![old, new, Value::int(limit.map_or(-1, |n| n as i64))]),
+    )
 }
 
 /// A string with the same marking as another.
@@ -350,7 +404,8 @@ fn truncate(run: &Run, value: &Value, args: Args) -> R<Value> {
         return Err(type_fault("truncate takes a str"));
     };
     let kept: String = s.chars().take((length - n_end) as usize).collect();
-    let kept = if kill.is_some_and(|k| k.truth()) { kept } else { strings::rsplit_at(&kept, " ", Some(1))[0].to_string() };
+    let kept =
+        if kill.is_some_and(|k| k.truth()) { kept } else { strings::rsplit_at(&kept, " ", Some(1))[0].to_string() };
     super::operators::binary(run, super::ast::Operator::Add, &like(value, kept), &end)
 }
 
@@ -376,7 +431,11 @@ fn file_size(run: &Run, value: &Value, args: Args) -> R<Value> {
     if bytes < base {
         return Ok(Value::str(format!("{} Bytes", float_to_int(bytes)?)));
     }
-    let units = if binary { ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"] } else { ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"] };
+    let units = if binary {
+        ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"]
+    } else {
+        ["kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"]
+    };
     let mut shown = String::new();
     for (i, unit) in units.iter().enumerate() {
         let size = base.powi(i as i32 + 2);
@@ -427,7 +486,8 @@ fn url_encode(run: &Run, value: &Value) -> R<Value> {
 fn xml_attributes(run: &Run, value: &Value, args: Args) -> R<Value> {
     let [space] = args.bind("xmlattr", ["autospace"], 0)?;
     let Value::Dict(dict) = value else {
-        return Err(undefined_fault(value).unwrap_or_else(|| type_fault(format!("'{}' object has no attribute 'items'", value.type_name()))));
+        return Err(undefined_fault(value)
+            .unwrap_or_else(|| type_fault(format!("'{}' object has no attribute 'items'", value.type_name()))));
     };
     let mut parts = Vec::new();
     for (key, value) in dict.iter().filter(|(_, v)| !matches!(v, Value::None | Value::Undefined(_))) {

@@ -77,9 +77,7 @@ fn range(args: Args) -> R<Value> {
         if let Value::Undefined(message) = &v {
             return Err(type_fault(message.to_string()));
         }
-        v.as_int().ok_or_else(|| {
-            type_fault(format!("'{}' object cannot be interpreted as an integer", v.type_name()))
-        })
+        v.as_int().ok_or_else(|| type_fault(format!("'{}' object cannot be interpreted as an integer", v.type_name())))
     };
     let (start, stop) = if given == 1 { (BigInt::ZERO, whole(a)?) } else { (whole(a)?, whole(b)?) };
     let step = if given == 3 { whole(c)? } else { 1.into() };
@@ -88,7 +86,10 @@ fn range(args: Args) -> R<Value> {
     }
     let range = Range { start, stop, step };
     if range.len() > MAX_RANGE.into() {
-        return Err(fault(Kind::Limit, format!("range: {} numbers are more than the {MAX_RANGE} a template may have", range.len())));
+        return Err(fault(
+            Kind::Limit,
+            format!("range: {} numbers are more than the {MAX_RANGE} a template may have", range.len()),
+        ));
     }
     Ok(Value::Range(Rc::new(range)))
 }

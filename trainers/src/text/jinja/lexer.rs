@@ -201,7 +201,8 @@ impl<'a> Lexer<'a> {
                 self.out.push((line, token));
                 self.advance(bytes);
             } else if first == '_' || is_alnum(first) {
-                let bytes = rest.find(|c| c != '_' && !is_alnum(c) && !is_identifier(&format!("a{c}"))).unwrap_or(rest.len());
+                let bytes =
+                    rest.find(|c| c != '_' && !is_alnum(c) && !is_identifier(&format!("a{c}"))).unwrap_or(rest.len());
                 if !is_identifier(&rest[..bytes]) {
                     return Err(syntax("Invalid character in identifier"));
                 }
@@ -275,7 +276,8 @@ fn digits(text: &str) -> usize {
     while n < bytes.len() {
         if bytes[n].is_ascii_digit() {
             n += 1;
-        } else if bytes[n] == b'_' && n > 0 && bytes[n - 1] != b'_' && bytes.get(n + 1).is_some_and(u8::is_ascii_digit) {
+        } else if bytes[n] == b'_' && n > 0 && bytes[n - 1] != b'_' && bytes.get(n + 1).is_some_and(u8::is_ascii_digit)
+        {
             n += 1;
         } else {
             break;

@@ -269,7 +269,8 @@ fn sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
     };
     let mut keyed = Vec::new();
     for item in items_of(run, value)? {
-        let key = paths.iter().map(|path| Ok(folded(walk(run, &item, path, None)?, case_sensitive))).collect::<R<_>>()?;
+        let key =
+            paths.iter().map(|path| Ok(folded(walk(run, &item, path, None)?, case_sensitive))).collect::<R<_>>()?;
         keyed.push((Value::list(key)?, item));
     }
     Value::list(sort(run, keyed, truth(&reverse))?)
@@ -316,9 +317,7 @@ fn group(run: &Run, value: &Value, args: Args) -> R<Value> {
     let [attribute, otherwise, case_sensitive] = args.bind("groupby", ["attribute", "default", "case_sensitive"], 1)?;
     let (path, otherwise) = (path(&attribute.unwrap_or(Value::None))?, not_none(otherwise));
     let case_sensitive = truth(&case_sensitive);
-    let key_of = |item: &Value| -> R<Value> {
-        Ok(folded(walk(run, item, &path, otherwise.as_ref())?, case_sensitive))
-    };
+    let key_of = |item: &Value| -> R<Value> { Ok(folded(walk(run, item, &path, otherwise.as_ref())?, case_sensitive)) };
     let mut keyed = Vec::new();
     for item in items_of(run, value)? {
         keyed.push((key_of(&item)?, item));

@@ -49,7 +49,13 @@ pub(super) fn int_to_float(n: &BigInt) -> R<f64> {
 fn nearest(n: &BigInt) -> f64 {
     match i64::try_from(n) {
         Ok(small) if small.unsigned_abs() < 1 << 53 => small as f64,
-        _ if n.bits() > 1100 => if n.sign() == Sign::Minus { f64::NEG_INFINITY } else { f64::INFINITY },
+        _ if n.bits() > 1100 => {
+            if n.sign() == Sign::Minus {
+                f64::NEG_INFINITY
+            } else {
+                f64::INFINITY
+            }
+        }
         _ => n.to_string().parse().unwrap_or(f64::NAN),
     }
 }

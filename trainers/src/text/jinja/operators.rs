@@ -3,9 +3,7 @@ use num_bigint::BigInt;
 
 use super::ast::Operator;
 use super::fault::{Fault, Kind, R, fault, type_fault, unsupported, value_fault};
-use super::number::{
-    float_divmod, float_power, int_divmod, int_power, int_to_float, int_true_division,
-};
+use super::number::{float_divmod, float_power, int_divmod, int_power, int_to_float, int_true_division};
 use super::run::Run;
 use super::show::escape;
 use super::value::{Range, Value};
@@ -210,12 +208,8 @@ pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Option<Value>> {
             };
             found.map(|c| if matches!(value, Value::Markup(_)) { Value::Markup(c.into()) } else { Value::str(c) })
         }
-        Value::List(l) | Value::Tuple(l) | Value::Group(l) => {
-            place(&index, l.items.len()).map(|i| l.items[i].clone())
-        }
-        Value::Range(r) => {
-            place(&index, usize::try_from(r.len()).unwrap_or(usize::MAX)).map(|i| Value::Int(r.at(i)))
-        }
+        Value::List(l) | Value::Tuple(l) | Value::Group(l) => place(&index, l.items.len()).map(|i| l.items[i].clone()),
+        Value::Range(r) => place(&index, usize::try_from(r.len()).unwrap_or(usize::MAX)).map(|i| Value::Int(r.at(i))),
         Value::Bytes(b) => place(&index, b.len()).map(|i| Value::int(b[i])),
         _ => None,
     })
@@ -256,7 +250,11 @@ fn clipped(length: usize, bounds: [&Value; 3]) -> R<(i128, i128, i128)> {
         Value::None => Ok(None),
         v => match v.as_int() {
             // Beyond these bounds nothing changes any more.
-            Some(n) => Ok(Some(i128::try_from(&n).unwrap_or(if n < BigInt::ZERO { i64::MIN.into() } else { i64::MAX.into() }).clamp(i64::MIN.into(), i64::MAX.into()))),
+            Some(n) => Ok(Some(
+                i128::try_from(&n)
+                    .unwrap_or(if n < BigInt::ZERO { i64::MIN.into() } else { i64::MAX.into() })
+                    .clamp(i64::MIN.into(), i64::MAX.into()),
+            )),
             None => Err(type_fault("slice indices must be integers or None or have an __index__ method")),
         },
     };

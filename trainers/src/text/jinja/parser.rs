@@ -11,7 +11,8 @@ const MAX_DEPTH: usize = 200;
 /// Parses a template; `trim` as in [`tokens`].
 pub(super) fn parse(source: &str, trim: bool) -> R<Vec<Statement>> {
     let tokens = tokens(source, trim)?;
-    let mut parser = Parser { tokens, at: 0, depth: 0, loops: 0, soft: false, unknown: Vec::new(), watched: Vec::new() };
+    let mut parser =
+        Parser { tokens, at: 0, depth: 0, loops: 0, soft: false, unknown: Vec::new(), watched: Vec::new() };
     let body = parser.body(&[]).map_err(|mut e| {
         e.line.get_or_insert(parser.line());
         e

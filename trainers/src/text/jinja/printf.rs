@@ -8,7 +8,10 @@ use super::value::{Dict, Value};
 
 /// The values that a format takes from: one by one, or by name.
 enum Source<'a> {
-    Each { items: Vec<Value>, next: usize },
+    Each {
+        items: Vec<Value>,
+        next: usize,
+    },
     Named(&'a Dict, &'a Value),
     /// A list, range … : Python counts it as a mapping and lets it go unused.
     Unused(&'a Value, bool),
@@ -165,9 +168,7 @@ fn converted(
         None => text,
     };
     let safe = |text: String| if escaped { escape(run, &Value::str(text)) } else { Ok(text) };
-    let wanted = |what: &str| {
-        type_fault(format!("%{kind} format: {what} is required, not {}", value.type_name()))
-    };
+    let wanted = |what: &str| type_fault(format!("%{kind} format: {what} is required, not {}", value.type_name()));
     if let (Value::Chance(what), _) = (value, ()) {
         return Err(unsupported(*what));
     }
@@ -212,7 +213,9 @@ fn converted(
                 Value::Float(x) => *x,
                 value => match value.as_int() {
                     Some(n) => int_to_float(&n)?,
-                    None if value.is_undefined() => return Err(fault(Kind::Undefined, "an undefined value is no number")),
+                    None if value.is_undefined() => {
+                        return Err(fault(Kind::Undefined, "an undefined value is no number"));
+                    }
                     None => return Err(type_fault(format!("must be real number, not {}", value.type_name()))),
                 },
             };

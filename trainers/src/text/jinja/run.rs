@@ -140,7 +140,10 @@ impl Run {
     pub fn nested<T>(&self, part: impl FnOnce() -> R<T>) -> R<T> {
         self.step()?;
         if self.depth.get() >= MAX_DEPTH {
-            return Err(fault(Kind::Limit, format!("is nested more than {MAX_DEPTH} deep (a macro that calls itself?)")));
+            return Err(fault(
+                Kind::Limit,
+                format!("is nested more than {MAX_DEPTH} deep (a macro that calls itself?)"),
+            ));
         }
         self.depth.set(self.depth.get() + 1);
         let result = part();
@@ -288,7 +291,10 @@ impl Run {
             }
             Target::Field(name, field) => {
                 let Some(Value::Namespace(namespace)) = scope.get(name) else {
-                    return Err(fault(Kind::Runtime, format!("cannot assign attribute on non-namespace object '{name}'")));
+                    return Err(fault(
+                        Kind::Runtime,
+                        format!("cannot assign attribute on non-namespace object '{name}'"),
+                    ));
                 };
                 check_field(field)?;
                 namespace.fields.borrow_mut().insert(Value::str(field), value)?;

@@ -80,7 +80,9 @@ fn write(run: &Run, value: &Value, out: &mut String, depth: usize) -> R<()> {
             None => out.push_str("<Macro 'caller'>"),
         },
         Value::Loop(l) => out.push_str(&format!("<LoopContext {}/{}>", l.index0.get() + 1, l.items.len())),
-        _ => return Err(unsupported(format!("printing a {}, which shows where it lies in memory,", value.type_name()))),
+        _ => {
+            return Err(unsupported(format!("printing a {}, which shows where it lies in memory,", value.type_name())));
+        }
     }
     Ok(())
 }

@@ -103,7 +103,10 @@ fn string(text: &str, spec: Spec) -> R<String> {
     }
     let forbidden = [
         (spec.sign.is_some(), "Sign not allowed in string format specifier"),
-        (spec.no_minus_zero, "Negative zero coercion (z) not allowed in format specifier with integer presentation type"),
+        (
+            spec.no_minus_zero,
+            "Negative zero coercion (z) not allowed in format specifier with integer presentation type",
+        ),
         (spec.alternate, "Alternate form (#) not allowed in string format specifier"),
         (spec.align == Some('='), "'=' alignment not allowed in string format specifier"),
         (spec.grouping.is_some(), "Cannot specify ',' or '_' with 's'."),
@@ -182,7 +185,9 @@ fn whole(n: &BigInt, spec: &Spec) -> R<String> {
         return Err(value_fault("Precision not allowed in integer format specifier"));
     }
     if spec.no_minus_zero {
-        return Err(value_fault("Negative zero coercion (z) not allowed in format specifier with integer presentation type"));
+        return Err(value_fault(
+            "Negative zero coercion (z) not allowed in format specifier with integer presentation type",
+        ));
     }
     if kind == 'c' {
         let c = u32::try_from(n).ok().and_then(char::from_u32);
@@ -224,7 +229,15 @@ fn float(x: f64, spec: &Spec) -> R<String> {
     let whole = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
     if whole == 0 {
         // inf and nan are not grouped.
-        let plain = Spec { grouping: None, fill: spec.fill, align: spec.align, sign: spec.sign, zero: spec.zero, width: spec.width, ..Spec::default() };
+        let plain = Spec {
+            grouping: None,
+            fill: spec.fill,
+            align: spec.align,
+            sign: spec.sign,
+            zero: spec.zero,
+            width: spec.width,
+            ..Spec::default()
+        };
         return Ok(assemble(negative, "", &digits, tail, &plain, 3));
     }
     Ok(assemble(negative, "", &digits[..whole], &format!("{}{tail}", &digits[whole..]), spec, 3))

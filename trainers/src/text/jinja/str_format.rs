@@ -49,7 +49,11 @@ impl Formatter<'_> {
                 return Err(wrong("Single '}' encountered in format string"));
             }
             let end = field_end(tail).ok_or_else(|| {
-                wrong(if tail.is_empty() { "Single '{' encountered in format string" } else { "expected '}' before end of string" })
+                wrong(if tail.is_empty() {
+                    "Single '{' encountered in format string"
+                } else {
+                    "expected '}' before end of string"
+                })
             })?;
             let shown = self.field(&tail[..end], depth)?;
             out.push_str(&shown);
@@ -74,7 +78,8 @@ impl Formatter<'_> {
         let (conversion, spec) = match tail.strip_prefix('!') {
             Some(tail) => {
                 let mut chars = tail.chars();
-                let conversion = chars.next().ok_or_else(|| wrong("end of string while looking for conversion specifier"))?;
+                let conversion =
+                    chars.next().ok_or_else(|| wrong("end of string while looking for conversion specifier"))?;
                 let rest = chars.as_str();
                 match rest.strip_prefix(':') {
                     Some(spec) => (Some(conversion), spec),
@@ -92,7 +97,8 @@ impl Formatter<'_> {
             Some('a') => Value::str(ascii(&repr(self.run, &value)?)),
             Some(c) => return Err(wrong(&format!("Unknown conversion specifier {c}"))),
         };
-        let spec = self.expand(spec, depth - 1).or_else(|e| if spec.is_empty() { Ok(String::new()) } else { Err(e) })?;
+        let spec =
+            self.expand(spec, depth - 1).or_else(|e| if spec.is_empty() { Ok(String::new()) } else { Err(e) })?;
         if self.escaped {
             if let Value::Markup(text) = &value {
                 if !spec.is_empty() {
@@ -124,7 +130,8 @@ impl Formatter<'_> {
                 self.automatic = None;
                 first.parse().unwrap_or(usize::MAX)
             };
-            let missing = || fault(Kind::Runtime, format!("Replacement index {index} out of range for positional args tuple"));
+            let missing =
+                || fault(Kind::Runtime, format!("Replacement index {index} out of range for positional args tuple"));
             self.positional.get(index).cloned().ok_or_else(missing)?
         } else {
             let missing = || fault(Kind::Runtime, format!("KeyError: '{first}'"));

@@ -10,7 +10,18 @@ pub struct Clock {
 }
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
@@ -226,7 +237,10 @@ mod tests {
         ] {
             assert_eq!(at("%Y-%m-%d %H:%M:%S %a %j %U %W %V %G", seconds), text);
         }
-        assert_eq!(at("%-d %b %Y %B %%|%e|%_m|%10d|%^a|%#p|%Q|%", 1_764_003_723), "24 Nov 2025 November %|24|11|0000000024|MON|pm|%Q|%");
+        assert_eq!(
+            at("%-d %b %Y %B %%|%e|%_m|%10d|%^a|%#p|%Q|%", 1_764_003_723),
+            "24 Nov 2025 November %|24|11|0000000024|MON|pm|%Q|%"
+        );
         assert!(strftime("%f", Clock::default()).is_err());
         assert_eq!(strftime("%H:%M %s", Clock { seconds: 0, offset: 5400 }).unwrap(), "01:30 0");
     }

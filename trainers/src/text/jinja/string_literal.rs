@@ -90,7 +90,8 @@ fn wrong(message: &str) -> Fault {
 /// A character by `digits` hexadecimal digits; how many bytes they took.
 fn coded(text: &str, digits: usize, out: &mut String) -> R<usize> {
     let code = text.get(..digits).filter(|t| t.bytes().all(|b| b.is_ascii_hexdigit()));
-    let code = code.and_then(|t| u32::from_str_radix(t, 16).ok()).ok_or_else(|| wrong("truncated \\x, \\u or \\U escape"))?;
+    let code =
+        code.and_then(|t| u32::from_str_radix(t, 16).ok()).ok_or_else(|| wrong("truncated \\x, \\u or \\U escape"))?;
     if (0xd800..0xe000).contains(&code) {
         return Err(unsupported(format!("half a surrogate pair (\\u{code:04x})")));
     }

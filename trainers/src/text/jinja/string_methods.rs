@@ -9,11 +9,54 @@ use super::value::{Dict, Value};
 
 /// Every method that a string has.
 pub(super) const METHODS: [&str; 48] = [
-    "capitalize", "casefold", "center", "count", "encode", "endswith", "expandtabs", "find", "format", "format_map",
-    "index", "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric",
-    "isprintable", "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "maketrans", "partition",
-    "removeprefix", "removesuffix", "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split",
-    "splitlines", "startswith", "strip", "swapcase", "title", "translate", "upper", "zfill", "__len__",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "encode",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "maketrans",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "translate",
+    "upper",
+    "zfill",
+    "__len__",
 ];
 
 /// A limit of `split` and `replace`: negative means none.
@@ -122,9 +165,8 @@ pub(super) fn call(run: &Run, value: &Value, name: &str, args: Args) -> R<Value>
                 if escaped {
                     out.push_str(&escape(run, item)?);
                 } else {
-                    let found = || {
-                        type_fault(format!("sequence item {i}: expected str instance, {} found", item.type_name()))
-                    };
+                    let found =
+                        || type_fault(format!("sequence item {i}: expected str instance, {} found", item.type_name()));
                     out.push_str(item.as_str().ok_or_else(found)?);
                 }
                 run.charge(s.len() + 8)?;
@@ -240,7 +282,9 @@ fn starts_or_ends(s: &str, name: &str, args: Args) -> R<Value> {
     for part in &parts {
         let wrong = || type_fault(format!("{name} first arg must be str or a tuple of str, not {}", part.type_name()));
         let part = part.as_str().ok_or_else(wrong)?;
-        let fits = |(text, _): &(&str, usize)| if name == "startswith" { text.starts_with(part) } else { text.ends_with(part) };
+        let fits = |(text, _): &(&str, usize)| {
+            if name == "startswith" { text.starts_with(part) } else { text.ends_with(part) }
+        };
         if inside.as_ref().is_some_and(fits) {
             return Ok(Value::Bool(true));
         }
@@ -282,8 +326,11 @@ fn encode(run: &Run, s: &str, args: Args) -> R<Value> {
         "latin-1" | "latin1" | "iso-8859-1" => 0x100,
         other => return Err(unsupported(format!("the encoding '{other}'"))),
     };
-    let bytes: Option<Vec<u8>> = s.chars().map(|c| if (c as u32) < limit { Some(c as u32 as u8) } else { None }).collect();
-    bytes.map(|b| Value::Bytes(b.into())).ok_or_else(|| value_fault(format!("'{encoding}' codec can't encode a character")))
+    let bytes: Option<Vec<u8>> =
+        s.chars().map(|c| if (c as u32) < limit { Some(c as u32 as u8) } else { None }).collect();
+    bytes
+        .map(|b| Value::Bytes(b.into()))
+        .ok_or_else(|| value_fault(format!("'{encoding}' codec can't encode a character")))
 }
 
 fn maketrans(args: Args) -> R<Value> {
@@ -322,7 +369,9 @@ fn maketrans(args: Args) -> R<Value> {
 
 fn translate(run: &Run, s: &str, args: Args) -> R<String> {
     let [table] = args.bind("translate", ["/table"], 1)?;
-    let Some(Value::Dict(table)) = table else { return Err(unsupported("translate with something that is no dictionary")) };
+    let Some(Value::Dict(table)) = table else {
+        return Err(unsupported("translate with something that is no dictionary"));
+    };
     let mut out = String::new();
     for c in s.chars() {
         match table.get(&Value::int(c as u32))? {
@@ -332,7 +381,8 @@ fn translate(run: &Run, s: &str, args: Args) -> R<String> {
                 let c = u32::try_from(n).ok().and_then(char::from_u32);
                 out.push(c.ok_or_else(|| value_fault("character mapping must be in range(0x110000)"))?);
             }
-            Some(v) => out.push_str(v.as_str().ok_or_else(|| type_fault("character mapping must return integer, None or str"))?),
+            Some(v) => out
+                .push_str(v.as_str().ok_or_else(|| type_fault("character mapping must return integer, None or str"))?),
         }
         run.charge(8)?;
     }

@@ -106,7 +106,10 @@ pub(super) fn title_case(text: &str) -> String {
 
 /// Whether the letter at `i` is the last of a word with a letter before it (the final sigma's rule).
 fn ends_word(chars: &[char], i: usize) -> bool {
-    let ignorable = |c: &&char| !is_cased(**c) && matches!(**c, '\'' | '.' | ':' | '^' | '`' | '\u{ad}' | '\u{b7}' | '\u{2019}' | '\u{300}'..='\u{36f}');
+    let ignorable = |c: &&char| {
+        !is_cased(**c)
+            && matches!(**c, '\'' | '.' | ':' | '^' | '`' | '\u{ad}' | '\u{b7}' | '\u{2019}' | '\u{300}'..='\u{36f}')
+    };
     let before = chars[..i].iter().rev().find(|c| !ignorable(c)).is_some_and(|c| is_cased(*c));
     let after = chars[i + 1..].iter().find(|c| !ignorable(c)).is_some_and(|c| is_cased(*c));
     before && !after

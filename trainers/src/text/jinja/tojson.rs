@@ -24,14 +24,16 @@ pub(super) fn tojson(run: &Run, value: &Value, args: Args) -> R<Value> {
         None | Some(Value::None) => (if indent.is_some() { "," } else { ", " }.to_string(), ": ".to_string()),
         Some(pair) => match &pair.items()?[..] {
             [item, key] => {
-                let text = |v: &Value| v.as_str().map(String::from).ok_or_else(|| type_fault("separators must be strings"));
+                let text =
+                    |v: &Value| v.as_str().map(String::from).ok_or_else(|| type_fault("separators must be strings"));
                 (text(item)?, text(key)?)
             }
             _ => return Err(type_fault("separators must be a pair of strings")),
         },
     };
     let truth = |v: Option<Value>| v.is_some_and(|v| v.truth());
-    let mut json = Json { run, indent, item, key, sort_keys: truth(sort), ensure_ascii: truth(ascii), out: String::new() };
+    let mut json =
+        Json { run, indent, item, key, sort_keys: truth(sort), ensure_ascii: truth(ascii), out: String::new() };
     json.write(value, 0)?;
     run.charge(json.out.len())?;
     Ok(Value::str(json.out))

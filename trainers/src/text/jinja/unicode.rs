@@ -180,7 +180,17 @@ const FOLD: [(char, &str); 297] = [
 ];
 
 fn within(table: &[(char, char)], c: char) -> bool {
-    table.binary_search_by(|(first, last)| if *last < c { std::cmp::Ordering::Less } else if *first > c { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Equal }).is_ok()
+    table
+        .binary_search_by(|(first, last)| {
+            if *last < c {
+                std::cmp::Ordering::Less
+            } else if *first > c {
+                std::cmp::Ordering::Greater
+            } else {
+                std::cmp::Ordering::Equal
+            }
+        })
+        .is_ok()
 }
 
 fn of_class(class: &LazyLock<Option<Regex>>, c: char) -> bool {

@@ -17,8 +17,7 @@ static CHUNKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     ))
     .ok()
 });
-static BLANKS: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+").ok());
+static BLANKS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+").ok());
 
 /// `text | wordwrap(width, break_long_words, wrapstring, break_on_hyphens)`.
 pub(super) fn wordwrap(run: &Run, value: &Value, args: Args) -> R<Value> {
@@ -32,7 +31,9 @@ pub(super) fn wordwrap(run: &Run, value: &Value, args: Args) -> R<Value> {
     };
     let text = match value {
         Value::Undefined(message) => return Err(fault(Kind::Undefined, message.to_string())),
-        value => value.as_str().ok_or_else(|| type_fault(format!("'{}' object has no attribute 'splitlines'", value.type_name())))?,
+        value => value
+            .as_str()
+            .ok_or_else(|| type_fault(format!("'{}' object has no attribute 'splitlines'", value.type_name())))?,
     };
     run.charge(text.len().saturating_mul(2 + joiner.len()))?;
     let mut out = Vec::new();
@@ -72,7 +73,11 @@ fn wrap(text: &str, width: i64, break_long: bool, break_hyphens: bool) -> R<Vec<
                 let mut end = room;
                 if break_hyphens && length(chunk) > room {
                     let head: Vec<char> = chunk.chars().take(room).collect();
-                    if let Some(at) = head.iter().rposition(|c| *c == '-').filter(|at| *at > 0 && head[..*at].iter().any(|c| *c != '-')) {
+                    if let Some(at) = head
+                        .iter()
+                        .rposition(|c| *c == '-')
+                        .filter(|at| *at > 0 && head[..*at].iter().any(|c| *c != '-'))
+                    {
                         end = at + 1;
                     }
                 }
