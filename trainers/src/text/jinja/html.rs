@@ -53,7 +53,7 @@ fn entity(tail: &str) -> R<(String, usize)> {
         };
         return Ok((c.to_string(), used));
     }
-    let n = tail.find(|c: char| matches!(c, '\t' | '\n' | '\u{c}' | ' ' | '<' | '&' | '#' | ';')).unwrap_or(tail.len());
+    let n = tail.find(['\t', '\n', '\u{c}', ' ', '<', '&', '#', ';']).unwrap_or(tail.len());
     let name = &tail[..n];
     if name.is_empty() {
         return Ok(("&".into(), 0));

@@ -274,14 +274,12 @@ fn digits(text: &str) -> usize {
     let bytes = text.as_bytes();
     let mut n = 0;
     while n < bytes.len() {
-        if bytes[n].is_ascii_digit() {
-            n += 1;
-        } else if bytes[n] == b'_' && n > 0 && bytes[n - 1] != b'_' && bytes.get(n + 1).is_some_and(u8::is_ascii_digit)
-        {
-            n += 1;
-        } else {
+        let between =
+            bytes[n] == b'_' && n > 0 && bytes[n - 1] != b'_' && bytes.get(n + 1).is_some_and(u8::is_ascii_digit);
+        if !bytes[n].is_ascii_digit() && !between {
             break;
         }
+        n += 1;
     }
     n
 }

@@ -376,7 +376,7 @@ fn slices(run: &Run, value: &Value, args: Args) -> R<Value> {
     let n = usize::try_from(n).unwrap_or(0);
     run.charge(n.saturating_mul(32))?;
     let fill = not_none(fill);
-    let (each, extra) = if n == 0 { (0, 0) } else { (items.len() / n, items.len() % n) };
+    let (each, extra) = (items.len().checked_div(n).unwrap_or(0), items.len().checked_rem(n).unwrap_or(0));
     let mut at = 0;
     let mut out = Vec::new();
     for i in 0..n {
