@@ -12,7 +12,6 @@ const NOT_YET: &[&str] = &[
     "Block:",
     "Call:",
     "Decode:",
-    "Family:",
     "Head:",
     "Input:",
     "Judge:",
