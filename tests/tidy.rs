@@ -12,6 +12,7 @@ const NOT_YET: &[&str] = &[
     "Block:",
     "Call:",
     "Decode:",
+    "Family:",
     "Head:",
     "Input:",
     "Judge:",
