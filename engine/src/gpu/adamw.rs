@@ -1,18 +1,14 @@
-//! What happens to all trained tensors at once, several in a dispatch: sums of squares, and AdamW.
+//! AdamW on all trained tensors at once, several in a dispatch.
 //!
 //! A tensor is a piece, or several where it does not fit a binding. Pieces are taken in order, as many as the kernel has
 //! slots for; a device that shows a kernel too few buffers gets them one by one. Sizes and factors are data of the dispatch.
+use super::counting::Cost;
 use super::recorder::{Bind, Call};
 use super::{Gpu, word};
-use crate::backend::{AdamWStep, Trained};
-use crate::buffer::Buffer;
+use crate::backend::{AdamWStep, Optimise, Trained};
 use crate::error::Result;
 use crate::portable::power;
 
-/// Elements that one partial sum of squares covers; sum_squares.wgsl says the same.
-const SQUARE_BLOCK: usize = 4096;
-/// Tensors that sum_squares_many.wgsl takes: with the partial sums 16 buffers, what DX12 shows at least.
-const SQUARES_SLOTS: usize = 15;
 /// Tensors that adamw_many.wgsl takes, of four buffers each: Metal shows a kernel 29 buffers.
 const ADAMW_SLOTS: usize = 7;
 
@@ -25,53 +21,8 @@ struct Piece<'a> {
     decay: f32,
 }
 
-impl Gpu {
-    pub(super) fn run_sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
-        let op = "sum_squares";
-        let blocks: Vec<usize> = xs.iter().map(|(_, n)| n.div_ceil(SQUARE_BLOCK)).collect();
-        let partials = self.new_f32(blocks.iter().sum())?;
-        let step = (self.elements_per_window() / SQUARE_BLOCK * SQUARE_BLOCK).max(SQUARE_BLOCK);
-        let mut pieces: Vec<(Bind<'_>, u32)> = Vec::with_capacity(xs.len());
-        for &(x, n) in xs {
-            let x = self.f32(op, x, n)?;
-            for (first, len) in Gpu::ranges(n, step) {
-                pieces.push((self.window(x, first, len, 4).bind, word(op, len)?));
-            }
-        }
-        let many = self.max_bindings > SQUARES_SLOTS;
-        let (shader, slots) = if many { (shaders::SUM_SQUARES_MANY, SQUARES_SLOTS) } else { (shaders::SUM_SQUARES, 1) };
-        let mut first_block = 0;
-        for pieces in pieces.chunks(slots) {
-            let n_blocks = pieces.iter().map(|(_, n)| (*n as usize).div_ceil(SQUARE_BLOCK)).sum();
-            let mut params: Vec<u32> = pieces.iter().map(|(_, n)| *n).collect();
-            params.resize(slots, 0);
-            params.extend([word(op, first_block)?, word(op, n_blocks)?]);
-            let mut binds: Vec<Bind<'_>> = pieces.iter().map(|(bind, _)| *bind).collect();
-            binds.resize(slots, binds[0]);
-            binds.push(partials.whole());
-            self.dispatch(Call {
-                shader,
-                constants: &[],
-                params: &params,
-                binds: &binds,
-                groups: self.groups(n_blocks),
-            })?;
-            first_block += n_blocks;
-        }
-        let bytes = self.read(&[&partials])?.pop().unwrap_or_default();
-        let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
-        let mut rest = &values[..];
-        Ok(blocks
-            .iter()
-            .map(|&n| {
-                let (own, others) = rest.split_at(n.min(rest.len()));
-                rest = others;
-                own.iter().map(|&v| f64::from(v)).sum()
-            })
-            .collect())
-    }
-
-    pub(super) fn run_adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+impl Optimise for Gpu {
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
         let op = "adamw";
         for t in &*tensors {
             for x in [&*t.p, &*t.m, &*t.v, t.grad] {
@@ -105,7 +56,10 @@ impl Gpu {
             }
             let threads: u32 = pieces.iter().map(fours).sum();
             let groups = self.groups(threads.div_ceil(64) as usize);
-            self.dispatch(Call { shader, constants: &[], params: &params, binds: &binds, groups })?;
+            let n = threads as usize;
+            let cost = Cost::flops(56 * n).in_place(true);
+            let cost = if many { cost.reading(16 * n).writing(48 * n) } else { cost };
+            self.dispatch(Call { shader, constants: &[], params: &params, binds: &binds, groups, cost })?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! RMSNorm and RoPE.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s, u32s};
-use crate::backend::Backend;
+use crate::backend::{Norms, RmsNormBackward, Rotation};
 use crate::reference::Reference;
 
 pub(super) fn cases(suite: &mut Suite) {
@@ -43,7 +43,8 @@ fn rms_norm(suite: &mut Suite, m: usize, d: usize, epsilon: f32, size: f32) {
             let scale = Scale::Tensor(rstd.f32()?.iter().fold(0.0, |m: f64, &r| m.max(r.into())));
             let onto = if adds { Some(f32s(device, &f)?) } else { None };
             let [dy, x, w, rstd] = [&dy, &x, &w, rstd.f32()?].map(|v| f32s(device, v));
-            let (dx, dw) = device.rms_norm_backward(&dy?, &x?, &w?, &rstd?, onto, m, d, need_dw)?;
+            let (dx, dw) = device
+                .rms_norm_backward(RmsNormBackward { dy: &dy?, x: &x?, w: &w?, rstd: &rstd?, m, d, need_dw }, onto)?;
             let mut outputs = vec![out("dx", dx, scale)];
             outputs.extend(dw.map(|dw| out("dw", dw, Scale::AtLeast((m as f64).sqrt()))));
             Ok(outputs)
@@ -60,7 +61,8 @@ fn rope(suite: &mut Suite, [t, heads, e]: [usize; 3], rotary: usize) {
         let name = if inverse { ", inverse" } else { "" };
         suite.case(format!("rope t={t} heads={heads} e={e} rotary={rotary}{name}"), |d| {
             let (x, angles, positions) = (f32s(d, &x)?, f32s(d, &cos_sin)?, u32s(d, &positions)?);
-            let y = d.rope(&x, &angles, &positions, t, heads, e, rotary, inverse)?;
+            let y =
+                d.rope(Rotation { x: &x, cos_sin: &angles, positions: &positions, t, heads, e, rotary, inverse })?;
             Ok(vec![out("y", y, Scale::AtLeast(1.0))])
         });
     }
