@@ -4,13 +4,21 @@
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Quant {
+    /// 4-bit integers −8 ..= 7, one float16 scale.
     Q4_0,
+    /// 4-bit integers 0 ..= 15, a float16 scale and a float16 minimum.
     Q4_1,
+    /// 5-bit integers −16 ..= 15, one float16 scale.
     Q5_0,
+    /// 5-bit integers 0 ..= 31, a float16 scale and a float16 minimum.
     Q5_1,
+    /// 8-bit integers, one float16 scale.
     Q8_0,
+    /// 4-bit integers in eight groups, each with a 6-bit scale and minimum.
     Q4_K,
+    /// 5-bit integers in eight groups, each with a 6-bit scale and minimum.
     Q5_K,
+    /// 6-bit integers in sixteen groups, each with an 8-bit scale.
     Q6_K,
 }
 
@@ -37,12 +45,18 @@ impl Quant {
     }
 }
 
+/// What one element is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 half precision: 5 bits of exponent, 10 of fraction.
     F16,
+    /// The upper half of a float32: 8 bits of exponent, 7 of fraction.
     BF16,
+    /// Whole numbers: token ids, row numbers.
     U32,
+    /// Blocks of a few bits a weight, decoded where they are used.
     Quant(Quant),
 }
 
@@ -55,6 +69,7 @@ impl DType {
             DType::Quant(q) => n.div_ceil(q.block_len()) * q.block_bytes(),
         }
     }
+    /// The name that people know it by: PyTorch's, or GGUF's for blocks.
     pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "float32",

@@ -1,8 +1,10 @@
 //! What can go wrong, said so that a person knows what, where and what to do.
 use std::path::PathBuf;
 
+/// What the engine returns: a value, or an [`Error`] that a person can act on.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What went wrong in the engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Shapes that do not fit; `detail` names the shapes on both sides.
@@ -29,9 +31,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An [`Error::Shape`] of the op called `op`.
     pub fn shape(op: &'static str, detail: impl Into<String>) -> Self {
         Error::Shape { op, detail: detail.into() }
     }
+    /// An [`Error::File`] about the file at `path`.
     pub fn file(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
         Error::File { path: path.into(), detail: detail.to_string() }
     }

@@ -17,20 +17,25 @@ use std::sync::OnceLock;
 pub struct Forest {
     /// Token ids, all segments one after another: [T].
     pub tokens: Vec<u32>,
+    /// In the order of the stream; parents stand before their children.
     pub segments: Vec<Segment>,
 }
 
 /// Rows `start .. start + len` of the stream, continuing `parent` (an earlier segment) or starting a sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// First row of the stream.
     pub start: usize,
+    /// Number of rows; at least 1.
     pub len: usize,
+    /// The segment that this one continues; None for a root.
     pub parent: Option<usize>,
     /// Position of the first token: the length of all ancestors together.
     pub first_position: usize,
 }
 
 impl Forest {
+    /// A batch without segments.
     pub fn new() -> Self {
         Self::default()
     }
@@ -140,6 +145,7 @@ pub struct AttentionPlan {
     pub derived: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
+/// Query rows of one segment: they stand one after another, and each sees the path up to itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// First query row.

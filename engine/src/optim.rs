@@ -28,8 +28,11 @@ struct Moments {
 /// AdamW; see [`AdamWStep`] for the equations.
 #[derive(Debug)]
 pub struct AdamW {
+    /// β₁: decay of the first moment, a step.
     pub beta1: f64,
+    /// β₂: decay of the second moment, a step.
     pub beta2: f64,
+    /// ε, added to √v.
     pub epsilon: f64,
     /// Steps taken so far.
     pub step: u64,
@@ -37,6 +40,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
+    /// Without moments yet: they begin at 0.
     pub fn new(beta1: f64, beta2: f64, epsilon: f64) -> Self {
         AdamW { beta1, beta2, epsilon, step: 0, moments: BTreeMap::new() }
     }

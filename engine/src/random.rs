@@ -25,6 +25,7 @@ pub fn threefry2x32(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
 /// A stream of random numbers: the key of a seed and a stream id. Index i of a stream is always the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
+    /// Threefry's key, made of the seed and the stream id.
     pub key: [u32; 2],
 }
 

@@ -49,6 +49,7 @@ pub struct Tape(Arc<Mutex<Vec<Node>>>);
 pub struct Gradients(HashMap<usize, Tensor>);
 
 impl Tape {
+    /// A tape with nothing recorded.
     pub fn new() -> Self {
         Self::default()
     }

@@ -43,6 +43,7 @@ impl Recipe {
     }
 }
 
+/// A shape, values on a device and, where gradients are wanted, a place on a tape. Cheap to clone: values are shared.
 #[derive(Clone)]
 pub struct Tensor {
     buffer: Buffer,
@@ -80,6 +81,7 @@ impl Tensor {
         Ok(Self::from_buffer(device, device.upload(values)?, shape))
     }
 
+    /// Values in row-major order; an error if `shape` has another number of elements.
     pub fn from_f32(device: &Device, values: Vec<f32>, shape: &[usize]) -> Result<Self> {
         Self::new(device, Host::F32(values), shape)
     }
@@ -89,6 +91,7 @@ impl Tensor {
         Self::from_f32(device, vec![value], &[1])
     }
 
+    /// float32 zeros.
     pub fn zeros(device: &Device, shape: &[usize]) -> Result<Self> {
         Ok(Self::from_buffer(device, device.zeros(shape.iter().product())?, shape))
     }
@@ -98,6 +101,7 @@ impl Tensor {
         Tensor { buffer, shape: shape.to_vec(), device: device.clone(), var: None, recipe: None }
     }
 
+    /// Sizes, slowest first; [] for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
@@ -105,6 +109,7 @@ impl Tensor {
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+    /// Whether some size is 0.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -113,12 +118,15 @@ impl Tensor {
         let columns = self.shape.last().copied().unwrap_or(1);
         (self.len() / columns.max(1), columns)
     }
+    /// What one element is.
     pub fn dtype(&self) -> DType {
         self.buffer.dtype()
     }
+    /// Where the values are.
     pub fn device(&self) -> &Device {
         &self.device
     }
+    /// The values as the device holds them.
     pub fn buffer(&self) -> &Buffer {
         &self.buffer
     }
@@ -126,6 +134,7 @@ impl Tensor {
     pub fn buffer_mut(&mut self) -> &mut Buffer {
         &mut self.buffer
     }
+    /// The values, given away; a copy is made by nobody.
     pub fn into_buffer(self) -> Buffer {
         self.buffer
     }

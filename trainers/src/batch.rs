@@ -6,6 +6,7 @@ use engine::forest::Forest;
 /// A micro-batch: a forest, and for every prediction the row that predicts, the token to predict and its sequence.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
+    /// The tokens and who sees whom.
     pub forest: Forest,
     /// Row of the forest whose hidden state predicts: [N].
     pub rows: Vec<u32>,

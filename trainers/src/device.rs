@@ -6,10 +6,12 @@ use engine::backend::Device;
 use engine::cpu::Cpu;
 use std::fmt;
 
+/// What `--device` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// A real GPU if there is one, else the CPU. Never a software adapter.
     Auto,
+    /// The CPU, with all its threads or as many as `--threads` says.
     Cpu,
     /// The GPU of this index, or the best one.
     Gpu(Option<usize>),
@@ -18,6 +20,7 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// What a person may write, for errors and help.
     pub const ACCEPTS: &str = "auto, cpu, gpu, gpu:N (N = 0, 1, …) or gpu:software";
 
     /// None: not one of [`DeviceChoice::ACCEPTS`].

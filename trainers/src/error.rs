@@ -1,8 +1,10 @@
 //! What can go wrong in training, said so that a person knows what, where and what to do.
 use std::path::PathBuf;
 
+/// What trainers return: a value, or an [`Error`] that a person can act on.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What went wrong in a run or a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A wrong option, file or value from the user; the text says what to do.
@@ -20,9 +22,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An [`Error::Input`].
     pub fn input(text: impl Into<String>) -> Self {
         Error::Input(text.into())
     }
+    /// An [`Error::Data`] about a line of a data file, counted from 1.
     pub fn data(path: impl Into<PathBuf>, line: usize, detail: impl Into<String>) -> Self {
         Error::Data { path: path.into(), line, detail: detail.into() }
     }
@@ -30,6 +34,7 @@ impl Error {
     pub fn file(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
         Error::Engine(engine::Error::file(path, detail))
     }
+    /// An [`Error::Internal`].
     pub fn internal(text: impl std::fmt::Display) -> Self {
         Error::Internal(text.to_string())
     }

@@ -13,13 +13,17 @@ use std::sync::Arc;
 /// The optimiser and its state.
 #[derive(Debug)]
 pub enum Optimizer {
+    /// Adam with decoupled weight decay, and its moments.
     AdamW(AdamW),
+    /// Plain gradient descent: no state.
     Sgd,
 }
 
 /// A model being trained.
 pub struct Learner {
+    /// What is trained.
     pub model: Decoder,
+    /// How it steps.
     pub optimizer: Optimizer,
     /// Decoupled weight decay of matrices; norms and biases have none.
     pub weight_decay: f64,
@@ -40,6 +44,7 @@ pub fn decays(name: &str) -> bool {
 }
 
 impl Learner {
+    /// A learner that has accumulated nothing yet. `max_grad_norm` 0: gradients are not clipped.
     pub fn new(model: Decoder, optimizer: Optimizer, weight_decay: f64, max_grad_norm: f64) -> Self {
         Learner { model, optimizer, weight_decay, max_grad_norm, gradients: vec![] }
     }

@@ -8,7 +8,9 @@ pub struct RunLength {
     pub batches_per_epoch: u64,
     /// Batches whose gradients make one optimiser step; fewer at the end of an epoch.
     pub batches_per_step: u64,
+    /// Optimiser steps of one pass over the data.
     pub steps_per_epoch: u64,
+    /// Optimiser steps of the whole run.
     pub total_steps: u64,
 }
 
@@ -57,13 +59,18 @@ pub fn warmup_length(warmup_steps: f64, total_steps: u64) -> u64 {
 /// The learning rate of every step of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
+    /// How the learning rate goes on after the warm-up.
     pub kind: Scheduler,
+    /// The highest learning rate.
     pub learning_rate: f64,
+    /// Steps of the linear rise from 0.
     pub warmup_steps: u64,
+    /// Optimiser steps of the run.
     pub total_steps: u64,
 }
 
 impl Schedule {
+    /// The schedule that the options describe, for a run of so many steps.
     pub fn new(options: &TrainingOptions, total_steps: u64) -> Self {
         // An explicit warmup_steps wins over the older warmup_ratio. A ratio of 1 is all steps, not one.
         let warmup_steps = match options.warmup_ratio {

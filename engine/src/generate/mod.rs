@@ -30,6 +30,7 @@ pub struct Completion {
 /// What becomes of a completion after a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// More tokens are wanted.
     Continue,
     /// This completion ends here (a stop string was found).
     Stop,

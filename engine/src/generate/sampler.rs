@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 /// How tokens are drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
+    /// A completion ends here at the latest.
     pub max_new_tokens: usize,
     /// Logits are divided by it; 0 takes the most likely token.
     pub temperature: f32,
@@ -16,6 +17,7 @@ pub struct Sampling {
     pub min_p: f32,
     /// Divides positive and multiplies negative logits of tokens seen before; 1 is off. N. S. Keskar et al., "CTRL", 2019, §4.1.
     pub repetition_penalty: f32,
+    /// Of the random numbers: the same seed draws the same tokens.
     pub seed: u64,
     /// Completion i draws from stream `first_stream + i` of the seed: a run that generates often never repeats itself.
     pub first_stream: u64,
@@ -78,6 +80,8 @@ impl Sampling {
 /// A token and its log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drawn {
+    /// Its id.
     pub token: u32,
+    /// log π(token), at the temperature that it was drawn with.
     pub logp: f32,
 }

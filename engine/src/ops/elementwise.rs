@@ -113,24 +113,31 @@ pub fn scale(x: &Tensor, a: f32) -> Result<Tensor> {
 pub fn add_scalar(x: &Tensor, b: f32) -> Result<Tensor> {
     unary(Unary::Affine(1.0, b), x)
 }
+/// y = eˣ
 pub fn exp(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Exp, x)
 }
+/// y = ln x
 pub fn ln(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Ln, x)
 }
+/// y = x²
 pub fn square(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Square, x)
 }
+/// y = max(x, 0); gradient 0 at 0
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Relu, x)
 }
+/// y = σ(x) = 1 / (1 + e⁻ˣ)
 pub fn sigmoid(x: &Tensor) -> Result<Tensor> {
     unary(Unary::Sigmoid, x)
 }
+/// y = log σ(x) = −log(1 + e⁻ˣ), without overflow
 pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
     unary(Unary::LogSigmoid, x)
 }
+/// y = min(max(x, lo), hi); gradient 1 inside [lo, hi], 0 outside
 pub fn clamp(x: &Tensor, lo: f32, hi: f32) -> Result<Tensor> {
     unary(Unary::Clamp(lo, hi), x)
 }

@@ -13,7 +13,9 @@ const NO_SPREAD: f64 = 1e-8;
 /// One advantage a completion, and the deviation that it was (or would have been) divided by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Advantages {
+    /// One a completion; NaN where there is none.
     pub values: Vec<f64>,
+    /// The deviation of what each was compared with.
     pub std: Vec<f64>,
 }
 

@@ -4,8 +4,11 @@ use super::policy::Sequences;
 /// Shares of what was clipped, by TRL's names: over tokens, or over completions where a ratio belongs to one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClipShares {
+    /// Share clipped from below.
     pub low_mean: f64,
+    /// Share clipped from above.
     pub high_mean: f64,
+    /// Share clipped at all.
     pub region_mean: f64,
     /// Of the completion with the smallest share clipped below.
     pub low_min: f64,

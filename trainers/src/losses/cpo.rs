@@ -9,11 +9,15 @@ use engine::tensor::Tensor;
 /// The numbers that the losses are tuned with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
+    /// β: how much a log-probability counts.
     pub beta: f32,
+    /// ε: the share of pairs whose order is taken to be wrong.
     pub label_smoothing: f32,
+    /// γ: the margin that SimPO asks for.
     pub simpo_gamma: f32,
 }
 
+/// A loss of the difference of log-probabilities, chosen less rejected: [P] → [P].
 pub type DeltaLoss = fn(&Tensor, Settings) -> Result<Tensor>;
 
 /// u = (1 − p^−α) / α with log p given; log p itself for α = 0. A. Gupta et al., "AlphaPO: reward shape matters for LLM

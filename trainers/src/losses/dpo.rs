@@ -11,7 +11,9 @@ use std::sync::Arc;
 /// A value for the chosen (w) and one for the rejected (l) answer of each pair: [P] each.
 #[derive(Clone, Debug)]
 pub struct Sides {
+    /// Of the preferred answers: [P].
     pub chosen: Tensor,
+    /// Of the others: [P].
     pub rejected: Tensor,
 }
 
@@ -48,8 +50,11 @@ pub struct Pairs {
 /// The numbers that the losses are tuned with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
+    /// β: how much a log-ratio to the reference counts.
     pub beta: f32,
+    /// ε: the share of pairs whose order is taken to be wrong.
     pub label_smoothing: f32,
+    /// τ of DiscoPOP.
     pub discopop_tau: f32,
 }
 

@@ -41,7 +41,9 @@ pub fn k3_tensor(logp: &Tensor, logp_ref: &Tensor) -> Result<Tensor> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdaptiveKl {
+    /// What the KL is multiplied by.
     pub coefficient: f64,
+    /// The KL that is aimed at.
     pub target: f64,
     /// Completions over which the coefficient may change by a fifth or so.
     pub horizon: f64,

@@ -12,7 +12,9 @@ pub type AnswerLoss = fn(&Tensor, f32, f32) -> Result<Tensor>;
 /// The losses of good and of bad answers.
 #[derive(Clone, Copy)]
 pub struct Unpaired {
+    /// Of answers labelled good.
     pub good: AnswerLoss,
+    /// Of answers labelled bad.
     pub bad: AnswerLoss,
 }
 

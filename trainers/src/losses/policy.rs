@@ -20,6 +20,7 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// From the completion of each token, [N]; an error if one is not below S = `n_sequences`.
     pub fn new(of_token: &[u32], n_sequences: usize) -> Result<Self> {
         let mut lengths = vec![0; n_sequences];
         for &s in of_token {
@@ -28,6 +29,7 @@ impl Sequences {
         }
         Ok(Sequences { of_token: Arc::new(RowIndex::new(&Reference, of_token)?), lengths })
     }
+    /// N
     pub fn n_tokens(&self) -> usize {
         self.of_token.len()
     }
@@ -68,6 +70,7 @@ pub struct Terms<'a> {
     pub ratio: &'a Tensor,
     /// A, a constant.
     pub advantages: &'a Tensor,
+    /// Which token belongs to which completion.
     pub sequences: &'a Sequences,
 }
 

@@ -9,6 +9,7 @@ pub struct Whole {
     pub n_micro_batches: usize,
     /// Tokens that are trained on in all of them.
     pub n_tokens: f64,
+    /// What a completion may have at most, in tokens.
     pub max_completion_length: usize,
 }
 

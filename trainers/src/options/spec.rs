@@ -11,10 +11,12 @@ pub enum Source {
     Trl,
     /// transformers' TrainingArguments or generation settings, or an earlier release's name for one.
     Transformers,
+    /// Ours alone.
     Lapidary,
 }
 
 impl Source {
+    /// As a person writes it.
     pub fn name(self) -> &'static str {
         match self {
             Source::Trl => "TRL",
@@ -24,10 +26,12 @@ impl Source {
     }
 }
 
+/// What an option is where it was not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultValue {
     /// It must be given.
     Required,
+    /// Absent: what it would choose stays off.
     None,
     /// As one would write it.
     Written(&'static str),
@@ -36,6 +40,7 @@ pub enum DefaultValue {
 /// Everything there is to know about one option.
 #[derive(Clone, Copy, Debug)]
 pub struct OptionSpec {
+    /// The field's, the flag's and the YAML key's name.
     pub name: &'static str,
     /// `no_<name>`: the flag that switches a boolean off.
     pub negative: &'static str,
@@ -43,10 +48,15 @@ pub struct OptionSpec {
     pub aliases: &'static [&'static str],
     /// The heading it stands under in the help.
     pub group: &'static str,
+    /// What a value looks like, for help and errors.
     pub kind: Kind,
+    /// Which numbers are accepted.
     pub range: Range,
+    /// Whether `null` is a value.
     pub optional: bool,
+    /// Its value where it is not given.
     pub default: DefaultValue,
+    /// Where name and default come from.
     pub source: Source,
     /// Parses a value and writes it in its one normal form.
     pub normal: fn(&Raw, Range) -> Option<Value>,
@@ -73,6 +83,7 @@ impl OptionSpec {
 
 /// A struct of options, each field declared once. Made by [`option_group!`] and [`option_set!`].
 pub trait OptionGroup: Sized {
+    /// The declarations, in the order of the help.
     fn specs() -> Vec<&'static OptionSpec>;
     /// Reads what was given, and the defaults of what was not.
     fn read(given: &Given) -> Result<Self>;
@@ -82,7 +93,9 @@ pub trait OptionGroup: Sized {
 
 /// A command with its options.
 pub trait Command: OptionGroup {
+    /// What it is called on the command line.
     const NAME: &'static str;
+    /// One line for the help.
     const ABOUT: &'static str;
     /// Defaults that differ from those of the shared groups: (option, as written).
     const DEFAULTS: &'static [(&'static str, &'static str)] = &[];
@@ -126,6 +139,7 @@ macro_rules! option_group {
         pub struct $group {$( $(#[doc = $doc])+ pub $name: $type, )*}
 
         impl $group {
+            /// The declarations of the fields, in their order.
             pub const SPECS: &'static [$crate::options::spec::OptionSpec] = &[$(
                 $crate::options::spec::OptionSpec {
                     name: stringify!($name),
@@ -167,7 +181,7 @@ macro_rules! option_set {
     ($(#[$meta:meta])* pub struct $set:ident {$( $(#[$field_meta:meta])* pub $field:ident: $group:ty, )*}) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq)]
-        pub struct $set {$( $(#[$field_meta])* pub $field: $group, )*}
+        pub struct $set {$( $(#[$field_meta])* #[doc = concat!("The options of [`", stringify!($group), "`].")] pub $field: $group, )*}
 
         impl $crate::options::spec::OptionGroup for $set {
             fn specs() -> Vec<&'static $crate::options::spec::OptionSpec> {

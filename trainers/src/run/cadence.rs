@@ -5,8 +5,11 @@ use crate::schedule::RunLength;
 /// What is due after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Due {
+    /// A line of metrics.
     pub log: bool,
+    /// An evaluation.
     pub evaluate: bool,
+    /// A checkpoint.
     pub save: bool,
 }
 

@@ -22,6 +22,7 @@ const FILE_LIST: &str = "files.json";
 /// A checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
+    /// Its directory.
     pub path: PathBuf,
     /// Optimiser steps done.
     pub step: u64,
@@ -96,9 +97,11 @@ impl Checkpoint {
         Ok(list)
     }
 
+    /// Where the run was.
     pub fn state(&self) -> Result<TrainerState> {
         TrainerState::read(&self.path)
     }
+    /// The optimiser's moments.
     pub fn optimizer(&self) -> Result<OptimizerState> {
         OptimizerState::read(&self.path)
     }
@@ -119,6 +122,7 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
+    /// Begins to write checkpoint-`step` beside its place.
     pub fn begin(run: &Path, step: u64) -> Result<Self> {
         let target = run.join(format!("checkpoint-{step}"));
         let partial = sibling(&target, "partial");

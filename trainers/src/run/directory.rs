@@ -28,6 +28,7 @@ pub struct Begin<'a> {
     pub options: &'a Map<String, Value>,
     /// The device's own name.
     pub device: &'a str,
+    /// Of all random numbers.
     pub seed: u64,
     /// The files that are read, by role (model, data …), with their hashes.
     pub inputs: &'a BTreeMap<String, Vec<(String, FileHash)>>,
@@ -118,6 +119,7 @@ impl RunDirectory {
         plan(None, true)
     }
 
+    /// Where the run writes.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -47,6 +47,7 @@ pub fn sync_parent(path: &Path) {
     }
 }
 
+/// Makes a rename in this directory last; best effort, since not every system can.
 pub fn sync_directory(path: &Path) {
     // Windows cannot open a directory; nothing is lost by not flushing it there.
     if let Ok(directory) = File::open(path) {
@@ -57,7 +58,9 @@ pub fn sync_directory(path: &Path) {
 /// Size and SHA-256 (hexadecimal) of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileHash {
+    /// Size of the file.
     pub bytes: u64,
+    /// 64 hexadecimal digits.
     pub sha256: String,
 }
 

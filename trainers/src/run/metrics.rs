@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 /// A metric and its meaning, for the report and the docs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
+    /// As it stands in metrics.jsonl.
     pub name: &'static str,
     /// "" for plain numbers.
     pub unit: &'static str,
+    /// One sentence: what it is, in which unit.
     pub meaning: &'static str,
     /// Also measured on the evaluation rows, then named `eval_<name>`.
     pub is_evaluated: bool,
@@ -168,6 +170,7 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
+    /// In the run's directory.
     pub const FILE_NAME: &str = "metrics.jsonl";
 
     /// Starts a new log (`resumed_step` None), or goes on with one: entries of later steps than the resumed one are

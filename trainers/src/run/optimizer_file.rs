@@ -9,6 +9,7 @@ use std::path::Path;
 /// A tensor of optimiser state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
+    /// That of the trained tensor.
     pub shape: Vec<usize>,
     /// Row-major, as many as the shape says.
     pub values: Vec<f32>,
@@ -19,6 +20,7 @@ pub struct Slot {
 pub struct OptimizerState {
     /// Steps done: t of Adam's bias correction.
     pub step: u64,
+    /// By the trained tensor's name.
     pub slots: BTreeMap<String, Slot>,
 }
 
@@ -44,6 +46,7 @@ impl View for SlotView<'_> {
 }
 
 impl OptimizerState {
+    /// In a checkpoint's directory.
     pub const FILE_NAME: &str = "optimizer.safetensors";
 
     /// Writes [`Self::FILE_NAME`] into a directory.

@@ -18,13 +18,16 @@ pub struct DataPosition {
 /// A mean that is still being gathered: what has been measured since the last log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accumulator {
+    /// Σ weight · value
     #[serde(with = "exact")]
     pub sum: f64,
+    /// Σ weight
     #[serde(with = "exact")]
     pub weight: f64,
 }
 
 impl Accumulator {
+    /// Adds a value that counts `weight` times.
     pub fn add(&mut self, value: f64, weight: f64) {
         self.sum += value * weight;
         self.weight += weight;
@@ -46,11 +49,14 @@ pub struct TrainerState {
     pub global_step: u64,
     /// Optimiser steps of the whole run.
     pub max_steps: u64,
+    /// Passes over the data, the one under way in part.
     #[serde(with = "exact")]
     pub epoch: f64,
+    /// Where the data go on.
     pub position: DataPosition,
     /// Tokens read so far.
     pub num_tokens: u64,
+    /// Of all random numbers.
     pub seed: u64,
     /// How far each counter of random numbers has come, by name.
     pub random_counters: BTreeMap<String, u64>,
@@ -63,7 +69,9 @@ pub struct TrainerState {
 }
 
 impl TrainerState {
+    /// In a checkpoint's directory.
     pub const FILE_NAME: &str = "trainer_state.json";
+    /// Raised when an older program could not read the file.
     pub const FORMAT: u32 = 1;
 
     /// A state of this program's version, everything else empty.
@@ -71,10 +79,12 @@ impl TrainerState {
         TrainerState { format: Self::FORMAT, lapidary: env!("CARGO_PKG_VERSION").into(), ..TrainerState::default() }
     }
 
+    /// As the file holds it.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(self).map_err(|e| Error::Internal(format!("trainer state: {e}")))
     }
 
+    /// The state of a checkpoint; an error names what is wrong with its file.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(Self::FILE_NAME);
         let text = std::fs::read_to_string(&path).map_err(|e| io_error(&path, "read", e))?;
