@@ -107,13 +107,14 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().take_while(move |line| !tests(line)).filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Files that are compiled for tests only: a `#[cfg(test)] mod name;` names them.
+/// Files that are compiled for tests only: a `#[cfg(test)] mod name;` names them (or `#[cfg(all(test, …))]`).
 fn only_for_tests(library: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for path in files(library, "rs") {
         let all = text(&path);
         let lines: Vec<&str> = all.lines().map(str::trim).collect();
-        for pair in lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]") {
+        let test = |line: &str| line == "#[cfg(test)]" || line.starts_with("#[cfg(all(test,");
+        for pair in lines.windows(2).filter(|pair| test(pair[0])) {
             let Some(name) = pair[1].trim_start_matches("pub ").strip_prefix("mod ").and_then(|m| m.strip_suffix(';'))
             else {
                 continue;

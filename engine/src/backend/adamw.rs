@@ -1,4 +1,4 @@
-//! Optimisers.
+//! The optimiser's step on all tensors.
 use crate::buffer::Buffer;
 use crate::error::Result;
 

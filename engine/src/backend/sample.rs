@@ -1,4 +1,4 @@
-//! The next token.
+//! The next token, chosen from logits.
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::likelihood;

@@ -37,11 +37,11 @@ impl Fold<1, 1> for Largest {
 
 /// Σ eᵈ and Σ d eᵈ with d = x − max; where eᵈ is 0 both terms are.
 #[derive(Clone, Copy)]
-struct Sums {
+struct Likelihoods {
     max: f32,
 }
 
-impl Fold<1, 2> for Sums {
+impl Fold<1, 2> for Likelihoods {
     const START: f32 = 0.0;
     const PAD: f32 = f32::NEG_INFINITY;
     #[inline(always)]
@@ -72,7 +72,7 @@ impl WithSimd for Row<'_> {
         let inside = block.iter().position(|&x| x == max).unwrap_or(0);
         let (mut sum, mut weighted) = (0f64, 0f64);
         for block in self.0.chunks(BLOCK) {
-            let [s, w] = fold(simd, [block], Sums { max });
+            let [s, w] = fold(simd, [block], Likelihoods { max });
             sum += f64::from(s);
             weighted += f64::from(w);
         }

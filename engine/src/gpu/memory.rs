@@ -4,7 +4,7 @@
 //! recorded with it before is executed before. The exception is `queue.write_buffer`, which runs before everything that
 //! is not submitted yet. An upload therefore takes a buffer only if no work is waiting, or if the buffer has been free since
 //! before the last submit.
-use super::pool::{Kept, Pool};
+use super::pool::{Allocation, Pool};
 use super::{Gpu, lock, shared};
 use crate::backend::Memory;
 use crate::buffer::{Buffer, DeviceMemory, Host};
@@ -21,7 +21,7 @@ pub struct GpuBuffer {
     dtype: DType,
     /// Bytes of the values; the memory behind may be larger.
     bytes: u64,
-    memory: Option<Kept>,
+    memory: Option<Allocation>,
     home: Arc<Pool>,
 }
 
@@ -101,7 +101,7 @@ impl Gpu {
         )))
     }
 
-    fn create(&self, capacity: u64) -> Result<Kept> {
+    fn create(&self, capacity: u64) -> Result<Allocation> {
         let descriptor = wgpu::BufferDescriptor {
             label: None,
             size: if self.options.count_only { 4 } else { capacity },
@@ -120,7 +120,7 @@ impl Gpu {
         let mut state = lock(&self.pool.state);
         state.next_id += 1;
         state.count_live(capacity);
-        Ok(Kept { buffer, id: state.next_id, capacity })
+        Ok(Allocation { buffer, id: state.next_id, capacity })
     }
 
     /// Creates a buffer; running out of memory is an error value.

@@ -1,4 +1,4 @@
-//! Norms of rows.
+//! Norms of rows: RMSNorm, alone and with the sum before it.
 use super::counting::Cost;
 use super::recorder::Call;
 use super::{Gpu, shared, word};

@@ -9,7 +9,7 @@ const SPARE: u64 = 256 << 20;
 
 /// Memory that came from the driver.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct Allocation {
     pub buffer: wgpu::Buffer,
     pub id: u64,
     pub capacity: u64,
@@ -28,7 +28,7 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 pub(super) struct PoolState {
     /// By capacity; each with the epoch it became free in.
-    free: BTreeMap<u64, Vec<(Kept, u64)>>,
+    free: BTreeMap<u64, Vec<(Allocation, u64)>>,
     free_bytes: u64,
     pub(super) live_bytes: u64,
     peak_bytes: u64,
@@ -43,7 +43,7 @@ impl Pool {
         bytes.div_ceil(step) * step
     }
 
-    pub(super) fn release(&self, memory: Kept) {
+    pub(super) fn release(&self, memory: Allocation) {
         let epoch = self.epoch.load(Ordering::Acquire);
         let mut state = lock(&self.state);
         state.live_bytes -= memory.capacity;
@@ -64,7 +64,7 @@ impl Pool {
     }
 
     /// A free buffer of this capacity, not used by work recorded since epoch `before` if given.
-    pub(super) fn take(&self, capacity: u64, before: Option<u64>) -> Option<Kept> {
+    pub(super) fn take(&self, capacity: u64, before: Option<u64>) -> Option<Allocation> {
         let mut state = lock(&self.state);
         let list = state.free.get_mut(&capacity)?;
         let index = match before {

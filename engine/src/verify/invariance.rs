@@ -131,14 +131,14 @@ fn columns_of_products(suite: &mut Suite, dtype: DType) {
 }
 
 /// A function of two lists, element by element.
-type Elementwise<'a> = dyn Fn(&dyn Backend, &[f32], &[f32]) -> Result<Vec<f32>> + 'a;
+type OfTwo<'a> = dyn Fn(&dyn Backend, &[f32], &[f32]) -> Result<Vec<f32>> + 'a;
 
 /// Elements alone as in a row of many: the end of a vector register's loop computes as its middle does.
 fn elements_alone(suite: &mut Suite) {
     let n = 77;
     let mut data = Data::new(5);
     let (x, g) = (data.scaled(n, 2.0), data.normals(n));
-    let mut compare = |name: String, run: &Elementwise| {
+    let mut compare = |name: String, run: &OfTwo| {
         let alone = |d: &dyn Backend| -> Result<Vec<f32>> {
             let each = x.chunks(1).zip(g.chunks(1)).map(|(x, g)| run(d, x, g));
             Ok(each.collect::<Result<Vec<_>>>()?.concat())
