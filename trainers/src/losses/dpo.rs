@@ -2,6 +2,7 @@
 //!
 //! Each function gives one value a pair, [P]; the trainer takes their mean. With r_w = log π(y_w|x) − log π_ref(y_w|x)
 //! and r_l likewise, s = the scores that the f-divergence makes of them (s = r for plain DPO), Δ = s_w − s_l.
+use crate::named::named;
 use engine::Result;
 use engine::backend::RowIndex;
 use engine::ops::{add, add_scalar, div, exp, gather_rows, log_sigmoid, mul, relu, scale, sigmoid, square, sub};
@@ -60,6 +61,35 @@ pub struct Settings {
 
 /// One value a pair.
 pub type PairLoss = fn(&Pairs, Settings) -> Result<Tensor>;
+
+named! {
+    /// The losses of a pair, as `--loss_type` names them.
+    pub enum DpoLoss: PairLoss {
+        Sigmoid = "sigmoid" => sigmoid_loss,
+        Hinge = "hinge" => hinge,
+        Ipo = "ipo" => ipo,
+        ExoPair = "exo_pair" => exo_pair,
+        NcaPair = "nca_pair" => nca_pair,
+        Robust = "robust" => robust,
+        BcoPair = "bco_pair" => bco_pair,
+        SppoHard = "sppo_hard" => sppo_hard,
+        Aot = "aot" | "aot_pair" => aot,
+        AotUnpaired = "aot_unpaired" => aot_unpaired,
+        ApoZero = "apo_zero" => apo_zero,
+        ApoDown = "apo_down" => apo_down,
+        Discopop = "discopop" => discopop,
+        Sft = "sft" => sft,
+        SigmoidNorm = "sigmoid_norm" => sigmoid_norm,
+    }
+}
+
+named! {
+    /// Those of them that TRL's online trainer takes.
+    pub enum OnlineDpoLoss: PairLoss {
+        Sigmoid = "sigmoid" => sigmoid_loss,
+        Ipo = "ipo" => ipo_of_sums,
+    }
+}
 
 /// β Δ
 fn logits(pairs: &Pairs, beta: f32) -> Result<Tensor> {

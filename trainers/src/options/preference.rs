@@ -3,7 +3,7 @@ use super::choices::*;
 use super::given::Given;
 use super::groups::*;
 use super::lists::List;
-use super::shared::{Common, TrainingCommand, check_shared};
+use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
 use super::value::{above, at_least, between};
 use crate::error::Result;
@@ -204,17 +204,7 @@ macro_rules! trainer {
                 Ok(all)
             }
         }
-        impl TrainingCommand for $options {
-            fn common(&self) -> Common<'_> {
-                Common {
-                    model: &self.model,
-                    training: &self.training,
-                    lora: &self.lora,
-                    record: &self.record,
-                    device: &self.device,
-                }
-            }
-        }
+        training_command!($options);
     };
 }
 pub(super) use trainer;

@@ -1,9 +1,9 @@
 //! Values of the policy-gradient trainers' options: choices by name, lists of texts and of numbers.
-use super::choices::choices;
 use super::value::{Kind, OptionValue, Range, Raw};
+use crate::named::named;
 use serde_json::Value;
 
-choices! {
+named! {
     /// GRPO's loss types; see `losses/policy.rs` and `losses/weights.rs`.
     pub enum GrpoLoss {
         Dapo = "dapo",
@@ -17,15 +17,7 @@ choices! {
     }
 }
 
-choices! {
-    /// What is minimised over pairs of completions; see `losses/dpo.rs`.
-    pub enum OnlineDpoLoss {
-        Sigmoid = "sigmoid",
-        Ipo = "ipo",
-    }
-}
-
-choices! {
+named! {
     /// What has an importance ratio.
     pub enum RatioLevel {
         Token = "token",
@@ -33,7 +25,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// What advantages are divided by. TRL's older true and false are group and none.
     pub enum ScaleRewards {
         Group = "group" | "true" | "True",
@@ -42,7 +34,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// How several rewards become one advantage.
     pub enum Aggregation {
         SumThenNormalize = "sum_then_normalize",
@@ -50,7 +42,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// What REINFORCE compares rewards with.
     pub enum Baseline {
         MovingAverage = "moving_average",
@@ -59,7 +51,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// Estimators of the KL divergence; see `losses/kl.rs`.
     pub enum KlEstimator {
         K1 = "k1",
@@ -67,7 +59,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// Where PPO's values come from.
     pub enum CriticKind {
         Model = "model",
