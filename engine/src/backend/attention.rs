@@ -31,7 +31,7 @@ pub struct AttentionInputs<'a> {
 }
 
 /// Softmax attention.
-pub trait Attention {
+pub trait SoftmaxAttention {
     /// (o [T, H, E], log-sum-exp of the scaled scores [T, H])
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)>;
     /// (dq, dk, dv) from what the forward gave and ∂loss/∂o; queries and keys are the rows of one forest (`plan.positions` and

@@ -15,7 +15,7 @@ mod products;
 
 use super::threads::{Shared, build};
 use super::{Cpu, check};
-use crate::backend::{Attention, AttentionInputs, AttentionShape};
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -107,7 +107,7 @@ fn query_tasks(call: &Checked) -> Vec<QueryTask> {
     tasks
 }
 
-impl Attention for Cpu {
+impl SoftmaxAttention for Cpu {
     /// (o [T, H, E], lse [T, H])
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
         let call = Checked::new("attention", inputs)?;

@@ -3,7 +3,7 @@ use super::counting::{Cost, visible_pairs};
 use super::pool::Pool;
 use super::recorder::Call;
 use super::{Gpu, GpuBuffer, lock, shared, word};
-use crate::backend::{Attention, AttentionInputs, AttentionShape};
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -93,7 +93,7 @@ impl Gpu {
     }
 }
 
-impl Attention for Gpu {
+impl SoftmaxAttention for Gpu {
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
         let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;

@@ -4,7 +4,7 @@
 //! descriptions of one forest, which check each other.
 use super::Reference;
 use super::check::{size, too_short, values};
-use crate::backend::{Attention, AttentionInputs, AttentionShape};
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -54,7 +54,7 @@ fn check_plan(op: &'static str, plan: &AttentionPlan) -> Result<()> {
     }
 }
 
-impl Attention for Reference {
+impl SoftmaxAttention for Reference {
     /// For query i and head h, over the keys j that i sees, with g = h / (H/K):
     ///
     /// ```text

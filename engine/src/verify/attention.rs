@@ -1,7 +1,7 @@
 //! Attention on forests and on a key/value cache: grouped heads, head sizes, windows.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s};
-use crate::backend::{Attention, AttentionInputs, AttentionShape};
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
 use crate::reference::Reference;

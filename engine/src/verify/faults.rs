@@ -344,7 +344,7 @@ impl Rotary for Faulty {
     }
 }
 
-impl Attention for Faulty {
+impl SoftmaxAttention for Faulty {
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
         let AttentionInputs { mut shape, plan, q, k, v } = inputs;
         match self.0 {
