@@ -14,7 +14,7 @@ use engine::random::Stream;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use trainers::rl::tasks::{self, Split};
+use trainers::policy_gradients::tasks::{self, Split};
 use trainers::text::Tokenizer;
 
 /// A llama of 0.1 million weights with a token per letter.

@@ -3,9 +3,9 @@ use super::ceilings::Ceilings;
 use super::devices::Found;
 use super::table::Table;
 use crate::error::Result;
+use crate::job::setup::held_bytes;
 use crate::options::{DoctorStepOptions, TargetModules};
 use crate::run::memory::show_bytes;
-use crate::setup::held_bytes;
 use engine::files::ModelFiles;
 use engine::model::memory::{StepMemory, StepShape, count_parameters, step_memory};
 use engine::model::work::step_work;
@@ -103,7 +103,7 @@ fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape) -> Re
     let counted = CountedStep {
         n_sequences: step.per_device_train_batch_size,
         length: step.max_length,
-        dtype: crate::setup::held_dtype(step.dtype, &planned.files),
+        dtype: crate::job::setup::held_dtype(step.dtype, &planned.files),
         adapter: shape.adapter.map(|(r, _)| (r, layers)),
         checkpointing: shape.checkpointing,
     };
