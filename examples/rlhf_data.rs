@@ -7,9 +7,9 @@
 //! make up for a wrong answer. A reward model learns both. What is wanted is the answer and nothing else, a rule that is
 //! never trained on: the gold check.
 use engine::backend::Device;
+use engine::config::ModelConfig;
 use engine::dtype::DType;
 use engine::files::vocabulary::Vocabulary;
-use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::{Value, json};

@@ -6,9 +6,9 @@ mod common;
 
 use common::run;
 use engine::backend::Device;
+use engine::config::ModelConfig;
 use engine::dtype::DType;
 use engine::files::vocabulary::Vocabulary;
-use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::{Value, json};

@@ -82,6 +82,8 @@ option_group! {
         use_weighting: bool = "false", Trl;
         /// τ of the DiscoPOP loss.
         discopop_tau: f64 = "0.05", Trl, above(0.0);
+        /// λ of the DPO-Positive loss: how heavily lost likelihood of the chosen answer weighs.
+        dpop_lambda: f64 = "50", Lapidary, at_least(0.0);
     }
 }
 
@@ -106,7 +108,7 @@ impl DpoLossOptions {
         }
         let scored = |loss: &DpoLoss| {
             use DpoLoss::*;
-            matches!(loss, Sigmoid | SigmoidNorm | Hinge | Ipo | ExoPair | Robust | Discopop | Sft)
+            matches!(loss, Sigmoid | SigmoidNorm | Hinge | Ipo | ExoPair | Robust | Discopop | Dpop | Sft)
         };
         if self.f_divergence_type != FDivergence::ReverseKl
             && let Some(loss) = losses.iter().find(|loss| !scored(loss))

@@ -55,7 +55,7 @@ pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
             let batch = pair_batch(&sequences, false)?;
             let answers = Answers::score(&watched, &batch, pass)?;
             let pairs = pairs(&answers, &samples)?;
-            let each = pair_loss(&pairs, Settings { beta: beta as f32, label_smoothing: 0.0, discopop_tau: 0.05 })?;
+            let each = pair_loss(&pairs, Settings { beta: beta as f32, ..Settings::default() })?;
             let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
             let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
             session.job.learner.accumulate(&tape, watched, &loss)?;

@@ -140,6 +140,7 @@ impl Objective for Dpo<'_> {
             beta: options.beta as f32,
             label_smoothing: options.label_smoothing as f32,
             discopop_tau: options.discopop_tau as f32,
+            dpop_lambda: options.dpop_lambda as f32,
         };
         let mut total = Tensor::zeros(&loss_device(), &[n])?;
         for (loss, weight) in &self.losses {
