@@ -4,6 +4,7 @@
 pub mod error;
 pub mod device;
 pub mod text;
+pub mod small_model;
 pub mod data;
 mod named;
 pub mod losses;

@@ -30,7 +30,9 @@ use weights::Weights;
 /// A model on disk, checked to be whole; its weights are loaded tensor by tensor.
 #[derive(Debug)]
 pub struct ModelFiles {
+    /// What the model is made of.
     pub config: ModelConfig,
+    /// Its tensors.
     pub weights: Weights,
     /// The directory or file that was opened.
     pub path: PathBuf,
