@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::read::{Row, kind};
 use crate::error::{Error, Result};
+use crate::text::exact_json;
 
 /// The format of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +184,8 @@ fn message(row: &Row, field: &str, index: usize, message: &Json) -> Result<Json>
     let empty = |key: &str| out.get(key).is_none_or(Json::is_null);
     match out.get("content") {
         Some(Json::String(_) | Json::Array(_)) => {}
+        // A tool's answer as it came: whether it can be shown is the template's to say.
+        Some(value @ Json::Object(_)) if exact_json::exact_number(value).is_none() => {}
         None | Some(Json::Null) if !empty("tool_calls") || !empty("reasoning_content") || !empty("thinking") => {}
         None | Some(Json::Null) => return Err(row.error(format!("{at} has no content (and no tool_calls)"))),
         Some(other) => return Err(row.error(format!("{at}: content must be a string, found {}", kind(other)))),
@@ -207,7 +210,7 @@ fn sharegpt_role(from: &str) -> &str {
 pub(super) fn tools(row: &Row) -> Result<Option<Json>> {
     let value = match row.fields.get("tools") {
         None | Some(Json::Null) => return Ok(None),
-        Some(Json::String(text)) => serde_json::from_str(text)
+        Some(Json::String(text)) => exact_json::parse(text)
             .map_err(|e| row.error(format!("the field \"tools\" is a string that is no JSON: {e}")))?,
         Some(value) => value.clone(),
     };

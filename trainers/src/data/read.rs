@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, Result};
+use crate::text::exact_json;
 
 /// One row and where it stands. `line` counts from 1: the line of a JSONL file, the number of the row in a JSON array.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +81,7 @@ fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
     if text.trim_start().starts_with('[') {
         return read_array(text, path, rows);
     }
-    if let Ok(Json::Object(fields)) = serde_json::from_str(text) {
+    if let Ok(Json::Object(fields)) = exact_json::parse(text) {
         // One object over several lines, or a file with a single row.
         let line = 1 + text[..text.len() - text.trim_start().len()].matches('\n').count();
         rows.push(Row { path, line, fields });
@@ -91,7 +92,7 @@ fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
         if line.trim().is_empty() {
             continue;
         }
-        match serde_json::from_str(line) {
+        match exact_json::parse(line) {
             Ok(Json::Object(fields)) => rows.push(Row { path: path.clone(), line: line_number, fields }),
             Ok(other) => return Err(not_an_object(&path, line_number, &other)),
             Err(e) => {
@@ -107,9 +108,10 @@ fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 fn read_array(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> {
-    let items: Vec<Json> = serde_json::from_str(text).map_err(|e| {
+    let items = exact_json::parse(text).map_err(|e| {
         Error::data(path.as_ref(), e.line(), format!("bad JSON at column {}: {}", e.column(), cause(&e)))
     })?;
+    let Json::Array(items) = items else { return Err(not_an_object(&path, 1, &items)) };
     for (index, item) in items.into_iter().enumerate() {
         match item {
             Json::Object(fields) => rows.push(Row { path: path.clone(), line: index + 1, fields }),
@@ -137,9 +139,10 @@ pub fn kind(value: &Json) -> String {
         Json::Number(_) => "a number",
         Json::String(_) => "a string",
         Json::Array(_) => "a list",
+        Json::Object(_) if exact_json::exact_number(value).is_some() => "a number",
         Json::Object(_) => "an object",
     };
-    let text = value.to_string();
+    let text = exact_json::to_text(value);
     let short: String = text.chars().take(40).collect();
     let dots = if short.len() < text.len() { "…" } else { "" };
     format!("{name} ({short}{dots})")
