@@ -12,7 +12,7 @@ use engine::model::decoder::{Decoder, Pass};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
-use trainers::setup::open_source;
+use trainers::job::setup::open_source;
 
 const TEXT: &str = "the old mill by the river";
 
