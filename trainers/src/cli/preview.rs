@@ -5,16 +5,17 @@ use crate::data::preview::{preview, preview_titled};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
 use crate::data::{Row, Sequence, read_rows};
 use crate::error::{Error, Result};
+use crate::job::setup;
 use crate::options::{PreviewOptions, TruncationMode};
+use crate::sft::rows;
 use crate::text::Tokenizer;
-use crate::{setup, sft_data};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 /// Prints the rows token by token, with those that are trained on marked, and what became of the whole data set.
 pub fn run(options: &PreviewOptions) -> Result<()> {
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
-    sft_data::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
+    rows::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
     let path = Path::new(&options.shown.dataset_name);
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let colour = options.shown.color.unwrap_or_else(|| std::io::stdout().is_terminal() && !plain);
@@ -22,7 +23,7 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
     if let Some(text) = preferences(&rows, options, &source.tokenizer, colour)? {
         return print(&text);
     }
-    let (examples, stats) = sft_data::tokenize(path, &options.text, &source.tokenizer)?;
+    let (examples, stats) = rows::tokenize(path, &options.text, &source.tokenizer)?;
     let shown = &examples[..options.shown.rows.min(examples.len())];
     let mut text = preview(shown, &source.tokenizer, colour)?;
     text += &format!(
