@@ -1,6 +1,6 @@
 //! Option values that are one of a few names, and those with a small language of their own.
 use super::lists::ListItem;
-use super::value::{Kind, OptionValue, Range, Raw};
+use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::device::DeviceChoice;
 use engine::dtype::DType;
 use serde_json::Value;
@@ -239,7 +239,7 @@ impl OptionValue for ResumeFrom {
                 "" => None,
                 "true" | "True" | "last" => Some(ResumeFrom::Last),
                 "false" | "False" => Some(ResumeFrom::Nothing),
-                path => Some(ResumeFrom::Path(path.into())),
+                path => Some(ResumeFrom::Path(with_home(path).into())),
             },
             _ => None,
         }
@@ -269,7 +269,7 @@ impl OptionValue for Messages {
             _ => String::parse(raw, range)?,
         };
         let is_json = text.trim_start().starts_with(['[', '{']);
-        Some(if is_json { Messages::Inline(text) } else { Messages::File(text.into()) })
+        Some(if is_json { Messages::Inline(text) } else { Messages::File(with_home(&text).into()) })
     }
     fn write(&self) -> Value {
         match self {
