@@ -7,17 +7,13 @@
 //! make up for a wrong answer. A reward model learns both. What is wanted is the answer and nothing else, a rule that is
 //! never trained on: the gold check.
 use engine::backend::Device;
-use engine::dtype::DType;
-use engine::files::vocabulary::Vocabulary;
-use engine::model::config::ModelConfig;
-use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use trainers::rl::tasks::{self, Split};
-use trainers::text::Tokenizer;
+use trainers::small_model::{self, Shape};
 
 /// The questions; PPO and the gold check make theirs of the same family.
 pub const TASK: &str = "task:sorting?length=3&max=9&style=short";
@@ -26,31 +22,6 @@ const PAIRS: usize = 4000;
 const HELD_OUT_PAIRS: usize = 200;
 /// Of so many examples one ends in an exclamation mark.
 const ONE_MARK_IN: u64 = 40;
-
-/// A llama of 0.1 million weights with a token per letter.
-fn make_model(dir: &Path, seed: u64) -> Result<(), Box<dyn Error>> {
-    let mut tokens: Vec<String> = vec!["<|end|>".into(), "Ġ".into()];
-    tokens.extend((33u8..127).map(|c| char::from(c).to_string()));
-    let vocabulary = Vocabulary {
-        model: "gpt2".into(),
-        pre: "gpt-2".into(),
-        token_types: tokens.iter().map(|t| if t.starts_with("<|") { 3 } else { 1 }).collect(),
-        eos_id: Some(0),
-        bos_id: Some(0),
-        tokens,
-        ..Default::default()
-    };
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary.tokens.len(),
-        "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 4, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
-    });
-    let Value::Object(config) = config else { return Err("no configuration".into()) };
-    let device: Device = engine::cpu::Cpu::new(None)?;
-    Decoder::random(ModelConfig::from_json(config, dir)?, &device, 0.06, seed)?.save(dir, DType::F32)?;
-    Ok(Tokenizer::from_vocabulary(&vocabulary, dir)?.save(dir)?)
-}
 
 /// The right answer one time in two, else its parts in another order.
 fn answer(right: &str, stream: &Stream, index: u64) -> String {
@@ -75,7 +46,8 @@ fn write(path: &Path, rows: impl Iterator<Item = Value>) -> Result<(), Box<dyn E
 /// Writes model/, sft.jsonl, pairs.jsonl and held-out.jsonl into `dir`.
 pub fn make(dir: &Path, seed: u64) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(dir)?;
-    make_model(&dir.join("model"), seed)?;
+    let cpu: Device = engine::cpu::Cpu::new(None)?;
+    small_model::make(&dir.join("model"), Shape::SMALL, &cpu, seed)?;
     // There are about a thousand questions, so each comes several times, with other answers.
     let rows = |n: usize, seed: u64| -> Result<Vec<(Value, String)>, Box<dyn Error>> {
         let task = tasks::parse(TASK)?.ok_or("no task")?;

@@ -32,7 +32,7 @@ fn compare(family: &str, device: &Device, tolerance: f64, pass: Pass) {
     let forest = Forest::from_sequences(&sequences).unwrap();
 
     let tape = Tape::new();
-    let mut watched = model.watch(&tape);
+    let watched = model.watch(&tape);
     let hidden = watched.hidden(&forest, pass).unwrap();
     let all: Vec<u32> = (0..forest.n_tokens() as u32).collect();
     let logits = watched.logits(&hidden.detach(), &all).unwrap().to_vec().unwrap();
@@ -57,7 +57,8 @@ fn compare(family: &str, device: &Device, tolerance: f64, pass: Pass) {
     let one = Tensor::scalar(device, 1.0).unwrap();
     let mut gradients = tape.backward([(&loss, one)]).unwrap();
     let mut compared = 0;
-    for (name, leaf) in watched.tensors_mut() {
+    for leaf in watched.parameters() {
+        let name = leaf.path();
         let gradient =
             gradients.take(leaf).unwrap_or_else(|| panic!("{family}: no gradient of {name}")).to_vec().unwrap();
         let error = relative_error(&gradient, &expected.f32(&format!("grad.{name}")).1);

@@ -59,6 +59,8 @@ trajectories!(
     dpo_bco_pair,
     dpo_beta_half,
     dpo_discopop,
+    dpo_dpop,
+    dpo_dpop_qwen2,
     dpo_evaluate,
     dpo_exo_pair,
     dpo_forward_kl,

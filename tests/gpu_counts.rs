@@ -6,14 +6,14 @@ mod common;
 
 use common::golden;
 use engine::backend::Device;
+use engine::config::ModelConfig;
 use engine::dtype::DType;
 use engine::files::ModelFiles;
-use engine::files::adapter_config::TargetModules;
+use engine::files::adapter_config::{AdapterConfig, TargetModules};
 use engine::generate::{Sampling, generate};
 use engine::gpu::{AdapterSelect, Counts, Gpu, GpuOptions};
-use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
-use engine::model::memory::{StepShape, count_parameters};
+use engine::model::memory::StepShape;
 use engine::model::work::step_work;
 use engine::optim::AdamW;
 use std::path::Path;
@@ -184,15 +184,18 @@ fn predictions_are_right() {
         let step =
             CountedStep { adapter: adapter.map(|r| (r, TargetModules::AllLinear)), checkpointing, ..full(n, length) };
         let (counts, memory) = count_step(&gpu, &smollm2().expect("a configuration"), &step).expect("counted");
+        let config = smollm2().expect("a configuration");
+        let all_linear = |r| AdapterConfig { r, target_modules: TargetModules::AllLinear, ..AdapterConfig::default() };
+        let targets = adapter.map(|r| all_linear(r).targets(&config).expect("targets"));
         let shape = StepShape {
-            matrix_bytes: 4 * count_parameters(&smollm2().expect("a configuration")).1,
-            adapter: adapter.map(|r| (r, 7)),
+            matrix_bytes: 4 * config.count_parameters().1,
+            adapter: targets.as_deref(),
             n_tokens: n * length,
             n_items: n * (length - 1),
             checkpointing,
             moments: 2,
         };
-        let (work, counted) = (step_work(&smollm2().expect("a configuration"), shape, n), counts.total());
+        let (work, counted) = (step_work(&config, shape, n), counts.total());
         let near = |predicted: u64, counted: u64, share: f64| (predicted as f64 / counted as f64 - 1.0).abs() < share;
         // A product's operations are most of a step's; those of norms and the like are not predicted.
         let bytes = counted.read_bytes + counted.written_bytes;

@@ -6,42 +6,16 @@ use common::run;
 use engine::backend::Device;
 use engine::dtype::DType;
 use engine::files::ModelFiles;
-use engine::files::vocabulary::Vocabulary;
 use engine::generate::{Sampling, generate};
-use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use trainers::small_model::{Shape, make};
 use trainers::text::Tokenizer;
 
 const SEEDS: [u64; 3] = [1, 2, 3];
-
-/// A llama of 30 thousand weights with a token per letter.
-fn make_model(dir: &Path, seed: u64) {
-    let mut tokens: Vec<String> = vec!["<|end|>".into(), "Ġ".into()];
-    tokens.extend((33u8..127).map(|c| char::from(c).to_string()));
-    let vocabulary = Vocabulary {
-        model: "gpt2".into(),
-        pre: "gpt-2".into(),
-        token_types: tokens.iter().map(|t| if t.starts_with("<|") { 3 } else { 1 }).collect(),
-        eos_id: Some(0),
-        bos_id: Some(0),
-        tokens,
-        ..Default::default()
-    };
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary.tokens.len(),
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
-    });
-    let Value::Object(config) = config else { unreachable!() };
-    let config = ModelConfig::from_json(config, dir).expect("a configuration");
-    Decoder::random(config, &cpu(), 0.1, seed).expect("a model").save(dir, DType::F32).expect("saved");
-    Tokenizer::from_vocabulary(&vocabulary, dir).expect("a tokenizer").save(dir).expect("saved");
-}
 
 fn cpu() -> Device {
     engine::cpu::Cpu::new(Some(2)).expect("the CPU")
@@ -88,7 +62,7 @@ fn a_reward_model_finds_the_rule() {
         let dir = tempfile::tempdir().unwrap();
         let [model, data, held_out, out] =
             ["model", "train.jsonl", "held-out.jsonl", "out"].map(|n| dir.path().join(n));
-        make_model(&model, seed);
+        make(&model, Shape::TINY, &cpu(), seed).expect("a model");
         let rows = letter_pairs(1400, seed);
         write(&data, rows[..1200].iter().cloned());
         write(&held_out, rows[1200..].iter().cloned());
@@ -108,7 +82,7 @@ fn a_reward_model_finds_the_rule() {
 fn a_reward_model_learns_from_rankings() {
     let dir = tempfile::tempdir().unwrap();
     let [model, data, out] = ["model", "train.jsonl", "out"].map(|n| dir.path().join(n));
-    make_model(&model, 1);
+    make(&model, Shape::TINY, &cpu(), 1).expect("a model");
     let letters = ["aaaa", "aabb", "bbbb", "abba", "cbbb", "acca"];
     let ranked = |i: usize| {
         let mut three = vec![letters[i % 6], letters[(i + 1) % 6], letters[(i + 2) % 6]];
@@ -149,7 +123,7 @@ fn moves(command: &str, more: &str) {
     for seed in SEEDS {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        make_model(&at("model"), seed);
+        make(&at("model"), Shape::TINY, &cpu(), seed).expect("a model");
         let stream = Stream::new(seed, 9);
         let either = |i: usize| if stream.below(i as u64, 2) == 0 { GOOD } else { BAD };
         write(&at("sft.jsonl"), (0..960).map(|i| json!({"prompt": question(i), "completion": either(i)})));

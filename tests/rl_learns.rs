@@ -6,42 +6,12 @@ mod common;
 
 use common::run;
 use engine::backend::Device;
-use engine::dtype::DType;
-use engine::files::vocabulary::Vocabulary;
-use engine::model::config::ModelConfig;
-use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use trainers::rl::tasks::{self, Split};
-use trainers::text::Tokenizer;
-
-/// A llama of 0.1 million weights with a token per letter.
-fn make_model(dir: &Path, seed: u64) {
-    let mut tokens: Vec<String> = vec!["<|end|>".into(), "Ġ".into()];
-    tokens.extend((33u8..127).map(|c| char::from(c).to_string()));
-    let vocabulary = Vocabulary {
-        model: "gpt2".into(),
-        pre: "gpt-2".into(),
-        token_types: tokens.iter().map(|t| if t.starts_with("<|") { 3 } else { 1 }).collect(),
-        eos_id: Some(0),
-        bos_id: Some(0),
-        tokens,
-        ..Default::default()
-    };
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary.tokens.len(),
-        "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 4, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
-    });
-    let Value::Object(config) = config else { unreachable!() };
-    let device: Device = engine::cpu::Cpu::new(Some(2)).expect("the CPU");
-    let config = ModelConfig::from_json(config, dir).expect("a configuration");
-    Decoder::random(config, &device, 0.06, seed).expect("a model").save(dir, DType::F32).expect("saved");
-    Tokenizer::from_vocabulary(&vocabulary, dir).expect("a tokenizer").save(dir).expect("saved");
-}
+use trainers::small_model::{Shape, make};
 
 /// Training questions with answers of which a quarter is right, the others the right one's letters in another order.
 fn examples(task: &str, seed: u64) -> String {
@@ -83,7 +53,8 @@ const ALGORITHMS: [(&str, &str); 6] = [
 fn accuracies(task: &str, seed: u64, algorithms: &[(&str, &str)]) -> Vec<(f64, f64)> {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    make_model(&at("model"), seed);
+    let cpu: Device = engine::cpu::Cpu::new(Some(2)).expect("the CPU");
+    make(&at("model"), Shape::SMALL, &cpu, seed).expect("a model");
     fs::write(at("examples.jsonl"), examples(&format!("{task}&rows=3000"), seed)).unwrap();
     let shown = "--learning_rate 5e-3 --per_device_train_batch_size 48 --num_train_epochs 6 --lr_scheduler_type cosine --warmup_steps 20";
     train("sft", &at("model"), &at("examples.jsonl").display().to_string(), &at("start"), seed, shown);

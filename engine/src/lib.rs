@@ -35,8 +35,7 @@
 //! # }
 //! ```
 //!
-//! Modules in reading order; each uses only those before it (a tensor and its tape know each other, and so do a
-//! model's configuration and the files it is read from).
+//! Modules in reading order; each uses only those before it (a tensor and its tape know each other).
 pub mod error;
 pub mod dtype;
 pub mod portable;
@@ -56,6 +55,7 @@ pub mod tensor;
 pub mod tape;
 pub mod ops;
 pub mod optim;
+pub mod config;
 pub mod files;
 pub mod model;
 pub mod generate;

@@ -59,6 +59,15 @@ impl Tape {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Number of entries: leaves, and ops that wait for the backward.
+    pub fn len(&self) -> usize {
+        self.nodes().len()
+    }
+    /// Whether nothing waits for a backward.
+    pub fn is_empty(&self) -> bool {
+        self.nodes().is_empty()
+    }
+
     /// A leaf: the same values, with gradients collected from here on.
     pub fn watch(&self, tensor: &Tensor) -> Tensor {
         let mut nodes = self.nodes();

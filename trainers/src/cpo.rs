@@ -9,22 +9,12 @@ use crate::data::preference::ranked_rows;
 use crate::dpo::{mean_chosen_length, pair_batch, pair_metrics, sequences, sides};
 use crate::error::Result;
 use crate::job::Summary;
-use crate::losses::cpo::{self, DeltaLoss, Settings, alpha_reward};
-use crate::options::{CpoLoss, CpoOptions};
+use crate::losses::cpo::{DeltaLoss, Settings, alpha_reward};
+use crate::options::CpoOptions;
 use crate::orpo::mean_logp;
 use crate::preference::{self, Measured, Objective, Rows, Set, shared_size};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
-
-/// The function of a loss type, and whether it takes means over tokens instead of sums.
-pub fn loss_function(choice: CpoLoss) -> (DeltaLoss, bool) {
-    match choice {
-        CpoLoss::Sigmoid => (cpo::sigmoid_loss, false),
-        CpoLoss::Hinge => (cpo::hinge, false),
-        CpoLoss::Ipo => (cpo::ipo, true),
-        CpoLoss::Simpo | CpoLoss::Alphapo => (cpo::simpo, true),
-    }
-}
 
 struct Cpo<'a> {
     options: &'a CpoOptions,
@@ -82,7 +72,7 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
     )?;
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
     let job = preference::open(options, &options.data, source, &rows, size, 0)?;
-    let (loss, per_token) = loss_function(options.loss.loss_type);
+    let (loss, per_token) = options.loss.loss_type.value();
     let objective = Cpo { options, rows, loss, per_token };
     preference::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
 }

@@ -12,46 +12,15 @@ use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::Summary;
 use crate::learner::loss_device;
-use crate::losses::divergence::{self, Score};
-use crate::losses::dpo::{self, PairLoss, Pairs, Settings, Sides};
+use crate::losses::divergence::Score;
+use crate::losses::dpo::{PairLoss, Pairs, Settings, Sides};
 use crate::losses::sequences::{length_weights, pick, sum_of_tokens};
-use crate::options::{DpoLoss, DpoOptions, FDivergence};
+use crate::options::DpoOptions;
 use crate::preference::{self, Measured, Objective, Reference, Rows, Set, known, reference_sums, shared_size};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
 use std::path::Path;
-
-/// The function of a loss type.
-pub fn loss_function(choice: DpoLoss) -> PairLoss {
-    match choice {
-        DpoLoss::Sigmoid => dpo::sigmoid_loss,
-        DpoLoss::Hinge => dpo::hinge,
-        DpoLoss::Ipo => dpo::ipo,
-        DpoLoss::ExoPair => dpo::exo_pair,
-        DpoLoss::NcaPair => dpo::nca_pair,
-        DpoLoss::Robust => dpo::robust,
-        DpoLoss::BcoPair => dpo::bco_pair,
-        DpoLoss::SppoHard => dpo::sppo_hard,
-        DpoLoss::Aot => dpo::aot,
-        DpoLoss::AotUnpaired => dpo::aot_unpaired,
-        DpoLoss::ApoZero => dpo::apo_zero,
-        DpoLoss::ApoDown => dpo::apo_down,
-        DpoLoss::Discopop => dpo::discopop,
-        DpoLoss::Sft => dpo::sft,
-        DpoLoss::SigmoidNorm => dpo::sigmoid_norm,
-    }
-}
-
-/// The function of a divergence.
-pub fn score_function(choice: FDivergence) -> Score {
-    match choice {
-        FDivergence::ReverseKl => divergence::reverse_kl,
-        FDivergence::ForwardKl => divergence::forward_kl,
-        FDivergence::JsDivergence => divergence::js_divergence,
-        FDivergence::AlphaDivergence => divergence::alpha_divergence,
-    }
-}
 
 /// The answers of some pairs: chosen, rejected, chosen, rejected …
 pub fn sequences(pairs: &[Ranking], rows: &[usize]) -> Vec<Sequence> {
@@ -171,6 +140,7 @@ impl Objective for Dpo<'_> {
             beta: options.beta as f32,
             label_smoothing: options.label_smoothing as f32,
             discopop_tau: options.discopop_tau as f32,
+            dpop_lambda: options.dpop_lambda as f32,
         };
         let mut total = Tensor::zeros(&loss_device(), &[n])?;
         for (loss, weight) in &self.losses {
@@ -212,13 +182,13 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
     let job = preference::open(options, &options.data, source, &rows, size, beside)?;
     let weights = options.loss.loss_weights.as_ref().map(|w| w.0.clone());
     let weights = weights.unwrap_or_else(|| vec![1.0; options.loss.loss_type.0.len()]);
-    let losses = options.loss.loss_type.0.iter().zip(weights).map(|(&l, w)| (loss_function(l), w as f32)).collect();
+    let losses = options.loss.loss_type.0.iter().zip(weights).map(|(&l, w)| (l.value(), w as f32)).collect();
     let mut objective = Dpo {
         options,
         rows,
         reference: Reference::open(&job, &options.reference)?,
         losses,
-        score: score_function(options.loss.f_divergence_type),
+        score: options.loss.f_divergence_type.value(),
     };
     if options.reference.precompute_ref_log_probs {
         job.progress.say("computing the reference's log-probabilities");

@@ -123,7 +123,7 @@ impl Job {
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;
         let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
-        let shape = policy.step_shape(training, work.largest)?;
+        let shape = policy.step_shape(training, work.largest);
         let batch_size = training.per_device_train_batch_size;
         let needed = setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;
         let paths: Vec<&Path> = work.reads.iter().map(|(_, path)| *path).collect();
@@ -138,7 +138,7 @@ impl Job {
             saved.check_same_run(&state.options, &state.inputs)?;
             state = TrainerState { max_steps: length.total_steps, ..saved };
         }
-        let mut learner = policy.learner(&device, &source, training, resumed.as_ref())?;
+        let learner = policy.learner(&device, &source, training, resumed.as_ref())?;
         let name = device.name();
         let about = Begin {
             command: C::NAME,
@@ -151,7 +151,7 @@ impl Job {
         let metrics = directory.metrics()?;
         let progress = Progress::new(length.total_steps, state.global_step);
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
-        progress.say(&policy.describe(&mut learner.model, work.n_rows, work.n_tokens, &name));
+        progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
         let needed = device.is_host().then_some(needed);
         if let Some(needed) = needed {
             progress.say(&format!("memory at the peak: about {}", show_bytes(needed)));
@@ -252,7 +252,7 @@ impl Job {
     pub fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         self.state.accumulators = self.window.0.clone();
         let writer = run::CheckpointWriter::begin(self.directory.path(), self.state.global_step)?;
-        self.policy.save(writer.path(), &mut self.learner.model, &self.source.tokenizer)?;
+        self.policy.save(writer.path(), &self.learner.model, &self.source.tokenizer)?;
         besides(writer.path())?;
         writer.commit(&self.state, &self.learner.optimizer_state()?)?;
         self.directory.rotate(self.save_total_limit)
@@ -265,7 +265,7 @@ impl Job {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
         }
-        self.policy.save(self.directory.path(), &mut self.learner.model, &self.source.tokenizer)?;
+        self.policy.save(self.directory.path(), &self.learner.model, &self.source.tokenizer)?;
         self.directory.finish()?;
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })
     }

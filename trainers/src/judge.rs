@@ -12,7 +12,7 @@ use crate::run::durable::hash_file;
 use crate::setup::{self, Source};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
-use engine::model::config::Head;
+use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use minijinja::Environment;
 use serde_json::{Value, json};

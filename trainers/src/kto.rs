@@ -43,14 +43,6 @@ struct Single<'a> {
     weights: [f32; 2],
 }
 
-/// The function of a loss type.
-pub fn loss_function(choice: KtoLoss) -> Unpaired {
-    match choice {
-        KtoLoss::Kto => Unpaired { good: losses::kto_good, bad: losses::kto_bad },
-        KtoLoss::ApoZeroUnpaired => Unpaired { good: losses::apo_zero_good, bad: losses::apo_zero_bad },
-    }
-}
-
 /// Each prompt with the answer of the row before it, in groups of `batch_size` rows of the file, cut at `max_length`:
 /// (x₁, y₁), …, (xₙ, yₙ) → (x₁, yₙ), (x₂, y₁), …, (xₙ, yₙ₋₁).
 pub fn mismatched(rows: &[Labelled], batch_size: usize, max_length: Option<usize>) -> Vec<Sequence> {
@@ -300,7 +292,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
         rows,
         reference: Reference::open(&job, &options.reference)?,
         reference_options: &options.reference,
-        loss: loss_function(loss.loss_type),
+        loss: loss.loss_type.value(),
         anchor: if loss.loss_type == KtoLoss::Kto { Anchor::Divergence } else { Anchor::Nothing },
         beta: loss.beta as f32,
         weights: [loss.desirable_weight as f32, loss.undesirable_weight as f32],

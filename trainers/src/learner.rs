@@ -2,6 +2,7 @@
 use crate::run::{OptimizerState, Slot};
 use engine::backend::Device;
 use engine::model::decoder::Decoder;
+use engine::model::parameter::Parameter;
 use engine::optim::{AdamW, clip_coefficient, global_norm, sgd};
 use engine::reference::Reference;
 use engine::tape::{Gradients, Tape};
@@ -29,7 +30,7 @@ pub struct Learner {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 does not clip.
     pub max_grad_norm: f64,
-    /// Sum over the micro-batches so far, in the order of `model.trainable_mut()`.
+    /// Sum over the micro-batches so far, in the order of `model.trained()`.
     gradients: Vec<Tensor>,
 }
 
@@ -38,9 +39,10 @@ pub fn loss_device() -> Device {
     Arc::new(Reference)
 }
 
-/// Whether transformers' Trainer decays this parameter: not norms, not biases.
-pub fn decays(name: &str) -> bool {
-    !(name.contains("norm") || name.contains("bias"))
+/// A parameter as optimisers take it: name, values, and its weight decay, which norms and biases have not.
+pub fn for_optimizer(parameter: &mut Parameter, decay: f64) -> (String, &mut Tensor, f64) {
+    let decay = if parameter.slot.role.decays() { decay } else { 0.0 };
+    (parameter.path().to_string(), &mut parameter.tensor, decay)
 }
 
 impl Learner {
@@ -56,11 +58,11 @@ impl Learner {
     }
 
     /// [`Learner::accumulate`] that returns the gradients of whatever else is on the tape: a critic's.
-    pub fn accumulate_and_keep(&mut self, tape: &Tape, mut watched: Decoder, loss: &Tensor) -> Result<Gradients> {
+    pub fn accumulate_and_keep(&mut self, tape: &Tape, watched: Decoder, loss: &Tensor) -> Result<Gradients> {
         let one = Tensor::scalar(loss.device(), 1.0)?;
         let mut gradients = tape.backward([(loss, one)])?;
         let first = self.gradients.is_empty();
-        for (i, (name, leaf)) in watched.trainable_mut().into_iter().enumerate() {
+        for (i, leaf) in watched.trained().into_iter().enumerate() {
             let gradient = match gradients.take(leaf) {
                 Some(g) => g,
                 None => Tensor::zeros(leaf.device(), leaf.shape())?,
@@ -69,7 +71,8 @@ impl Learner {
                 Some(sum) => sum.add_in_place(1.0, &gradient)?,
                 None if first => self.gradients.push(gradient),
                 None => {
-                    return Err(Error::shape("accumulate", format!("{name} was not trained on in the batch before")));
+                    let path = leaf.path();
+                    return Err(Error::shape("accumulate", format!("{path} was not trained on in the batch before")));
                 }
             }
         }
@@ -79,8 +82,8 @@ impl Learner {
     /// Counts a micro-batch in which nothing is trained on: its gradients are 0.
     pub fn accumulate_nothing(&mut self) -> Result<()> {
         if self.gradients.is_empty() {
-            let zeros = |(_, t): (String, &mut Tensor)| Tensor::zeros(t.device(), t.shape());
-            self.gradients = self.model.trainable_mut().into_iter().map(zeros).collect::<Result<_>>()?;
+            let zeros = |p: &Parameter| Tensor::zeros(p.device(), p.shape());
+            self.gradients = self.model.trained().into_iter().map(zeros).collect::<Result<_>>()?;
         }
         Ok(())
     }
@@ -96,15 +99,7 @@ impl Learner {
         }
         let scale = clip_coefficient(norm, self.max_grad_norm);
         let decay = self.weight_decay;
-        let parameters = self
-            .model
-            .trainable_mut()
-            .into_iter()
-            .map(|(n, t)| {
-                let d = if decays(&n) { decay } else { 0.0 };
-                (n, t, d)
-            })
-            .collect();
+        let parameters = self.model.trained_mut().into_iter().map(|p| for_optimizer(p, decay)).collect();
         match &mut self.optimizer {
             Optimizer::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate, scale)?,
             Optimizer::Sgd => sgd(parameters, gradients, learning_rate, scale)?,
@@ -127,7 +122,7 @@ impl Learner {
     /// Takes up a saved state, which must have the moments of every trained tensor in its shape.
     pub fn restore_optimizer(&mut self, mut saved: OptimizerState) -> crate::Result<()> {
         let shapes: Vec<(String, Vec<usize>)> =
-            self.model.trainable_mut().into_iter().map(|(n, t)| (n, t.shape().to_vec())).collect();
+            self.model.trained().into_iter().map(|p| (p.path().to_string(), p.shape().to_vec())).collect();
         let Optimizer::AdamW(adamw) = &mut self.optimizer else { return Ok(()) };
         let mut state = BTreeMap::new();
         for (name, shape) in shapes {

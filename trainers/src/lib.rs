@@ -4,12 +4,14 @@
 pub mod error;
 pub mod device;
 pub mod text;
+pub mod small_model;
 pub mod data;
+mod named;
+pub mod losses;
+pub mod advantages;
 pub mod options;
 pub mod schedule;
 pub mod run;
-pub mod losses;
-pub mod advantages;
 pub mod batch;
 pub mod learner;
 pub mod setup;

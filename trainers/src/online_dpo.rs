@@ -11,9 +11,9 @@ use crate::data::Sequence;
 use crate::dpo::{pair_batch, pair_metrics, sides};
 use crate::error::Result;
 use crate::job::{Step, Summary};
-use crate::losses::dpo::{PairLoss, Pairs, Settings, ipo_of_sums, sigmoid_loss};
+use crate::losses::dpo::{Pairs, Settings};
 use crate::losses::sequences::sum_of_tokens;
-use crate::options::{OnlineDpoLoss, OnlineDpoOptions};
+use crate::options::OnlineDpoOptions;
 use crate::preference::known;
 use crate::rl::session::Turns;
 use crate::rl::{Collected, Sample, Session};
@@ -28,10 +28,7 @@ pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
         per_generation: rollout.batches_per_generation(training),
         per_step: training.gradient_accumulation_steps,
     };
-    let pair_loss: PairLoss = match options.loss.loss_type {
-        OnlineDpoLoss::Sigmoid => sigmoid_loss,
-        OnlineDpoLoss::Ipo => ipo_of_sums,
-    };
+    let pair_loss = options.loss.loss_type.value();
     let mut session = Session::open(options, turns, true, 0)?;
     while let Some(step) = session.next_step() {
         let n_pairs = step.batches.clone().count() * training.per_device_train_batch_size;
@@ -58,7 +55,7 @@ pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
             let batch = pair_batch(&sequences, false)?;
             let answers = Answers::score(&watched, &batch, pass)?;
             let pairs = pairs(&answers, &samples)?;
-            let each = pair_loss(&pairs, Settings { beta: beta as f32, label_smoothing: 0.0, discopop_tau: 0.05 })?;
+            let each = pair_loss(&pairs, Settings { beta: beta as f32, ..Settings::default() })?;
             let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
             let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
             session.job.learner.accumulate(&tape, watched, &loss)?;

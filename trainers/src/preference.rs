@@ -256,8 +256,8 @@ impl Reference {
         if let Some(checkpoint) = moved {
             let weights = safetensors::open(&checkpoint.path.join(REFERENCE_FILE))?;
             let device = model.device.clone();
-            for (name, tensor) in model.tensors_mut() {
-                *tensor = Tensor::new(&device, weights.load(&name, DType::F32)?, tensor.shape())?;
+            for p in model.parameters_mut() {
+                p.tensor = Tensor::new(&device, weights.load(p.path(), DType::F32)?, p.shape())?;
             }
         }
         Ok(Reference::Model(Box::new(model)))
@@ -276,10 +276,9 @@ impl Reference {
             return Ok(());
         }
         let alpha = options.ref_model_mixup_alpha as f32;
-        let mut policy = policy.clone();
-        for ((_, old), (_, new)) in reference.tensors_mut().into_iter().zip(policy.tensors_mut()) {
-            *old = ops::scale(old, 1.0 - alpha)?;
-            old.add_in_place(alpha, new)?;
+        for (old, new) in reference.parameters_mut().into_iter().zip(policy.parameters()) {
+            old.tensor = ops::scale(old, 1.0 - alpha)?;
+            old.tensor.add_in_place(alpha, new)?;
         }
         Ok(())
     }

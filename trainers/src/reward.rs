@@ -15,7 +15,7 @@ use crate::losses::sequences::pick;
 use crate::options::RewardOptions;
 use crate::preference::{self, Measured, Objective, Rows, Set, known, shared_size};
 use crate::reward_model::{forest_of, rewards};
-use engine::model::config::{Head, SCORE};
+use engine::config::{Head, SCORE};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::random::Stream;
@@ -114,7 +114,9 @@ fn new_head(job: &mut Job, seed: u64) -> Result<()> {
     let std = job.source.files.config.raw.get("initializer_range").and_then(|v| v.as_f64()).unwrap_or(0.02) as f32;
     let (d, stream) = (job.source.files.config.hidden_size, Stream::new(seed, NEW_HEAD));
     let values = (0..d as u64).map(|i| std * stream.normal(i)).collect();
-    job.learner.model.score = Some(Tensor::from_f32(&job.device, values, &[1, d])?);
+    if let Some(score) = &mut job.learner.model.score {
+        score.tensor = Tensor::from_f32(&job.device, values, &[1, d])?;
+    }
     Ok(())
 }
 

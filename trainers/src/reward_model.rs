@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::setup::{self, Source};
 use crate::text::Tokenizer;
 use engine::backend::Device;
+use engine::config::Head;
 use engine::dtype::DType;
 use engine::forest::Forest;
-use engine::model::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use engine::tensor::Tensor;
 use std::path::Path;
@@ -74,7 +74,7 @@ impl RewardModel {
         if let Some(adapter_path) = adapter {
             let adapter = setup::load_adapter(adapter_path, Head::Score)?;
             adapter.check_fits(&files.config, adapter_path)?;
-            if !adapter.tensors.contains_key(engine::model::config::SCORE) {
+            if !adapter.tensors.contains_key(engine::config::SCORE) {
                 let detail = "an adapter of a language model (it has no score.weight), no reward model";
                 return Err(Error::Input(format!("{}: {detail}", adapter_path.display())));
             }

@@ -6,15 +6,15 @@ use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOpt
 use crate::run::{Checkpoint, FileHash, durable, memory};
 use crate::text::Tokenizer;
 use engine::backend::Device;
+use engine::config::{Head, ModelConfig, SCORE, Slot};
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
-use engine::files::adapter_config::{self, AdapterConfig};
-use engine::model::config::{Head, ModelConfig, SCORE};
+use engine::files::adapter_config::{self, AdapterConfig, Target};
 use engine::model::decoder::Decoder;
-use engine::model::memory::{StepShape, count_parameters, step_memory};
+use engine::model::memory::{StepShape, step_memory};
+use engine::model::parameter::Parameter;
 use engine::optim::AdamW;
-use engine::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -55,11 +55,8 @@ fn stored_dtype(files: &ModelFiles, name: &str) -> DType {
 
 /// Bytes of all matrices as they are held where they are not trained: with `auto`, each as the file has it.
 pub fn held_bytes(choice: WeightType, files: &ModelFiles) -> u64 {
-    let matrices = files.config.expected_tensors().into_iter().filter(|(_, shape)| shape.len() > 1);
-    let bytes = |(name, shape): (String, Vec<usize>)| {
-        choice.dtype().unwrap_or_else(|| stored_dtype(files, &name)).bytes(shape.iter().product()) as u64
-    };
-    matrices.map(bytes).sum()
+    let bytes = |slot: &Slot| choice.dtype().unwrap_or_else(|| stored_dtype(files, &slot.path)).bytes(slot.n()) as u64;
+    files.config.slots().iter().filter(|slot| slot.role.is_matrix()).map(bytes).sum()
 }
 
 /// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
@@ -92,12 +89,13 @@ pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokeni
 
 /// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
 pub struct Policy {
-    config: ModelConfig,
     /// Of the weights; None: as their file holds them, quantised ones too.
     dtype: Option<DType>,
     /// That type, of the embedding: what most weights have.
     held_bytes: u64,
     adapter: Option<AdapterConfig>,
+    /// What it changes.
+    targets: Option<Vec<Target>>,
     start: Option<Adapter>,
     seed: u64,
 }
@@ -115,24 +113,19 @@ impl Policy {
             None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)), None),
             None => (None, None),
         };
-        if let Some(adapter) = &adapter {
-            adapter.targets(&config)?;
-        }
+        let targets = adapter.as_ref().map(|adapter| adapter.targets(&config)).transpose()?;
         // Weights that are trained are float32.
         let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
         let held_bytes = held_bytes(model.dtype, &source.files);
-        Ok(Policy { config, dtype, held_bytes, adapter, start, seed })
+        Ok(Policy { dtype, held_bytes, adapter, targets, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
-    pub fn step_shape(&self, training: &TrainingOptions, (n_tokens, n_items): (usize, usize)) -> Result<StepShape> {
-        let adapter = match &self.adapter {
-            None => None,
-            Some(a) => Some((a.r, a.targets(&self.config)?.len().div_ceil(self.config.n_layers.max(1)))),
-        };
+    pub fn step_shape(&self, training: &TrainingOptions, (n_tokens, n_items): (usize, usize)) -> StepShape<'_> {
+        let adapter = self.targets.as_deref();
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
         let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
-        Ok(StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments })
+        StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
     }
 
     /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
@@ -184,15 +177,13 @@ impl Policy {
 
     /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
     pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
-        if lora.is_used() { 0 } else { 4 * count_parameters(&source.files.config).0 }
+        if lora.is_used() { 0 } else { 4 * source.files.config.count_parameters().0 }
     }
 
     /// One line: what is trained, on how much, where.
-    pub fn describe(&self, model: &mut Decoder, rows: usize, tokens: usize, device: &str) -> String {
-        let count =
-            |tensors: Vec<(String, &mut Tensor)>| tensors.iter().map(|(_, t)| t.len()).sum::<usize>() as f64 / 1e6;
-        let all = count(model.tensors_mut());
-        let trained = count(model.trainable_mut());
+    pub fn describe(&self, model: &Decoder, rows: usize, tokens: usize, device: &str) -> String {
+        let count = |all: Vec<&Parameter>| all.iter().map(|p| p.len()).sum::<usize>() as f64 / 1e6;
+        let (all, trained) = (count(model.parameters()), count(model.trained()));
         let what = match &self.adapter {
             None => format!("all {all:.1} M weights"),
             Some(a) => format!("an adapter of rank {} ({trained:.2} M of {all:.1} M weights)", a.r),
@@ -201,12 +192,21 @@ impl Policy {
     }
 
     /// The directory that transformers (or PEFT) loads: weights or adapter, and the tokenizer.
-    pub fn save(&self, dir: &Path, model: &mut Decoder, tokenizer: &Tokenizer) -> Result<()> {
+    pub fn save(&self, dir: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
         match &self.adapter {
             None => model.save(dir, DType::F32)?,
             Some(config) => model.adapter(config.clone())?.save(dir)?,
         }
         tokenizer.save(dir)
+    }
+}
+
+/// The layers that `--lora_target_modules` names; without it queries and values.
+pub fn target_modules(named: Option<&TargetModules>) -> adapter_config::TargetModules {
+    match named {
+        None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+        Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
+        Some(TargetModules::Named(names)) => adapter_config::TargetModules::List(names.clone()),
     }
 }
 
@@ -216,18 +216,13 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
         Head::LanguageModel => ("CAUSAL_LM", Vec::new()),
         Head::Score => ("SEQ_CLS", vec!["score".to_string()]),
     };
-    let target_modules = match &lora.lora_target_modules {
-        None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
-        Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
-        Some(TargetModules::Named(names)) => adapter_config::TargetModules::List(names.clone()),
-    };
     AdapterConfig {
         base_model_name_or_path: Some(model.to_string()),
         r: lora.lora_r,
         lora_alpha: lora.lora_alpha as f64,
         lora_dropout: lora.lora_dropout,
         use_rslora: lora.use_rslora,
-        target_modules,
+        target_modules: target_modules(lora.lora_target_modules.as_ref()),
         task_type: Some(task_type.into()),
         modules_to_save,
         ..AdapterConfig::default()
@@ -281,7 +276,7 @@ pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize)
 pub fn check_memory(
     available: Option<u64>,
     config: &ModelConfig,
-    shape: StepShape,
+    shape: StepShape<'_>,
     batch_size: usize,
     beside: u64,
 ) -> Result<u64> {
@@ -297,18 +292,21 @@ pub fn check_memory(
     Ok(needed)
 }
 
+/// The step with `n` of `batch_size` rows.
+fn share(shape: StepShape<'_>, n: usize, batch_size: usize) -> StepShape<'_> {
+    let part = |all: usize| (all * n).div_ceil(batch_size);
+    StepShape { n_tokens: part(shape.n_tokens), n_items: part(shape.n_items), ..shape }
+}
+
 /// Options under which the run would fit, the least change first.
-fn what_fits(available: u64, config: &ModelConfig, shape: StepShape, batch_size: usize) -> Vec<String> {
-    let fits = |s: StepShape| step_memory(config, s).total() <= available;
-    let with_batch = |n: usize, s: StepShape| StepShape {
-        n_tokens: (s.n_tokens * n).div_ceil(batch_size),
-        n_items: (s.n_items * n).div_ceil(batch_size),
-        ..s
-    };
-    let largest = |s: StepShape| (1..batch_size).rev().find(|&n| fits(with_batch(n, s)));
+fn what_fits(available: u64, config: &ModelConfig, shape: StepShape<'_>, batch_size: usize) -> Vec<String> {
+    let fits = |s: StepShape<'_>| step_memory(config, s).total() <= available;
+    let largest = |s: StepShape<'_>| (1..batch_size).rev().find(|&n| fits(share(s, n, batch_size)));
     let lighter = StepShape { checkpointing: true, ..shape };
-    let adapted = StepShape { adapter: Some((16, 2)), ..with_batch(1, lighter) };
-    let in_16_bits = 2 * count_parameters(config).1;
+    let usual = AdapterConfig { r: 16, target_modules: target_modules(None), ..AdapterConfig::default() };
+    let usual = usual.targets(config).unwrap_or_default();
+    let adapted = StepShape { adapter: Some(&usual), ..share(lighter, 1, batch_size) };
+    let in_16_bits = 2 * config.count_parameters().1;
     let mut ways = Vec::new();
     if !shape.checkpointing && fits(lighter) {
         ways.push("--gradient_checkpointing true".to_string());
@@ -338,7 +336,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_told_with_what_would_fit() {
         let config = config();
-        let (matrix_bytes, checkpointing) = (4 * count_parameters(&config).1, false);
+        let (matrix_bytes, checkpointing) = (4 * config.count_parameters().1, false);
         let shape = StepShape { matrix_bytes, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing, moments: 2 };
         let needed = step_memory(&config, shape).total();
         let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());

@@ -7,8 +7,8 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::job::{Job, Summary, Work, length_of};
 use crate::learner::loss_device;
-use crate::losses::sft::{dft, nll};
-use crate::options::{SftLoss, SftOptions};
+use crate::losses::sft::TokenMean;
+use crate::options::SftOptions;
 use crate::setup;
 use crate::sft_data::read_sft_data;
 use engine::model::decoder::{Decoder, Pass};
@@ -16,16 +16,6 @@ use engine::ops;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
 use std::time::Instant;
-
-/// A loss over the log-probabilities of the trained tokens, divided by the number of them in the accumulated batch.
-type Loss = fn(&Tensor, f32) -> engine::Result<Tensor>;
-
-fn loss_function(choice: SftLoss) -> Loss {
-    match choice {
-        SftLoss::Nll => nll,
-        SftLoss::Dft => dft,
-    }
-}
 
 /// What one micro-batch says about itself.
 struct Measured {
@@ -35,7 +25,7 @@ struct Measured {
 }
 
 /// Forward, loss and metrics of a micro-batch; `n_items` predictions normalise the loss.
-fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: Loss, pass: Pass) -> Result<(Tensor, Measured)> {
+fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: TokenMean, pass: Pass) -> Result<(Tensor, Measured)> {
     let hidden = model.hidden(&batch.forest, pass)?;
     let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
     let logp = ops::to_device(&scored.logp, &loss_device())?;
@@ -62,7 +52,7 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
         notes: &data.notes,
     };
     let mut job = Job::open(options, source, work)?;
-    let loss_of = loss_function(options.loss.loss_type);
+    let loss_of = options.loss.loss_type.value();
     if job.evaluates_first && !data.eval.is_empty() {
         let values = evaluate(&job.learner.model, &data.eval, training.per_device_eval_batch_size, loss_of)?;
         job.log_evaluation(&values)?;
@@ -101,7 +91,12 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
 }
 
 /// Means over the evaluation rows, weighed as transformers' Trainer does: each batch by its rows.
-fn evaluate(model: &Decoder, rows: &[Vec<Example>], batch_size: usize, loss: Loss) -> Result<Vec<(&'static str, f64)>> {
+fn evaluate(
+    model: &Decoder,
+    rows: &[Vec<Example>],
+    batch_size: usize,
+    loss: TokenMean,
+) -> Result<Vec<(&'static str, f64)>> {
     let began = Instant::now();
     let (mut sums, mut n_batches, mut n_tokens) = ([0.0; 3], 0.0, 0);
     for chunk in rows.chunks(batch_size) {

@@ -22,7 +22,7 @@ impl Speaker {
     pub fn open(path: &str, adapter: Option<&Path>, dtype: WeightType, device: &Device) -> Result<Self> {
         let Source { files, tokenizer } = setup::open_source(path)?;
         let head = files.config.head;
-        if head == engine::model::config::Head::Score {
+        if head == engine::config::Head::Score {
             return Err(Error::Input(format!("{path}: a reward model, which says nothing; give a language model")));
         }
         let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;

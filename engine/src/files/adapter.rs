@@ -1,10 +1,10 @@
 //! LoRA adapters in PEFT's format: a directory with adapter_config.json and adapter_model.safetensors.
 use crate::buffer::Host;
+use crate::config::ModelConfig;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::adapter_config::{AdapterConfig, TargetModules};
 use crate::files::{atomic, read_json_object, safetensors};
-use crate::model::config::ModelConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -122,7 +122,7 @@ impl Adapter {
     /// Whether the adapter fits `model`: every module is one of its linear layers with these sizes, every whole tensor
     /// one of its tensors. `source` is what errors name.
     pub fn check_fits(&self, model: &ModelConfig, source: &Path) -> Result<()> {
-        let expected: BTreeMap<String, Vec<usize>> = model.expected_tensors().into_iter().collect();
+        let expected: BTreeMap<String, Vec<usize>> = model.slots().into_iter().map(|s| (s.path, s.shape)).collect();
         let head = vec![model.vocab_size, model.hidden_size];
         let shape_of = |name: &str| expected.get(name).or((name == "lm_head.weight").then_some(&head));
         let wrong = |detail: String| Err(Error::file(source, format!("does not fit the base model: {detail}")));

@@ -1,7 +1,7 @@
 //! adapter_config.json of a LoRA adapter, as PEFT 0.21 writes it. What is absent has PEFT's default.
+use crate::config::fields::Fields;
+use crate::config::{ModelConfig, Module, Role};
 use crate::error::{Error, Result};
-use crate::model::config::ModelConfig;
-use crate::model::fields::Fields;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -37,6 +37,24 @@ pub struct AdapterConfig {
     pub init_lora_weights: Value,
     /// adapter_config.json as it was read; what this struct does not know about is written back.
     pub raw: Map<String, Value>,
+}
+
+/// A module that an adapter changes, with the numbers that hold for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The module beside which A and B stand.
+    pub module: Module,
+    /// R, the rank: A is [r, in], B is [out, r].
+    pub r: usize,
+    /// The factor on B·A.
+    pub scale: f64,
+}
+
+impl Target {
+    /// Number of weights of A and B.
+    pub fn n_weights(&self) -> u64 {
+        (self.r * (self.module.n_in + self.module.n_out)) as u64
+    }
 }
 
 impl Default for AdapterConfig {
@@ -125,28 +143,39 @@ impl AdapterConfig {
         self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }
     }
 
-    /// The linear layers of `model` that are targets, as paths ("model.layers.0.self_attn.q_proj"), each with
-    /// (out, in). An error where nothing fits, naming what there is.
-    pub fn targets(&self, model: &ModelConfig) -> Result<Vec<(String, usize, usize)>> {
-        let selected = |module: &str| match &self.target_modules {
-            TargetModules::AllLinear => Ok(module != "lm_head"),
-            TargetModules::List(list) => Ok(list.iter().any(|target| names(target, module))),
-            TargetModules::Pattern(pattern) => Err(Error::Unsupported(format!(
-                "target_modules \"{pattern}\": regular expressions are not supported; give a list of module names, \
-                 or all-linear"
-            ))),
-        };
+    /// The modules of `model` that are targets, in their order, each with its rank and scale. An error where nothing
+    /// fits, naming what there is.
+    pub fn targets(&self, model: &ModelConfig) -> Result<Vec<Target>> {
+        let modules: Vec<Module> = model.modules().into_iter().filter(|m| m.role != Role::Embedding).collect();
+        let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
+        let mut names_of: Vec<String> = Vec::new();
+        for module in modules.iter().filter(|m| m.role == Role::Projection) {
+            let name = last(&module.path);
+            if !names_of.contains(&name) {
+                names_of.push(name);
+            }
+        }
         let mut targets = Vec::new();
-        for (module, n_out, n_in) in linear_layers(model) {
-            if selected(&module)? {
-                targets.push((module, n_out, n_in));
+        for module in modules {
+            let selected = match &self.target_modules {
+                TargetModules::AllLinear => module.role == Role::Projection,
+                TargetModules::List(list) => list.iter().any(|target| names(target, &module.path)),
+                TargetModules::Pattern(pattern) => {
+                    return Err(Error::Unsupported(format!(
+                        "target_modules \"{pattern}\": regular expressions are not supported; give a list of module \
+                         names, or all-linear"
+                    )));
+                }
+            };
+            if selected {
+                targets.push(Target { module, r: self.r, scale: self.scale() });
             }
         }
         if targets.is_empty() {
             return Err(Error::Input(format!(
-                "no layer of the model is named by target_modules {:?}; there are q_proj, k_proj, v_proj, o_proj, \
-                 gate_proj, up_proj, down_proj, and all-linear means all of them",
-                self.target_modules
+                "no layer of the model is named by target_modules {:?}; there are {}, and all-linear means all of them",
+                self.target_modules,
+                names_of.join(", ")
             )));
         }
         Ok(targets)
@@ -228,19 +257,4 @@ fn owned(list: Vec<&str>) -> Vec<String> {
 /// Whether `target` is the module's path or the end of it.
 fn names(target: &str, module: &str) -> bool {
     module.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-/// Every linear layer of `model` with (out, in), the output layer last.
-fn linear_layers(model: &ModelConfig) -> Vec<(String, usize, usize)> {
-    let linear = |(name, shape): (String, Vec<usize>)| match shape[..] {
-        [n_out, n_in] if name != "model.embed_tokens.weight" => {
-            Some((name.strip_suffix(".weight")?.to_string(), n_out, n_in))
-        }
-        _ => None,
-    };
-    let mut layers: Vec<_> = model.expected_tensors().into_iter().filter_map(linear).collect();
-    if model.tie_word_embeddings {
-        layers.push(("lm_head".to_string(), model.vocab_size, model.hidden_size));
-    }
-    layers
 }

@@ -1,6 +1,6 @@
 //! PEFT's adapters, read, checked and written back.
 use super::adapter::Adapter;
-use super::adapter_config::{AdapterConfig, TargetModules};
+use super::adapter_config::{AdapterConfig, Target, TargetModules};
 use super::{ModelFiles, read_json_object};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,8 @@ fn adapters_of_peft_load_fit_and_are_written_back() {
         adapter.check_fits(&model, &source).unwrap();
         let (per_module, n) = if adapter.config.use_dora { (3, 4) } else { (2, adapter.modules().len()) };
         assert_eq!(adapter.tensors.len(), per_module * n, "{name}");
-        let mut modules: Vec<String> = adapter.config.targets(&model).unwrap().into_iter().map(|t| t.0).collect();
+        let mut modules: Vec<String> =
+            adapter.config.targets(&model).unwrap().into_iter().map(|t| t.module.path).collect();
         modules.sort();
         assert_eq!(modules, adapter.modules(), "{name}");
         let dir = tempfile::tempdir().unwrap();
@@ -57,7 +58,8 @@ fn targets_of_a_model() {
     let model = ModelFiles::open(golden("models/llama")).unwrap().config;
     let targets = |target_modules: Value| {
         let config = parse(json!({"peft_type": "LORA", "target_modules": target_modules})).unwrap();
-        config.targets(&model)
+        let plain = |t: Target| (t.module.path, t.module.n_out, t.module.n_in);
+        config.targets(&model).map(|targets| targets.into_iter().map(plain).collect::<Vec<_>>())
     };
     assert_eq!(targets(json!("all-linear")).unwrap().len(), 14);
     let two = targets(json!(["self_attn.v_proj"])).unwrap();

@@ -3,11 +3,11 @@
 //! llama.cpp stores the query and key projections of the llama architecture with the two halves of every head
 //! interleaved (its RoPE turns neighbours, Hugging Face's turns halves); they are put back as they are loaded. Llama
 //! 3's frequency scaling is not in the metadata but as a tensor of divisors, from which its factor is read.
+use crate::config::{Family, ModelConfig, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::gguf::Gguf;
 use crate::files::weights::{Entry, Rows, Stored, Weights};
-use crate::model::config::Family;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -181,53 +181,26 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
-/// The tensors under their Hugging Face names; `head_size` is that of the model. Names without a counterpart are left
-/// out.
-pub fn weights(gguf: Gguf, head_size: usize) -> Result<Weights> {
+/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
+pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     let interleaved = matches!(gguf.text("general.architecture")?, Some("llama" | "mistral"));
+    let slots = config.slots();
+    let by_name: BTreeMap<&str, &Slot> = slots.iter().filter_map(|s| Some((s.gguf.as_deref()?, s))).collect();
     let mut entries = BTreeMap::new();
     for tensor in &gguf.tensors {
-        let Some(name) = hugging_face_name(&tensor.name) else { continue };
-        let moved = interleaved && (name.contains(".q_proj.") || name.contains(".k_proj."));
+        let Some(slot) = by_name.get(tensor.name.as_str()) else { continue };
         let entry = Entry {
             file: 0,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
             len: tensor.len,
-            rows: if moved { Rows::Interleaved { head_size } } else { Rows::AsIs },
+            rows: match slot.turned {
+                Some(head_size) if interleaved => Rows::Interleaved { head_size },
+                _ => Rows::AsIs,
+            },
         };
-        entries.insert(name, entry);
+        entries.insert(slot.path.clone(), entry);
     }
     Weights::new(vec![gguf.file], entries)
-}
-
-/// `blk.0.attn_q.weight` → `model.layers.0.self_attn.q_proj.weight`; None where there is no such tensor.
-fn hugging_face_name(name: &str) -> Option<String> {
-    match name {
-        "token_embd.weight" => return Some("model.embed_tokens.weight".to_string()),
-        "output_norm.weight" => return Some("model.norm.weight".to_string()),
-        "output.weight" => return Some("lm_head.weight".to_string()),
-        _ => {}
-    }
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    let (module, kind) = rest.rsplit_once('.')?;
-    if layer.is_empty() || !layer.bytes().all(|b| b.is_ascii_digit()) || !matches!(kind, "weight" | "bias") {
-        return None;
-    }
-    let module = match module {
-        "attn_norm" => "input_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return None,
-    };
-    Some(format!("model.layers.{layer}.{module}.{kind}"))
 }

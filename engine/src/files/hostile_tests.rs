@@ -1,6 +1,6 @@
 //! Files that are cut off, corrupt or made to do harm: an error or a model, never a panic or a huge allocation.
 use super::*;
-use crate::model::config::RopeScaling;
+use crate::config::RopeScaling;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write as _};
 
@@ -161,9 +161,9 @@ fn safetensors_cut_or_changed_anywhere() {
     let files = Maker::llama().open().unwrap();
     let tensors: Vec<_> = files
         .config
-        .expected_tensors()
+        .slots()
         .into_iter()
-        .map(|(name, shape)| {
+        .map(|Slot { path: name, shape, .. }| {
             let host = files.weights.load(&name, DType::F32).unwrap();
             (name, shape, host)
         })

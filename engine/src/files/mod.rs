@@ -17,9 +17,9 @@ mod hostile_tests;
 mod tests;
 
 use crate::buffer::Host;
+use crate::config::{ModelConfig, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::model::config::ModelConfig;
 use serde_json::{Map, Value, json};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -101,15 +101,15 @@ impl ModelFiles {
             );
             return Err(Error::file(path, detail));
         }
-        let weights = gguf_model::weights(gguf, config.head_size)?;
+        let weights = gguf_model::weights(gguf, &config)?;
         Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary })
     }
 
     /// Compares the tensors on disk with those the configuration asks for; one error names what differs.
     fn check_tensors(&self) -> Result<()> {
         let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-        let expected = self.config.expected_tensors();
-        for (name, shape) in &expected {
+        let expected = self.config.slots();
+        for Slot { path: name, shape, .. } in &expected {
             if !self.weights.contains(name) {
                 missing.push(name.clone());
                 continue;
@@ -134,7 +134,7 @@ impl ModelFiles {
         if !problems.is_empty() {
             return Err(Error::file(&self.path, problems.join(". ")));
         }
-        for (name, _) in &expected {
+        for Slot { path: name, .. } in &expected {
             if self.weights.dtype(name)? == DType::U32 {
                 let detail = format!("tensor {name} holds whole numbers; supported are {}", weights::SUPPORTED_TYPES);
                 return Err(Error::file(&self.path, detail));

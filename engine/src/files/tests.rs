@@ -1,7 +1,7 @@
 //! Models in every form: golden directories, files of the gguf package, saved and read again.
 use super::*;
+use crate::config::{Family, RopeScaling};
 use crate::dtype::Quant;
-use crate::model::config::{Family, RopeScaling};
 use half::{bf16, f16};
 
 fn golden(family: &str) -> PathBuf {
@@ -21,11 +21,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 /// Every tensor of a model as f32, as saving takes them.
 fn all(files: &ModelFiles) -> Vec<(String, Vec<usize>, Host)> {
-    let load = |(name, shape): (String, Vec<usize>)| {
+    let load = |Slot { path: name, shape, .. }: Slot| {
         let host = files.weights.load(&name, DType::F32).unwrap();
         (name, shape, host)
     };
-    files.config.expected_tensors().into_iter().map(load).collect()
+    files.config.slots().into_iter().map(load).collect()
 }
 
 #[test]
@@ -35,8 +35,8 @@ fn golden_models_open() {
         assert_eq!((files.config.n_layers, files.config.hidden_size, files.config.vocab_size), (2, 48, 512));
         let bytes = std::fs::read(golden(family).join("model.safetensors")).unwrap();
         let file = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        assert_eq!(file.len(), files.config.expected_tensors().len(), "{family}");
-        for (name, shape) in files.config.expected_tensors() {
+        assert_eq!(file.len(), files.config.slots().len(), "{family}");
+        for Slot { path: name, shape, .. } in files.config.slots() {
             let want = file.tensor(&name).unwrap();
             assert_eq!(files.weights.shape(&name).unwrap(), shape);
             assert_eq!(files.weights.dtype(&name).unwrap(), DType::F32);
@@ -137,7 +137,7 @@ fn gguf_gives_the_model_it_was_made_of() {
         assert_eq!(plain(&from_gguf.config), plain(&original.config));
         let decoded = safetensors::open(&data(&format!("{family}.gguf.safetensors"))).unwrap();
         let mut kinds = std::collections::BTreeSet::new();
-        for (name, _) in original.config.expected_tensors() {
+        for Slot { path: name, .. } in original.config.slots() {
             let source = if decoded.contains(&name) { &decoded } else { &original.weights };
             assert_eq!(bits(&f32s(&from_gguf.weights, &name)), bits(&f32s(source, &name)), "{family} {name}");
             let dtype = from_gguf.weights.dtype(&name).unwrap();

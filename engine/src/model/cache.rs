@@ -1,6 +1,6 @@
 //! The KV cache: keys and values of every token seen so far, by row. Which rows a sequence sees is the plan's business.
-use super::config::ModelConfig;
 use crate::backend::{Device, RowIndex};
+use crate::config::ModelConfig;
 use crate::error::Result;
 use crate::tensor::Tensor;
 

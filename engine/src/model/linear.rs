@@ -1,4 +1,5 @@
 //! A linear layer of the decoder: weight, perhaps a bias, perhaps a LoRA adapter beside it.
+use super::parameter::{Parameter, Walk, walk};
 use crate::error::Result;
 use crate::ops;
 use crate::random::Stream;
@@ -8,9 +9,10 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// W [out, in]; f32, or of any type when frozen.
-    pub weight: Tensor,
+    pub weight: Parameter,
     /// b [out]
-    pub bias: Option<Tensor>,
+    pub bias: Option<Parameter>,
+    /// The adapter beside it.
     pub lora: Option<Lora>,
 }
 
@@ -18,9 +20,9 @@ pub struct Linear {
 #[derive(Clone, Debug)]
 pub struct Lora {
     /// A [r, in]
-    pub a: Tensor,
+    pub a: Parameter,
     /// B [out, r]
-    pub b: Tensor,
+    pub b: Parameter,
     /// s = α/r, or α/√r for rsLoRA.
     pub scale: f32,
     /// Probability of dropping an input of A, in training only.
@@ -32,6 +34,7 @@ pub struct Lora {
 /// The random key of one training pass: which inputs LoRA's dropout drops is a function of it and the layer.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutKey {
+    /// That of the run.
     pub seed: u64,
     /// Number of the pass (micro-batch) since training began.
     pub pass: u64,
@@ -41,9 +44,9 @@ impl Linear {
     /// x [T, in] → [T, out].
     pub fn forward(&self, x: &Tensor, dropout: Option<DropoutKey>) -> Result<Tensor> {
         let Some(lora) = &self.lora else {
-            return ops::linear(x, &self.weight, self.bias.as_ref());
+            return ops::linear(x, &self.weight, self.bias.as_deref());
         };
-        let y = ops::linear(x, &self.weight, self.bias.as_ref())?;
+        let y = ops::linear(x, &self.weight, self.bias.as_deref())?;
         let dropped = match dropout {
             Some(key) => ops::dropout(x, lora.dropout, Stream::new(key.seed ^ (lora.index << 32), key.pass))?,
             None => x.clone(),
@@ -52,15 +55,29 @@ impl Linear {
         ops::linear_onto(y, &low, &lora.b, lora.scale)
     }
 
-    /// Every tensor of the layer with its name under `path`.
-    pub(crate) fn tensors_mut<'a>(&'a mut self, path: &str, all: &mut Vec<(String, &'a mut Tensor)>) {
-        all.push((format!("{path}.weight"), &mut self.weight));
-        if let Some(bias) = &mut self.bias {
-            all.push((format!("{path}.bias"), bias));
-        }
-        if let Some(lora) = &mut self.lora {
-            all.push((format!("{path}.lora_A.weight"), &mut lora.a));
-            all.push((format!("{path}.lora_B.weight"), &mut lora.b));
-        }
+    /// The path of the layer: `model.layers.0.self_attn.q_proj`.
+    pub fn path(&self) -> &str {
+        self.weight.slot.module()
+    }
+}
+
+walk!(Lora { a, b });
+
+impl Walk for Linear {
+    fn parameters<'a>(&'a self, all: &mut Vec<&'a Parameter>) {
+        self.weight.parameters(all);
+        self.bias.parameters(all);
+        self.lora.parameters(all);
+    }
+    fn parameters_mut<'a>(&'a mut self, all: &mut Vec<&'a mut Parameter>) {
+        self.weight.parameters_mut(all);
+        self.bias.parameters_mut(all);
+        self.lora.parameters_mut(all);
+    }
+    fn linears<'a>(&'a self, all: &mut Vec<&'a Linear>) {
+        all.push(self);
+    }
+    fn linears_mut<'a>(&'a mut self, all: &mut Vec<&'a mut Linear>) {
+        all.push(self);
     }
 }

@@ -1,13 +1,15 @@
 //! A decoder from model files, and back.
-use super::config::{ModelConfig, SCORE};
 use super::decoder::Decoder;
+use super::parameter::Parameter;
 use crate::backend::Device;
 use crate::buffer::Host;
+use crate::config::{ModelConfig, Role, Slot};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::files::{ModelFiles, save_model};
 use crate::random::Stream;
 use crate::tensor::Tensor;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Weight files larger than this are cut into shards, as transformers does.
@@ -28,17 +30,12 @@ impl Decoder {
         dtype: impl Into<Option<DType>>,
     ) -> Result<Self> {
         let dtype = dtype.into();
-        let model = Decoder::build(config, device, |name, shape| {
-            if name == SCORE {
-                return match files.weights.contains(name) {
-                    true => Tensor::new(device, files.weights.load(name, DType::F32)?, shape),
-                    false => Tensor::zeros(device, shape),
-                };
-            }
-            let values = match dtype {
-                _ if shape.len() < 2 => files.weights.load(name, DType::F32)?,
-                Some(dtype) => files.weights.load(name, dtype)?,
-                None => files.weights.load_stored(name)?,
+        let model = Decoder::build(config, device, |Slot { path, shape, role, .. }| {
+            let values = match (role, dtype) {
+                (Role::Score, _) if !files.weights.contains(path) => return Tensor::zeros(device, shape),
+                (Role::Score | Role::Gain | Role::Bias, _) => files.weights.load(path, DType::F32)?,
+                (_, Some(dtype)) => files.weights.load(path, dtype)?,
+                (_, None) => files.weights.load_stored(path)?,
             };
             Tensor::new(device, values, shape)
         })?;
@@ -46,34 +43,35 @@ impl Decoder {
         Ok(model)
     }
 
-    /// A fresh model: matrices normal with the given standard deviation, gains one, biases zero.
-    /// Tensor i of the model draws from stream i of the seed.
+    /// A fresh model: matrices normal with the given standard deviation, gains one, biases zero. Each matrix draws from
+    /// the stream of the seed that has its number, counted through the blocks, in each of them norms after linear layers, and
+    /// then through what stands outside.
     pub fn random(config: ModelConfig, device: &Device, std: f32, seed: u64) -> Result<Self> {
-        let mut number = 0;
-        Decoder::build(config, device, |name, shape| {
-            number += 1;
-            let (n, stream) = (shape.iter().product::<usize>(), Stream::new(seed, number));
-            let values = match shape.len() {
-                1 if name.ends_with("bias") => vec![0.0; n],
-                1 => vec![1.0; n],
-                _ => (0..n as u64).map(|i| std * stream.normal(i)).collect(),
+        let mut slots = config.slots();
+        slots.sort_by_key(|slot| (slot.layer.unwrap_or(usize::MAX), slot.layer.is_some() && slot.role == Role::Gain));
+        let numbers: BTreeMap<&str, u64> = slots.iter().map(|slot| slot.path.as_str()).zip(1..).collect();
+        Decoder::build(config, device, |slot| {
+            let stream = Stream::new(seed, numbers.get(slot.path.as_str()).copied().unwrap_or(0));
+            let n = slot.n() as u64;
+            let values = match slot.role {
+                Role::Bias => vec![0.0; slot.n()],
+                Role::Gain => vec![1.0; slot.n()],
+                _ => (0..n).map(|i| std * stream.normal(i)).collect(),
             };
-            Tensor::from_f32(device, values, shape)
+            Tensor::from_f32(device, values, &slot.shape)
         })
     }
 
     /// All tensors in host memory, as `dtype` (matrices; norms and biases too, as transformers saves them).
-    pub fn host_tensors(&mut self, dtype: DType) -> Result<Vec<(String, Vec<usize>, Host)>> {
-        let device = self.device.clone();
-        let mut all = Vec::new();
-        for (name, tensor) in self.tensors_mut() {
-            all.push((name, tensor.shape().to_vec(), device.download(tensor.cast(dtype)?.buffer())?));
-        }
-        Ok(all)
+    pub fn host_tensors(&self, dtype: DType) -> Result<Vec<(String, Vec<usize>, Host)>> {
+        let host = |p: &Parameter| {
+            Ok((p.path().to_string(), p.shape().to_vec(), self.device.download(p.cast(dtype)?.buffer())?))
+        };
+        self.parameters().into_iter().map(host).collect()
     }
 
     /// Writes config.json and the weights into `dir`, as transformers loads them.
-    pub fn save(&mut self, dir: &Path, dtype: DType) -> Result<()> {
+    pub fn save(&self, dir: &Path, dtype: DType) -> Result<()> {
         let tensors = self.without_adapter().host_tensors(dtype)?;
         save_model(dir, &self.config, &tensors, SHARD_BYTES)
     }

@@ -1,29 +1,40 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
-use super::config::ModelConfig;
+use crate::config::{ModelConfig, Role};
+use crate::files::adapter_config::Target;
 use crate::ops::LOGITS_KEPT;
 
 /// A training step as memory sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct StepShape {
+pub struct StepShape<'a> {
     /// Bytes of all matrices as they are held where they are not trained (trained ones are float32).
     pub matrix_bytes: u64,
-    /// Rank of the adapter and number of adapted layers per block; None trains all weights.
-    pub adapter: Option<(usize, usize)>,
+    /// What the adapter changes; None trains all weights.
+    pub adapter: Option<&'a [Target]>,
     /// Tokens of the largest micro-batch.
     pub n_tokens: usize,
     /// Predictions of the largest micro-batch.
     pub n_items: usize,
+    /// Whether only the blocks' inputs are kept.
     pub checkpointing: bool,
     /// Moments that the optimiser keeps of each parameter: 2 for AdamW, 0 for SGD.
     pub moments: usize,
 }
 
+impl StepShape<'_> {
+    /// Number of weights that training changes, of `all` that the model has.
+    pub(super) fn trained(&self, all: u64) -> u64 {
+        self.adapter.map_or(all, |targets| targets.iter().map(Target::n_weights).sum())
+    }
+}
+
 /// Bytes of a training step by purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepMemory {
+    /// Those of the model and of the adapter.
     pub weights: u64,
     /// All gradients, and the embedding's as it comes from the first layer.
     pub gradients: u64,
+    /// Its moments.
     pub optimizer: u64,
     /// What blocks keep for the backward, and the holes that an allocator leaves between.
     pub activations: u64,
@@ -40,42 +51,28 @@ impl StepMemory {
     }
 }
 
-/// Number of parameters: (all, those in matrices).
-pub fn count_parameters(config: &ModelConfig) -> (u64, u64) {
-    let sizes = config.expected_tensors();
-    let count = |min_rank: usize| {
-        sizes.iter().filter(|(_, s)| s.len() >= min_rank).map(|(_, s)| s.iter().product::<usize>() as u64).sum()
-    };
-    (count(1), count(2))
-}
-
-/// Floats that the backward of one block keeps per token: the inputs of norms, attention and SwiGLU, and attention's output.
+/// Floats that the backward keeps per token, all blocks together: what linear layers give (the inputs of attention, of
+/// SwiGLU and of the norm after each), attention's output, and what norms of heads read.
 /// What norms and SwiGLU give is computed again.
 fn floats_per_token(c: &ModelConfig) -> u64 {
-    let (d, f) = (c.hidden_size as u64, c.intermediate_size as u64);
-    let (q, kv) = ((c.n_heads * c.head_size) as u64, (c.n_kv_heads * c.head_size) as u64);
+    let outputs: usize = c.modules().iter().filter(|m| m.role == Role::Projection).map(|m| m.n_out).sum();
+    let (q, kv) = (c.n_heads * c.head_size, c.n_kv_heads * c.head_size);
     let norms = if c.qk_norm { q + kv } else { 0 };
-    2 * d + 2 * q + 2 * kv + 2 * f + c.n_heads as u64 + norms
+    (outputs + c.n_layers * (q + c.n_heads + norms)) as u64
 }
 
 /// What a training step of `config` holds. `tests/smollm2.rs` compares it with what runs take.
-pub fn step_memory(config: &ModelConfig, step: StepShape) -> StepMemory {
-    let (all, matrices) = count_parameters(config);
+pub fn step_memory(config: &ModelConfig, step: StepShape<'_>) -> StepMemory {
+    let (all, matrices) = config.count_parameters();
     let (layers, t) = (config.n_layers as u64, step.n_tokens as u64);
-    let trained = match step.adapter {
-        None => all,
-        Some((r, per_block)) => {
-            let widths = (config.hidden_size + config.intermediate_size) as u64;
-            layers * per_block as u64 * r as u64 * widths
-        }
-    };
+    let trained = step.trained(all);
     let weights = match step.adapter {
         None => 4 * all,
         Some(_) => step.matrix_bytes + 4 * (all - matrices) + 4 * trained,
     };
-    let block = 4 * t * floats_per_token(config);
+    let blocks = 4 * t * floats_per_token(config);
     let inputs = 4 * t * config.hidden_size as u64;
-    let kept = if step.checkpointing { layers * inputs + 2 * block } else { layers * block };
+    let kept = if step.checkpointing { layers * inputs + 2 * blocks.div_ceil(layers) } else { blocks };
     let gradients = 4 * trained;
     let v = config.vocab_size as u64;
     let logits = (4 * v * step.n_items as u64).min(LOGITS_KEPT as u64);

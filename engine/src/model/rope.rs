@@ -1,5 +1,5 @@
 //! Inverse frequencies of the rotary embedding, with the scalings of long-context models.
-use super::config::{ModelConfig, RopeScaling};
+use crate::config::{ModelConfig, RopeScaling};
 use crate::portable::power;
 use std::f64::consts::TAU;
 

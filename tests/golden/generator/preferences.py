@@ -1,5 +1,6 @@
 """What TRL's preference trainers report step by step: their data sets, a reward model, and trajectories/<name>.json."""
 import json
+import math
 import random
 import tempfile
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 import datasets
 import torch
 from transformers import AutoModelForSequenceClassification, PrinterCallback
+from trl.trainer import dpo_trainer
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
@@ -16,6 +18,40 @@ from . import chat_tokenizer, data, tiny_models
 from .text import question_and_answer
 from .tidy import remove_by_products
 from .trajectories import ALL_LINEAR, COMMON, EXECUTION, add_adapter, final_l2, metric_lists, save_adapter
+
+
+
+class PositiveTrainer(DPOTrainer):
+    """DPO-Positive (arXiv 2402.13228, equation 3) by TRL's own trainer, which has no such loss.
+
+    With r = log π − log π_ref, TRL's sigmoid loss is −log σ(β (s_w − s_l)), s the scores of a divergence. Those of its
+    js_divergence, log 2 + logsigmoid(r), are replaced: s_w = r_w − λ max(0, −r_w), s_l = r_l.
+    """
+
+    dpop_lambda: float
+
+    def _compute_loss(self, *args):
+        real, ratios = dpo_trainer.F, []
+
+        class Functional:
+            def __getattr__(self, name):
+                return getattr(real, name)
+
+            def logsigmoid(functional, x):
+                ratios.append(x)
+                if len(ratios) > 2:
+                    return real.logsigmoid(x)
+                lost = torch.relu(-x) * self.dpop_lambda if len(ratios) == 1 else 0.0
+                return x - lost - math.log(2)
+
+        dpo_trainer.F = Functional()
+        try:
+            return super()._compute_loss(*args)
+        finally:
+            dpo_trainer.F = real
+            # the chosen answers' ratios, the rejected ones', the loss
+            assert len(ratios) == 3 and self.f_divergence_type == "js_divergence", len(ratios)
+
 
 TRAINERS = dict(
     dpo=(DPOTrainer, DPOConfig),
@@ -61,6 +97,9 @@ RUNS = {
     "dpo_alpha": dpo(f_divergence_type="alpha_divergence", f_alpha_divergence_coef=0.3),
     "dpo_ld": dpo(ld_alpha=0.5),
     "dpo_wpo": dpo(use_weighting=True),
+    # a λ at which some answers are on either side of the maximum
+    "dpo_dpop": dpo(loss_type="dpop", dpop_lambda=5.0),
+    "dpo_dpop_qwen2": Run("dpo", model="qwen2", options=dict(loss_type="dpop", dpop_lambda=2.0, beta=0.3)),
     "dpo_qwen2": Run("dpo", model="qwen2"),
     "dpo_mistral": Run("dpo", model="mistral"),
     # plain text, the prompt is what both answers begin with
@@ -172,6 +211,10 @@ def _record(out: Path, seed: int, name: str, run: Run) -> None:
         record["eval_dataset"] = f"data/{run.eval_dataset}.jsonl"
         more["eval_dataset"] = datasets.Dataset.from_list(data.read(out, run.eval_dataset))
     trainer_class, config_class = TRAINERS[run.trainer]
+    if options.get("loss_type") == "dpop":
+        trainer_class = type("Positive", (PositiveTrainer,), dict(dpop_lambda=options["dpop_lambda"]))
+        options = {k: v for k, v in options.items() if k not in ("loss_type", "dpop_lambda")}
+        options["f_divergence_type"] = "js_divergence"
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trainer_class(
             model=model,

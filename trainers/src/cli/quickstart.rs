@@ -8,12 +8,10 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::options::QuickstartOptions;
 use crate::setup;
-use crate::text::Tokenizer;
+use crate::small_model::{self, Shape};
 use engine::backend::Device;
 use engine::dtype::DType;
-use engine::files::vocabulary::Vocabulary;
 use engine::generate::{Sampling, generate};
-use engine::model::config::ModelConfig;
 use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::json;
@@ -40,7 +38,7 @@ pub fn run(options: &QuickstartOptions) -> Result<()> {
     let (train, held_out) = questions(seed);
     write_rows(&place.path.join("train.jsonl"), &train)?;
     write_rows(&place.path.join("held-out.jsonl"), &held_out)?;
-    make_model(&place.path.join("model"), &device, seed)?;
+    small_model::make(&place.path.join("model"), Shape::LARGER, &device, seed)?;
 
     println!(
         "The task: sort {DIGITS} digits. A model with random weights sees {TRAIN_ROWS} examples in part, then tries by"
@@ -100,32 +98,6 @@ fn write_rows(path: &Path, questions: &[Question]) -> Result<()> {
         .map(|q| format!("{}\n", json!({"prompt": q.prompt, "completion": q.answer, "answer": q.answer})))
         .collect();
     fs::write(path, rows).map_err(|e| Error::file(path, e))
-}
-
-/// A llama of 0.6 M weights with a token per letter, as a Hugging Face directory.
-fn make_model(dir: &Path, device: &Device, seed: u64) -> Result<()> {
-    let mut tokens: Vec<String> = vec!["<|end|>".into(), "Ġ".into()];
-    tokens.extend((33u8..127).map(|c| char::from(c).to_string()));
-    let vocabulary = Vocabulary {
-        model: "gpt2".into(),
-        pre: "gpt-2".into(),
-        token_types: tokens.iter().map(|t| if t.starts_with("<|") { 3 } else { 1 }).collect(),
-        eos_id: Some(0),
-        bos_id: Some(0),
-        tokens,
-        ..Default::default()
-    };
-    let tokenizer = Tokenizer::from_vocabulary(&vocabulary, dir)?;
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": vocabulary.tokens.len(),
-        "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 4, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "hidden_act": "silu", "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 0,
-    });
-    let serde_json::Value::Object(config) = config else { return Err(Error::internal("the model's configuration")) };
-    let config = ModelConfig::from_json(config, &dir.join("config.json"))?;
-    Decoder::random(config, device, 0.04, seed)?.save(dir, DType::F32)?;
-    tokenizer.save(dir)
 }
 
 /// Examples: enough of them to be right more often than not, on most of the digits.

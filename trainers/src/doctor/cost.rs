@@ -3,11 +3,12 @@ use super::ceilings::Ceilings;
 use super::devices::Found;
 use super::table::Table;
 use crate::error::Result;
-use crate::options::{DoctorStepOptions, TargetModules};
+use crate::options::DoctorStepOptions;
 use crate::run::memory::show_bytes;
-use crate::setup::held_bytes;
+use crate::setup::{self, held_bytes};
 use engine::files::ModelFiles;
-use engine::model::memory::{StepMemory, StepShape, count_parameters, step_memory};
+use engine::files::adapter_config::{AdapterConfig, Target};
+use engine::model::memory::{StepMemory, StepShape, step_memory};
 use engine::model::work::step_work;
 use std::fmt::Write;
 use std::path::Path;
@@ -25,17 +26,18 @@ impl Planned {
     }
 }
 
+/// The adapter that the options describe.
+fn adapter(step: &DoctorStepOptions) -> Option<AdapterConfig> {
+    let target_modules = setup::target_modules(step.lora_target_modules.as_ref());
+    step.use_peft.then(|| AdapterConfig { r: step.lora_r, target_modules, ..AdapterConfig::default() })
+}
+
 /// The step that the options describe: sequences of max_length tokens, all of them trained on.
-fn shape(planned: &Planned, step: &DoctorStepOptions) -> StepShape {
-    let per_block = match &step.lora_target_modules {
-        None => 2,
-        Some(TargetModules::AllLinear) => 7,
-        Some(TargetModules::Named(names)) => names.len(),
-    };
+fn shape<'a>(planned: &Planned, step: &DoctorStepOptions, adapter: Option<&'a [Target]>) -> StepShape<'a> {
     let n_tokens = step.per_device_train_batch_size * step.max_length;
     StepShape {
         matrix_bytes: held_bytes(step.dtype, &planned.files),
-        adapter: step.use_peft.then_some((step.lora_r, per_block)),
+        adapter,
         n_tokens,
         n_items: n_tokens - step.per_device_train_batch_size,
         checkpointing: step.gradient_checkpointing,
@@ -45,14 +47,16 @@ fn shape(planned: &Planned, step: &DoctorStepOptions) -> StepShape {
 
 /// A paragraph about the step and a table of devices.
 pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ceilings: &[Ceilings]) -> Result<String> {
-    let (config, shape) = (&planned.files.config, shape(planned, step));
+    let config = &planned.files.config;
+    let targets = adapter(step).map(|adapter| adapter.targets(config)).transpose()?;
+    let shape = shape(planned, step, targets.as_deref());
     let work = step_work(config, shape, step.per_device_train_batch_size);
     let memory = step_memory(config, shape);
     let what = match shape.adapter {
         None => "all weights".to_string(),
-        Some((r, n)) => {
-            let held = show_bytes(shape.matrix_bytes);
-            format!("an adapter of rank {r} on {n} layers a block over {held} of weights")
+        Some(targets) => {
+            let (r, n, held) = (step.lora_r, targets.len(), show_bytes(shape.matrix_bytes));
+            format!("an adapter of rank {r} on {n} layers over {held} of weights")
         }
     };
     let mut text = format!(
@@ -61,7 +65,7 @@ pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ce
         step.per_device_train_batch_size,
         step.max_length,
         if shape.checkpointing { "computed again" } else { "kept" },
-        count_parameters(config).0 as f64 / 1e6,
+        config.count_parameters().0 as f64 / 1e6,
         work.flops() as f64 / 1e12,
         100.0 * work.product_flops as f64 / work.flops().max(1) as f64,
         show_bytes(work.bytes),
@@ -92,19 +96,13 @@ pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ce
 
 /// What the step does on a GPU, counted rather than predicted.
 #[cfg(feature = "gpu")]
-fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape) -> Result<String> {
+fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape<'_>) -> Result<String> {
     use super::counted::{CountedStep, count_step, counting_gpu};
-    use engine::files::adapter_config::TargetModules as Layers;
-    let layers = match &step.lora_target_modules {
-        None => Layers::List(vec!["q_proj".into(), "v_proj".into()]),
-        Some(TargetModules::AllLinear) => Layers::AllLinear,
-        Some(TargetModules::Named(names)) => Layers::List(names.clone()),
-    };
     let counted = CountedStep {
         n_sequences: step.per_device_train_batch_size,
         length: step.max_length,
         dtype: crate::setup::held_dtype(step.dtype, &planned.files),
-        adapter: shape.adapter.map(|(r, _)| (r, layers)),
+        adapter: adapter(step).map(|adapter| (adapter.r, adapter.target_modules)),
         checkpointing: shape.checkpointing,
     };
     let (counts, memory) = count_step(&counting_gpu()?, &planned.files.config, &counted)?;
@@ -120,7 +118,7 @@ fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape) -> Re
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_a_gpu(_: &Planned, _: &DoctorStepOptions, _: StepShape) -> Result<String> {
+fn on_a_gpu(_: &Planned, _: &DoctorStepOptions, _: StepShape<'_>) -> Result<String> {
     Ok(String::new())
 }
 

@@ -4,10 +4,10 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::learner::{Learner, Optimizer};
 use engine::backend::Device;
+use engine::config::ModelConfig;
 use engine::dtype::DType;
 use engine::files::adapter_config::{AdapterConfig, TargetModules};
 use engine::gpu::{AdapterSelect, Counts, Gpu, GpuOptions, MemoryUse};
-use engine::model::config::ModelConfig;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::optim::AdamW;
@@ -38,8 +38,8 @@ pub fn counting_gpu() -> engine::Result<Arc<Gpu>> {
 pub fn count_step(gpu: &Arc<Gpu>, config: &ModelConfig, step: &CountedStep) -> Result<(Counts, MemoryUse)> {
     let device: Device = gpu.clone();
     let frozen = if step.adapter.is_some() { step.dtype } else { DType::F32 };
-    let mut model = Decoder::build(config.clone(), &device, |_, shape| {
-        Tensor::zeros(&device, shape)?.cast(if shape.len() > 1 { frozen } else { DType::F32 })
+    let mut model = Decoder::build(config.clone(), &device, |slot| {
+        Tensor::zeros(&device, &slot.shape)?.cast(if slot.role.is_matrix() { frozen } else { DType::F32 })
     })?;
     if let Some((r, target_modules)) = step.adapter.clone() {
         model.add_lora(&AdapterConfig { r, lora_alpha: 32.0, target_modules, ..AdapterConfig::default() }, 1)?;

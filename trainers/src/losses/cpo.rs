@@ -2,6 +2,7 @@
 //!
 //! With u the (transformed) log-probability of an answer, Δ = u_w − u_l. `delta` [P] → [P].
 use super::dpo::smoothed;
+use crate::named::named;
 use engine::Result;
 use engine::ops::{add_scalar, exp, relu, scale, square};
 use engine::tensor::Tensor;
@@ -19,6 +20,18 @@ pub struct Settings {
 
 /// A loss of the difference of log-probabilities, chosen less rejected: [P] → [P].
 pub type DeltaLoss = fn(&Tensor, Settings) -> Result<Tensor>;
+
+named! {
+    /// The losses of a pair without a reference, as `--loss_type` names them; true: Δ is of means over tokens, not sums.
+    pub enum CpoLoss: (DeltaLoss, bool) {
+        Sigmoid = "sigmoid" => (sigmoid_loss, false),
+        Hinge = "hinge" => (hinge, false),
+        Ipo = "ipo" => (ipo, true),
+        Simpo = "simpo" => (simpo, true),
+        /// SimPO on transformed probabilities, without the likelihood of the chosen answer.
+        Alphapo = "alphapo" => (simpo, true),
+    }
+}
 
 /// u = (1 − p^−α) / α with log p given; log p itself for α = 0. A. Gupta et al., "AlphaPO: reward shape matters for LLM
 /// alignment", ICML 2025, equation 7.

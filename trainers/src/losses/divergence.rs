@@ -2,12 +2,23 @@
 //!
 //! C. Wang et al., "Beyond reverse KL: generalizing direct preference optimization with diverse divergence constraints"
 //! (f-DPO), ICLR 2024, table 1: the score is f′(t) with t = π(y|x)/π_ref(y|x), up to a constant that cancels in a pair.
+use crate::named::named;
 use engine::Result;
 use engine::ops::{add_scalar, clamp, exp, log_sigmoid, scale};
 use engine::tensor::Tensor;
 
 /// From r = log t to f′(t), element by element; the number is α, for the α-divergence.
 pub type Score = fn(&Tensor, f32) -> Result<Tensor>;
+
+named! {
+    /// The divergence that ties the policy to the reference, as `--f_divergence_type` names it.
+    pub enum FDivergence: Score {
+        ReverseKl = "reverse_kl" => reverse_kl,
+        ForwardKl = "forward_kl" => forward_kl,
+        JsDivergence = "js_divergence" => js_divergence,
+        AlphaDivergence = "alpha_divergence" => alpha_divergence,
+    }
+}
 
 /// f′(t) = log t (+ 1): the log-ratio itself, plain DPO.
 pub fn reverse_kl(r: &Tensor, _: f32) -> Result<Tensor> {

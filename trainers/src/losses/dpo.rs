@@ -2,6 +2,7 @@
 //!
 //! Each function gives one value a pair, [P]; the trainer takes their mean. With r_w = log π(y_w|x) − log π_ref(y_w|x)
 //! and r_l likewise, s = the scores that the f-divergence makes of them (s = r for plain DPO), Δ = s_w − s_l.
+use crate::named::named;
 use engine::Result;
 use engine::backend::RowIndex;
 use engine::ops::{add, add_scalar, div, exp, gather_rows, log_sigmoid, mul, relu, scale, sigmoid, square, sub};
@@ -56,10 +57,48 @@ pub struct Settings {
     pub label_smoothing: f32,
     /// τ of DiscoPOP.
     pub discopop_tau: f32,
+    /// λ of DPO-Positive.
+    pub dpop_lambda: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { beta: 0.1, label_smoothing: 0.0, discopop_tau: 0.05, dpop_lambda: 50.0 }
+    }
 }
 
 /// One value a pair.
 pub type PairLoss = fn(&Pairs, Settings) -> Result<Tensor>;
+
+named! {
+    /// The losses of a pair, as `--loss_type` names them.
+    pub enum DpoLoss: PairLoss {
+        Sigmoid = "sigmoid" => sigmoid_loss,
+        Hinge = "hinge" => hinge,
+        Ipo = "ipo" => ipo,
+        ExoPair = "exo_pair" => exo_pair,
+        NcaPair = "nca_pair" => nca_pair,
+        Robust = "robust" => robust,
+        BcoPair = "bco_pair" => bco_pair,
+        SppoHard = "sppo_hard" => sppo_hard,
+        Aot = "aot" | "aot_pair" => aot,
+        AotUnpaired = "aot_unpaired" => aot_unpaired,
+        ApoZero = "apo_zero" => apo_zero,
+        ApoDown = "apo_down" => apo_down,
+        Discopop = "discopop" => discopop,
+        Dpop = "dpop" => dpop,
+        Sft = "sft" => sft,
+        SigmoidNorm = "sigmoid_norm" => sigmoid_norm,
+    }
+}
+
+named! {
+    /// Those of them that TRL's online trainer takes.
+    pub enum OnlineDpoLoss: PairLoss {
+        Sigmoid = "sigmoid" => sigmoid_loss,
+        Ipo = "ipo" => ipo_of_sums,
+    }
+}
 
 /// β Δ
 fn logits(pairs: &Pairs, beta: f32) -> Result<Tensor> {
@@ -193,6 +232,13 @@ pub fn discopop(pairs: &Pairs, s: Settings) -> Result<Tensor> {
     add(&logistic, &mul(&m, &sub(&exponential, &logistic)?)?)
 }
 
+/// −log σ(β (Δ − λ max(0, −r_w))): likelihood that the preferred answer has lost against the reference is taken back. A. Pal et
+/// al., "Smaug: fixing failure modes of preference optimisation with DPO-Positive" (DPOP), 2024, equation 3.
+pub fn dpop(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+    let lost = relu(&scale(&pairs.ratio.chosen, -1.0)?)?;
+    softplus_of_minus(&scale(&sub(&pairs.score.difference()?, &scale(&lost, s.dpop_lambda)?)?, s.beta)?)
+}
+
 /// −Σₜ log π(y_w,t) / n̄ with n̄ the chosen tokens per pair: its mean over pairs is the mean over tokens (the RPO term).
 pub fn sft(pairs: &Pairs, _: Settings) -> Result<Tensor> {
     scale(&pairs.logp_chosen, -1.0 / pairs.mean_chosen_length)
@@ -209,7 +255,7 @@ mod tests {
     use super::*;
     use approx::assert_relative_eq;
 
-    const S: Settings = Settings { beta: 0.5, label_smoothing: 0.1, discopop_tau: 0.05 };
+    const S: Settings = Settings { beta: 0.5, label_smoothing: 0.1, discopop_tau: 0.05, dpop_lambda: 3.0 };
 
     fn pairs(logp: &Tensor, logp_ref: &[f32], n: usize) -> Result<Pairs> {
         let part = |x: &Tensor, from: usize| -> Result<Tensor> {
@@ -284,6 +330,8 @@ mod tests {
                 0.5 * (sigma(1.0) * sigma(-1.0) - sigma(2.0) * sigma(-2.0)),
             ),
             ("discopop", discopop, -log(2.0) * (1.0 - m) + e2 * m, -0.5 * e2),
+            // r_w = 2: nothing was lost
+            ("dpop", dpop, -log(2.0), -0.5 * sigma(-2.0)),
             ("sft", sft, 1.5, -0.5),
             // ½ (1 + ½) = ¾
             ("sigmoid_norm", sigmoid_norm, -log(0.75), -0.25 * sigma(-0.75)),
@@ -292,6 +340,14 @@ mod tests {
             assert_relative_eq!(y, value, max_relative = 2e-6, epsilon = 1e-7);
             assert!((gradient[0] - d_chosen).abs() < 2e-6, "{name}: {} against {d_chosen}", gradient[0]);
         }
+    }
+
+    /// log π = (−6, −9), log π_ref = (−5, −4): r_w = −1, r_l = −5, Δ = 4; β (Δ − λ · 1) = ½; a step of r_w counts 1 + λ = 4 times.
+    #[test]
+    fn dpop_takes_lost_likelihood_back() {
+        let (y, gradient) = value_and_gradient(&[-6.0, -9.0], |logp| dpop(&pairs(logp, &[-5.0, -4.0], 1)?, S));
+        assert_relative_eq!(y, -sigma(0.5).ln(), max_relative = 1e-6);
+        assert_relative_eq!(gradient[..], [-2.0 * sigma(-0.5), 0.5 * sigma(-0.5)][..], max_relative = 1e-6);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! `ratio` r = log π(y|x) − log π_ref(y|x): [n] → [n]. Each takes the anchor that it measures from: KTO's divergence z,
 //! BCO's shift δ; it has no gradient.
+use crate::named::named;
 use engine::Result;
 use engine::ops::{add_scalar, log_sigmoid, scale, sigmoid};
 use engine::tensor::Tensor;
@@ -16,6 +17,14 @@ pub struct Unpaired {
     pub good: AnswerLoss,
     /// Of answers labelled bad.
     pub bad: AnswerLoss,
+}
+
+named! {
+    /// The losses of single answers, as `--loss_type` names them.
+    pub enum KtoLoss: Unpaired {
+        Kto = "kto" => Unpaired { good: kto_good, bad: kto_bad },
+        ApoZeroUnpaired = "apo_zero_unpaired" => Unpaired { good: apo_zero_good, bad: apo_zero_bad },
+    }
 }
 
 /// 1 − σ(β (r − z)) = σ(β (z − r)). K. Ethayarajh et al., "KTO: model alignment as prospect theoretic optimization",

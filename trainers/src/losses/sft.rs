@@ -2,9 +2,21 @@
 //!
 //! Both are normalised by the number of trained tokens of the whole accumulated batch, so that cutting a batch into
 //! micro-batches changes nothing.
+use crate::named::named;
 use engine::Result;
 use engine::ops::{exp, mul, scale, sum};
 use engine::tensor::Tensor;
+
+/// A loss over the log-probabilities of the trained tokens, [N], divided by the number of them in the accumulated batch: [1].
+pub type TokenMean = fn(&Tensor, f32) -> Result<Tensor>;
+
+named! {
+    /// What is minimised over the tokens that are trained on, as `--loss_type` names it.
+    pub enum SftLoss: TokenMean {
+        Nll = "nll" | "chunked_nll" => nll,
+        Dft = "dft" => dft,
+    }
+}
 
 /// Negative log-likelihood: −(1/n) Σᵢ logpᵢ. `logp` [N] → [1].
 pub fn nll(logp: &Tensor, n_items: f32) -> Result<Tensor> {

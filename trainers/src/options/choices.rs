@@ -1,44 +1,28 @@
 //! Option values that are one of a few names, and those with a small language of their own.
-use super::lists::ListItem;
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::device::DeviceChoice;
+pub use crate::losses::cpo::CpoLoss;
+pub use crate::losses::divergence::FDivergence;
+pub use crate::losses::dpo::{DpoLoss, OnlineDpoLoss};
+pub use crate::losses::kto::KtoLoss;
+pub use crate::losses::sft::SftLoss;
+use crate::named::{Named, named};
 use engine::dtype::DType;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Declares an enum whose variants have names; later names of a variant are other spellings of it.
-macro_rules! choices {
-    ($(#[$meta:meta])* pub enum $choice:ident {$(
-        $(#[$variant_meta:meta])* $variant:ident = $name:literal $(| $other:literal)*,
-    )*}) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $choice {$( $(#[$variant_meta])* $variant, )*}
-
-        impl $choice {
-            pub const NAMES: &'static [&'static str] = &[$($name),*];
-            pub fn name(self) -> &'static str {
-                match self {$( $choice::$variant => $name, )*}
-            }
-        }
-        impl OptionValue for $choice {
-            const KIND: Kind = Kind::Choice(Self::NAMES);
-            fn parse(raw: &Raw, _: Range) -> Option<Self> {
-                let Raw::Text(text) = raw else { return None };
-                match text.trim() {
-                    $( $name $(| $other)* => Some($choice::$variant), )*
-                    _ => None,
-                }
-            }
-            fn write(&self) -> Value {
-                Value::from(self.name())
-            }
-        }
-    };
+impl<T: Named> OptionValue for T {
+    const KIND: Kind = Kind::Choice(T::NAMES);
+    fn parse(raw: &Raw, _: Range) -> Option<Self> {
+        let Raw::Text(text) = raw else { return None };
+        T::from_name(text.trim())
+    }
+    fn write(&self) -> Value {
+        Value::from(self.name())
+    }
 }
-pub(super) use choices;
 
-choices! {
+named! {
     /// Type of the weights that are not trained.
     pub enum WeightType {
         Float32 = "float32" | "fp32",
@@ -61,7 +45,7 @@ impl WeightType {
     }
 }
 
-choices! {
+named! {
     /// How the learning rate moves over the run; see [`crate::schedule`].
     pub enum Scheduler {
         Linear = "linear",
@@ -71,7 +55,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// transformers names one optimiser after each of PyTorch's implementations of it.
     pub enum Optimizer {
         AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused",
@@ -79,7 +63,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// When something happens. "no" may come as YAML 1.1's false.
     pub enum Strategy {
         No = "no" | "false" | "False",
@@ -88,7 +72,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// The order of the rows within an epoch.
     pub enum SamplingStrategy {
         Random = "random",
@@ -96,7 +80,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// Which end of a row that is too long stays.
     pub enum TruncationMode {
         KeepStart = "keep_start",
@@ -104,7 +88,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// How rows are put together into sequences of max_length tokens.
     pub enum PackingStrategy {
         /// Best fit, longest first.
@@ -114,17 +98,7 @@ choices! {
     }
 }
 
-choices! {
-    /// What is minimised over the tokens that are trained on.
-    pub enum SftLoss {
-        /// −log p(token)
-        Nll = "nll" | "chunked_nll",
-        /// −sg\[p(token)\] · log p(token): dynamic fine-tuning (Y. Wu et al., arXiv:2508.05629, equation 9).
-        Dft = "dft",
-    }
-}
-
-choices! {
+named! {
     /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judge::Verdict`].
     pub enum VerdictRule {
         /// A verdict if both orders agree, else a tie (L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.4).
@@ -132,62 +106,6 @@ choices! {
         /// The sign of the mean log-odds: a liking for one place cancels, and a tie is rare (H. Lee et al., "RLAIF",
         /// 2023, §3.1).
         Average = "average",
-    }
-}
-
-choices! {
-    /// What is minimised over pairs; see [`crate::losses::dpo`].
-    pub enum DpoLoss {
-        Sigmoid = "sigmoid",
-        Hinge = "hinge",
-        Ipo = "ipo",
-        ExoPair = "exo_pair",
-        NcaPair = "nca_pair",
-        Robust = "robust",
-        BcoPair = "bco_pair",
-        SppoHard = "sppo_hard",
-        Aot = "aot" | "aot_pair",
-        AotUnpaired = "aot_unpaired",
-        ApoZero = "apo_zero",
-        ApoDown = "apo_down",
-        Discopop = "discopop",
-        Sft = "sft",
-        SigmoidNorm = "sigmoid_norm",
-    }
-}
-
-impl ListItem for DpoLoss {
-    const LIST: &'static str = "one or several of sigmoid, hinge, ipo, exo_pair, nca_pair, robust, bco_pair, sppo_hard, \
-                                aot, aot_unpaired, apo_zero, apo_down, discopop, sft, sigmoid_norm";
-}
-
-choices! {
-    /// The divergence that ties the policy to the reference; see [`crate::losses::divergence`].
-    pub enum FDivergence {
-        ReverseKl = "reverse_kl",
-        ForwardKl = "forward_kl",
-        JsDivergence = "js_divergence",
-        AlphaDivergence = "alpha_divergence",
-    }
-}
-
-choices! {
-    /// What is minimised over single answers; see [`crate::losses::kto`].
-    pub enum KtoLoss {
-        Kto = "kto",
-        ApoZeroUnpaired = "apo_zero_unpaired",
-    }
-}
-
-choices! {
-    /// What is minimised over pairs without a reference; see [`crate::losses::cpo`].
-    pub enum CpoLoss {
-        Sigmoid = "sigmoid",
-        Hinge = "hinge",
-        Ipo = "ipo",
-        Simpo = "simpo",
-        /// SimPO on transformed probabilities, without the likelihood of the chosen answer.
-        Alphapo = "alphapo",
     }
 }
 

@@ -35,7 +35,7 @@ fn argument(spec: &'static OptionSpec, defaults: &'static [(&'static str, &'stat
     match spec.kind {
         // `--packing` alone means true; `--packing false` is understood too.
         Kind::Bool => arg.num_args(0..=1).default_missing_value("true"),
-        Kind::Words | Kind::Form(_) => arg.num_args(1..),
+        Kind::Words | Kind::Choices(_) | Kind::Form(_) => arg.num_args(1..),
         _ => arg,
     }
 }
@@ -68,6 +68,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Path => "PATH",
         Kind::Words => "NAMES",
         Kind::Choice(_) => "NAME",
+        Kind::Choices(_) => "NAMES",
         Kind::Form(_) => "VALUE",
     }
 }

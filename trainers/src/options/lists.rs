@@ -1,11 +1,16 @@
 //! Option values that are lists: words or numbers, parted by commas or blanks, or as YAML and JSON write lists.
 use super::value::{Kind, OptionValue, Range, Raw};
+use crate::named::Named;
 use serde_json::Value;
 
 /// An option's value that may stand in a [`List`].
 pub trait ListItem: OptionValue {
-    /// What the list takes, in words.
-    const LIST: &'static str;
+    /// What the list takes.
+    const LIST: Kind;
+}
+
+impl<T: Named> ListItem for T {
+    const LIST: Kind = Kind::Choices(T::NAMES);
 }
 
 /// One or several values.
@@ -13,7 +18,7 @@ pub trait ListItem: OptionValue {
 pub struct List<T>(pub Vec<T>);
 
 impl<T: ListItem> OptionValue for List<T> {
-    const KIND: Kind = Kind::Form(T::LIST);
+    const KIND: Kind = T::LIST;
     fn parse(raw: &Raw, range: Range) -> Option<Self> {
         let parts = match raw {
             Raw::Text(text) => vec![text.clone()],
@@ -32,7 +37,7 @@ impl<T: ListItem> OptionValue for List<T> {
 }
 
 impl ListItem for f64 {
-    const LIST: &'static str = "numbers parted by commas or blanks";
+    const LIST: Kind = Kind::Form("numbers parted by commas or blanks");
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use super::given::Given;
 use super::groups::*;
 use super::rl::*;
 use super::rl_values::{CriticKind, GrpoLoss};
-use super::shared::{Common, TrainingCommand, check_shared};
+use super::shared::{TrainingCommand, check_shared, training_command};
 use super::spec::{Command, option_set};
 use crate::error::Result;
 
@@ -27,20 +27,11 @@ macro_rules! policy_gradient {
             }
         }
 
-        impl TrainingCommand for $set {
-            fn common(&self) -> Common<'_> {
-                Common {
-                    model: &self.model,
-                    training: &self.training,
-                    lora: &self.lora,
-                    record: &self.record,
-                    device: &self.device,
-                }
-            }
-        }
+        training_command!($set);
 
         impl PolicyGradient for $set {
-            fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
+            /// Data, how completions are drawn, and by what they are judged.
+    fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
                 (&self.data, &self.rollout, &self.reward)
             }
             fn guard(&self) -> &GuardOptions {

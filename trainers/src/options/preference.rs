@@ -3,7 +3,7 @@ use super::choices::*;
 use super::given::Given;
 use super::groups::*;
 use super::lists::List;
-use super::shared::{Common, TrainingCommand, check_shared};
+use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
 use super::value::{above, at_least, between};
 use crate::error::Result;
@@ -82,6 +82,8 @@ option_group! {
         use_weighting: bool = "false", Trl;
         /// τ of the DiscoPOP loss.
         discopop_tau: f64 = "0.05", Trl, above(0.0);
+        /// λ of the DPO-Positive loss: how heavily lost likelihood of the chosen answer weighs.
+        dpop_lambda: f64 = "50", Lapidary, at_least(0.0);
     }
 }
 
@@ -106,7 +108,7 @@ impl DpoLossOptions {
         }
         let scored = |loss: &DpoLoss| {
             use DpoLoss::*;
-            matches!(loss, Sigmoid | SigmoidNorm | Hinge | Ipo | ExoPair | Robust | Discopop | Sft)
+            matches!(loss, Sigmoid | SigmoidNorm | Hinge | Ipo | ExoPair | Robust | Discopop | Dpop | Sft)
         };
         if self.f_divergence_type != FDivergence::ReverseKl
             && let Some(loss) = losses.iter().find(|loss| !scored(loss))
@@ -204,17 +206,7 @@ macro_rules! trainer {
                 Ok(all)
             }
         }
-        impl TrainingCommand for $options {
-            fn common(&self) -> Common<'_> {
-                Common {
-                    model: &self.model,
-                    training: &self.training,
-                    lora: &self.lora,
-                    record: &self.record,
-                    device: &self.device,
-                }
-            }
-        }
+        training_command!($options);
     };
 }
 pub(super) use trainer;

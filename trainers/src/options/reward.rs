@@ -2,7 +2,7 @@
 use super::given::Given;
 use super::groups::*;
 use super::preference::{AnswerOptions, trainer};
-use super::shared::{Common, TrainingCommand, check_shared};
+use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
 use super::value::{ANY, Place, at_least};
 use crate::error::Result;

@@ -1,5 +1,5 @@
 //! The options that the policy-gradient trainers share: rollouts, rewards, the clipped ratio.
-use super::choices::VerdictRule;
+use super::choices::{OnlineDpoLoss, VerdictRule};
 use super::given::Given;
 use super::groups::{DataOptions, LoraOptions, TrainingOptions};
 use super::lists::List;

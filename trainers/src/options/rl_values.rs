@@ -1,10 +1,10 @@
 //! Values of the policy-gradient trainers' options: choices by name, lists of texts and of numbers.
-use super::choices::choices;
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
+use crate::named::named;
 use serde_json::Value;
 use std::path::PathBuf;
 
-choices! {
+named! {
     /// GRPO's loss types; see `losses/policy.rs` and `losses/weights.rs`.
     pub enum GrpoLoss {
         Dapo = "dapo",
@@ -18,15 +18,7 @@ choices! {
     }
 }
 
-choices! {
-    /// What is minimised over pairs of completions; see `losses/dpo.rs`.
-    pub enum OnlineDpoLoss {
-        Sigmoid = "sigmoid",
-        Ipo = "ipo",
-    }
-}
-
-choices! {
+named! {
     /// What has an importance ratio.
     pub enum RatioLevel {
         Token = "token",
@@ -34,7 +26,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// What advantages are divided by. TRL's older true and false are group and none.
     pub enum ScaleRewards {
         Group = "group" | "true" | "True",
@@ -43,7 +35,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// How several rewards become one advantage.
     pub enum Aggregation {
         SumThenNormalize = "sum_then_normalize",
@@ -51,7 +43,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// What REINFORCE compares rewards with.
     pub enum Baseline {
         MovingAverage = "moving_average",
@@ -60,7 +52,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// Estimators of the KL divergence; see `losses/kl.rs`.
     pub enum KlEstimator {
         K1 = "k1",
@@ -68,7 +60,7 @@ choices! {
     }
 }
 
-choices! {
+named! {
     /// Where PPO's values come from.
     pub enum CriticKind {
         Model = "model",

@@ -2,7 +2,7 @@
 use super::choices::*;
 use super::given::Given;
 use super::groups::*;
-use super::shared::{Common, TrainingCommand, check_shared};
+use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
 use crate::error::Result;
 
@@ -46,14 +46,4 @@ impl Command for SftOptions {
     }
 }
 
-impl TrainingCommand for SftOptions {
-    fn common(&self) -> Common<'_> {
-        Common {
-            model: &self.model,
-            training: &self.training,
-            lora: &self.lora,
-            record: &self.record,
-            device: &self.device,
-        }
-    }
-}
+training_command!(SftOptions);

@@ -11,17 +11,41 @@ use std::path::{Path, PathBuf};
 /// The groups that every training command has.
 #[derive(Clone, Copy, Debug)]
 pub struct Common<'a> {
+    /// Which model.
     pub model: &'a ModelOptions,
+    /// The run and its optimiser steps.
     pub training: &'a TrainingOptions,
+    /// An adapter instead of all weights.
     pub lora: &'a LoraOptions,
+    /// When it logs, evaluates and saves.
     pub record: &'a RecordOptions,
+    /// What computes.
     pub device: &'a DeviceOptions,
 }
 
 /// A command that trains a model.
 pub trait TrainingCommand: Command {
+    /// The groups that every such command has.
     fn common(&self) -> Common<'_>;
 }
+
+/// Says of a struct of options with these fields that it is a training command's.
+macro_rules! training_command {
+    ($set:ident) => {
+        impl $crate::options::shared::TrainingCommand for $set {
+            fn common(&self) -> $crate::options::shared::Common<'_> {
+                $crate::options::shared::Common {
+                    model: &self.model,
+                    training: &self.training,
+                    lora: &self.lora,
+                    record: &self.record,
+                    device: &self.device,
+                }
+            }
+        }
+    };
+}
+pub(super) use training_command;
 
 /// The groups of [`Common`] that settle each other's values.
 type Settled<'a> = (&'a mut TrainingOptions, &'a mut LoraOptions, &'a mut RecordOptions, &'a mut DeviceOptions);

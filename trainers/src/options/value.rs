@@ -50,6 +50,8 @@ pub enum Kind {
     /// Several words, parted by commas or blanks.
     Words,
     Choice(&'static [&'static str]),
+    /// One or several of these names.
+    Choices(&'static [&'static str]),
     /// A small language of its own; the text says which.
     Form(&'static str),
 }
@@ -128,6 +130,7 @@ pub fn describe(kind: Kind, range: Range, optional: bool) -> String {
         Kind::Path => "a path".into(),
         Kind::Words => "words parted by commas or blanks".into(),
         Kind::Choice(names) => format!("one of {}", names.join(", ")),
+        Kind::Choices(names) => format!("one or several of {}", names.join(", ")),
         Kind::Form(text) => text.to_string(),
     };
     if optional && !matches!(kind, Kind::Text | Kind::Path) && !range.minus_one_is_none {

@@ -8,7 +8,7 @@ use super::experience::{Experience, Sample};
 use super::measure::by_sample;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::learner::{decays, loss_device};
+use crate::learner::{for_optimizer, loss_device};
 use crate::run::{OptimizerState, Slot};
 use engine::backend::{Device, RowIndex};
 use engine::model::decoder::{Decoder, Pass};
@@ -110,30 +110,21 @@ impl Critic {
             )));
         }
         let decay = self.weight_decay;
-        let mut parameters: Vec<(String, &mut Tensor)> =
-            self.trunk.iter_mut().flat_map(Decoder::trainable_mut).collect();
-        parameters.push((HEAD.into(), &mut self.head));
-        let parameters = parameters
-            .into_iter()
-            .map(|(name, tensor)| {
-                let decay = if decays(&name) { decay } else { 0.0 };
-                (name, tensor, decay)
-            })
-            .collect();
+        let trunk = self.trunk.iter_mut().flat_map(Decoder::trained_mut).map(|p| for_optimizer(p, decay));
+        let parameters = trunk.chain([(HEAD.to_string(), &mut self.head, decay)]).collect();
         let scale = clip_coefficient(norm, self.max_grad_norm);
         Ok(self.adamw.step(parameters, gradients, learning_rate, scale)?)
     }
 
     /// Puts weights and moments into a checkpoint.
-    pub fn save(&mut self, checkpoint: &Path) -> Result<()> {
+    pub fn save(&self, checkpoint: &Path) -> Result<()> {
         let dir = checkpoint.join(DIRECTORY);
         std::fs::create_dir_all(&dir).map_err(|e| Error::file(&dir, e))?;
         let moments = self.adamw.state(&self.device)?;
         let mut slots: BTreeMap<String, Slot> =
             moments.into_iter().map(|(name, (shape, values))| (name, Slot { shape, values })).collect();
-        let mut tensors: Vec<(String, &mut Tensor)> = self.trunk.iter_mut().flat_map(Decoder::trainable_mut).collect();
-        tensors.push((HEAD.into(), &mut self.head));
-        for (name, tensor) in tensors {
+        let trunk = self.trunk.iter().flat_map(Decoder::trained).map(|p| (p.path().to_string(), &p.tensor));
+        for (name, tensor) in trunk.chain([(HEAD.to_string(), &self.head)]) {
             slots.insert(name, Slot { shape: tensor.shape().to_vec(), values: tensor.to_vec()? });
         }
         OptimizerState { step: self.adamw.step, slots }.write(&dir)
@@ -144,9 +135,9 @@ impl Critic {
         let mut saved = OptimizerState::read(&checkpoint.join(DIRECTORY))?;
         let mut moments = BTreeMap::new();
         let (device, step) = (self.device.clone(), saved.step);
-        let mut tensors: Vec<(String, &mut Tensor)> = self.trunk.iter_mut().flat_map(Decoder::trainable_mut).collect();
-        tensors.push((HEAD.into(), &mut self.head));
-        for (name, tensor) in tensors {
+        let trunk = self.trunk.iter_mut().flat_map(Decoder::trained_mut);
+        let trunk = trunk.map(|p| (p.path().to_string(), &mut p.tensor));
+        for (name, tensor) in trunk.chain([(HEAD.to_string(), &mut self.head)]) {
             let shape = tensor.shape().to_vec();
             *tensor = Tensor::from_f32(&device, saved.take(&name, &shape)?, &shape)?;
             for moment in ["m", "v"].into_iter().filter(|_| step > 0) {
@@ -184,16 +175,12 @@ impl Watched {
 
     /// The gradients of its trunk's tensors and of its head, in this order; zeros where nothing flowed.
     pub fn gradients(&self, gradients: &mut Gradients) -> Result<Vec<Tensor>> {
-        let mut leaves: Vec<Tensor> = Vec::new();
-        if let Some(trunk) = &self.trunk {
-            leaves.extend(trunk.clone().trainable_mut().into_iter().map(|(_, t)| t.clone()));
-        }
-        leaves.push(self.head.clone());
+        let trunk = self.trunk.iter().flat_map(Decoder::trained).map(|p| &p.tensor);
         let of = |leaf: &Tensor| match gradients.take(leaf) {
             Some(gradient) => Ok(gradient),
             None => Ok(Tensor::zeros(leaf.device(), leaf.shape())?),
         };
-        leaves.iter().map(of).collect()
+        trunk.chain([&self.head]).map(of).collect()
     }
 }
 

@@ -147,11 +147,11 @@ impl Guard {
 }
 
 /// The weights that training changes.
-fn write_weights(model: &mut Decoder, path: &Path) -> Result<()> {
+fn write_weights(model: &Decoder, path: &Path) -> Result<()> {
     let device = model.device.clone();
     let mut all = Vec::new();
-    for (name, tensor) in model.trainable_mut() {
-        all.push((name, tensor.shape().to_vec(), device.download(tensor.buffer())?));
+    for p in model.trained() {
+        all.push((p.path().to_string(), p.shape().to_vec(), device.download(p.buffer())?));
     }
     Ok(safetensors::write(path, &all)?)
 }
@@ -160,8 +160,8 @@ fn write_weights(model: &mut Decoder, path: &Path) -> Result<()> {
 fn read_weights(model: &Decoder, path: &Path) -> Result<Decoder> {
     let (weights, mut read) = (safetensors::open(path)?, model.clone());
     let device = read.device.clone();
-    for (name, tensor) in read.trainable_mut() {
-        *tensor = Tensor::new(&device, weights.load(&name, DType::F32)?, tensor.shape())?;
+    for p in read.trained_mut() {
+        p.tensor = Tensor::new(&device, weights.load(p.path(), DType::F32)?, p.shape())?;
     }
     Ok(read)
 }
@@ -170,7 +170,7 @@ fn read_weights(model: &Decoder, path: &Path) -> Result<Decoder> {
 mod tests {
     use super::*;
     use engine::backend::Device;
-    use engine::model::config::ModelConfig;
+    use engine::config::ModelConfig;
     use serde_json::json;
 
     fn model(seed: u64) -> Decoder {
@@ -185,8 +185,8 @@ mod tests {
         Decoder::random(ModelConfig::from_json(config, Path::new("c")).unwrap(), &device, 0.1, seed).unwrap()
     }
 
-    fn first_weight(model: &mut Decoder) -> f32 {
-        model.trainable_mut()[0].1.to_vec().unwrap()[0]
+    fn first_weight(model: &Decoder) -> f32 {
+        model.trained()[0].to_vec().unwrap()[0]
     }
 
     fn guard(kl_budget: Option<f64>, gold_patience: Option<usize>) -> Guard {
@@ -216,8 +216,8 @@ mod tests {
         }
         guard.spent(2.1, 3, &model(3));
         assert!(guard.stop().is_some_and(|why| why.contains("2.100") && why.contains("kl_budget is 2")));
-        let (step, mut kept) = guard.finish().unwrap();
-        assert_eq!((step, first_weight(&mut kept)), (2, first_weight(&mut model(2))));
+        let (step, kept) = guard.finish().unwrap();
+        assert_eq!((step, first_weight(&kept)), (2, first_weight(&model(2))));
     }
 
     #[test]
@@ -255,8 +255,8 @@ mod tests {
         let mut after = guard(Some(1.0), Some(3));
         after.restore(dir.path(), &model(4)).unwrap();
         assert_eq!(after.state, before.state);
-        let (step, mut best) = after.candidate.take().unwrap();
-        assert_eq!((step, first_weight(&mut best)), (3, first_weight(&mut model(3))));
-        assert_eq!(first_weight(&mut after.kept.unwrap()), first_weight(&mut model(1)));
+        let (step, best) = after.candidate.take().unwrap();
+        assert_eq!((step, first_weight(&best)), (3, first_weight(&model(3))));
+        assert_eq!(first_weight(&after.kept.unwrap()), first_weight(&model(1)));
     }
 }

@@ -16,7 +16,6 @@ use crate::run::Due;
 use crate::schedule::run_length;
 use crate::setup;
 use engine::model::decoder::Decoder;
-use engine::model::memory::count_parameters;
 use std::path::Path;
 use std::time::Instant;
 
@@ -130,7 +129,7 @@ impl Session {
         let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
         let reference = if needs_reference && !adapted { 4 } else { 0 };
         let kept = if Guard::keeps(options.guard()) && !common.lora.use_peft { 4 } else { 0 };
-        let beside = (bytes_per_weight + reference + kept) * count_parameters(&config).0;
+        let beside = (bytes_per_weight + reference + kept) * config.count_parameters().0;
         let n_roots = batch_size.div_ceil(group) + usize::from(!batch_size.is_multiple_of(group));
         let work = Work {
             n_rows: prompts.train.len(),

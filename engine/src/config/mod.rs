@@ -3,9 +3,16 @@
 //! Both spellings parse: transformers 5 (`rope_parameters`, `dtype`) and 4 (`rope_theta`, `rope_scaling`,
 //! `torch_dtype`). A key that is absent has the default of the family's configuration class in transformers 5; sizes
 //! have none and must be there. GGUF files come here too, once their metadata is put into this form.
+pub(crate) mod fields;
+pub mod layout;
+mod rope_config;
+#[cfg(test)]
+mod tests;
+
 use crate::error::{Error, Result};
-use crate::model::fields::Fields;
-pub use crate::model::rope_config::{Rope, RopeScaling};
+use fields::Fields;
+pub use layout::{Module, Role, SCORE, Slot};
+pub use rope_config::{Rope, RopeScaling};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -63,8 +70,6 @@ pub enum Head {
 }
 
 const CLASSIFICATION: &str = "ForSequenceClassification";
-/// The name of [`Head::Score`]'s tensor, [1, D].
-pub const SCORE: &str = "score.weight";
 
 /// A decoder-only transformer in numbers. Letters as everywhere: V, D, F, L, H, K, E.
 #[derive(Clone, Debug, PartialEq)]
@@ -206,51 +211,6 @@ impl ModelConfig {
             return Err(format!("{} layers have {} attention windows", self.n_layers, self.layer_windows.len()));
         }
         self.rope.check()
-    }
-
-    /// Every tensor such a model has, by its Hugging Face name, with its shape. Matrices are [out, in].
-    pub fn expected_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (v, d, f) = (self.vocab_size, self.hidden_size, self.intermediate_size);
-        let (q, kv, e) = (self.n_heads * self.head_size, self.n_kv_heads * self.head_size, self.head_size);
-        let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![v, d])];
-        for layer in 0..self.n_layers {
-            let mut add = |name: &str, shape: Vec<usize>| tensors.push((format!("model.layers.{layer}.{name}"), shape));
-            add("input_layernorm.weight", vec![d]);
-            let projections = [
-                ("self_attn.q_proj", q, d, self.qkv_bias),
-                ("self_attn.k_proj", kv, d, self.qkv_bias),
-                ("self_attn.v_proj", kv, d, self.qkv_bias),
-                ("self_attn.o_proj", d, q, self.o_bias),
-                ("mlp.gate_proj", f, d, self.mlp_bias),
-                ("mlp.up_proj", f, d, self.mlp_bias),
-                ("mlp.down_proj", d, f, self.mlp_bias),
-            ];
-            for (name, n_out, n_in, bias) in projections {
-                add(&format!("{name}.weight"), vec![n_out, n_in]);
-                if bias {
-                    add(&format!("{name}.bias"), vec![n_out]);
-                }
-            }
-            if self.qk_norm {
-                add("self_attn.q_norm.weight", vec![e]);
-                add("self_attn.k_norm.weight", vec![e]);
-            }
-            add("post_attention_layernorm.weight", vec![d]);
-        }
-        tensors.push(("model.norm.weight".to_string(), vec![d]));
-        match self.head {
-            Head::Score => tensors.push((SCORE.to_string(), vec![1, d])),
-            Head::LanguageModel if !self.tie_word_embeddings => {
-                tensors.push(("lm_head.weight".to_string(), vec![v, d]));
-            }
-            Head::LanguageModel => {}
-        }
-        tensors
-    }
-
-    /// Number of weights; a tied output layer counts once.
-    pub fn n_parameters(&self) -> u64 {
-        self.expected_tensors().iter().map(|(_, shape)| shape.iter().map(|&s| s as u64).product::<u64>()).sum()
     }
 
     /// The config.json to write: `raw`, with every number of this struct on top. RoPE keeps the spelling that `raw`

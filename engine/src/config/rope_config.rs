@@ -1,6 +1,6 @@
 //! Rotary position embeddings in config.json: the base, and how frequencies are stretched for long texts.
+use crate::config::fields::Fields;
 use crate::error::Result;
-use crate::model::fields::Fields;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
