@@ -37,7 +37,7 @@ pub fn read(path: &Path, bytes: &[u8], separator: u8) -> Result<Vec<(usize, Map<
         }
         records.push((line, record));
     }
-    let kinds: Vec<Kind> = (0..names.len()).map(|column| Kind::of(&records, column)).collect();
+    let kinds: Vec<ColumnType> = (0..names.len()).map(|column| ColumnType::of(&records, column)).collect();
     let row = |record: &StringRecord| {
         let fields = names.iter().zip(&kinds).enumerate();
         fields.map(|(i, (name, kind))| (name.clone(), kind.value(record.get(i).unwrap_or_default()))).collect()
@@ -67,7 +67,7 @@ fn names(header: &StringRecord) -> Vec<String> {
 
 /// What all fields of a column are.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+enum ColumnType {
     Nothing,
     Whole,
     Number,
@@ -75,24 +75,24 @@ enum Kind {
     Text,
 }
 
-impl Kind {
-    fn of(records: &[(usize, StringRecord)], column: usize) -> Kind {
+impl ColumnType {
+    fn of(records: &[(usize, StringRecord)], column: usize) -> ColumnType {
         let fields = || records.iter().map(|(_, record)| record.get(column).unwrap_or_default());
         let given = || fields().filter(|field| !NOTHING.contains(field));
         let all = |is: &dyn Fn(&str) -> bool| given().all(is);
         if given().next().is_none() {
-            Kind::Nothing
+            ColumnType::Nothing
         } else if all(&|field| field.trim().parse::<i64>().is_ok()) || all(&|field| field.trim().parse::<u64>().is_ok())
         {
-            if given().count() == fields().count() { Kind::Whole } else { Kind::Number }
+            if given().count() == fields().count() { ColumnType::Whole } else { ColumnType::Number }
         } else if all(&|field| number(field).is_some()) {
             // Beyond 64 bits pandas gives up on whole numbers: such a column is text.
             let huge = |field: &str| whole(field) && field.trim().parse::<i64>().is_err();
-            if given().any(huge) { Kind::Text } else { Kind::Number }
+            if given().any(huge) { ColumnType::Text } else { ColumnType::Number }
         } else if all(&|field| truth(field).is_some()) {
-            Kind::Truth
+            ColumnType::Truth
         } else {
-            Kind::Text
+            ColumnType::Text
         }
     }
 
@@ -101,14 +101,14 @@ impl Kind {
             return Json::Null;
         }
         let value = match self {
-            Kind::Nothing => None,
-            Kind::Whole => {
+            ColumnType::Nothing => None,
+            ColumnType::Whole => {
                 let field = field.trim();
                 field.parse::<i64>().map(Json::from).or_else(|_| field.parse::<u64>().map(Json::from)).ok()
             }
-            Kind::Number => number(field).map(exact_json::of_float),
-            Kind::Truth => truth(field).map(Json::from),
-            Kind::Text => None,
+            ColumnType::Number => number(field).map(exact_json::of_float),
+            ColumnType::Truth => truth(field).map(Json::from),
+            ColumnType::Text => None,
         };
         value.unwrap_or_else(|| Json::from(field))
     }

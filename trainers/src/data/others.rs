@@ -282,7 +282,7 @@ fn asked(row: &mut Row, prompt: Json, shaped: impl Fn(Json) -> Json) -> Result<(
     let answers = [("output", "completion"), ("chosen", "chosen"), ("rejected", "rejected")];
     for (from, to) in answers {
         if let Some(answer) = row.fields.shift_remove(from) {
-            if !answer.is_string() && !(answer.is_array() && to != "completion") {
+            if !(answer.is_string() || answer.is_array() && to != "completion") {
                 return Err(row.error(format!("the field {from:?} must be a string, found {}", kind(&answer))));
             }
             let answer = if answer.is_string() { shaped(answer) } else { answer };

@@ -226,10 +226,10 @@ fn of_one_kind(splits: Splits) -> Splits {
 }
 
 /// Patterns of a configuration's files by split.
-type Named = Vec<(String, Vec<String>)>;
+type Patterns = Vec<(String, Vec<String>)>;
 
 /// Where the files of a configuration lie, and which they are where `README.md` says so.
-fn configuration(path: &Path, wanted: Option<&str>) -> Result<(PathBuf, Option<Named>)> {
+fn configuration(path: &Path, wanted: Option<&str>) -> Result<(PathBuf, Option<Patterns>)> {
     let listed = listed(path)?;
     let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
     let config = match wanted {
@@ -308,7 +308,7 @@ fn listed(path: &Path) -> Result<Vec<(String, Json)>> {
     configs.iter().map(one).collect()
 }
 
-fn named_splits(base: &Path, named: &Named, all: &[String]) -> Result<Splits> {
+fn named_splits(base: &Path, named: &Patterns, all: &[String]) -> Result<Splits> {
     let mut splits = Splits::new();
     for (split, patterns) in named {
         for text in patterns {

@@ -3,7 +3,7 @@
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
 use super::spec::option_group;
-use super::value::{ANY, Place, Steps, above, at_least, between, limit, share};
+use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
 use crate::device::DeviceChoice;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ option_group! {
     /// Which model, and how its weights are held.
     pub struct ModelOptions "Model" {
         /// The model: a directory in Hugging Face layout, or a .gguf file.
-        model_name_or_path: Place = required, Trl, ANY, free;
+        model_name_or_path: Location = required, Trl, ANY, free;
         /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all
         /// arithmetic are float32.
         dtype | torch_dtype: WeightType = "float32", Trl;
@@ -34,7 +34,7 @@ option_group! {
     pub struct DataOptions "Data" {
         /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), or a
         /// directory of them, of which one split is read.
-        dataset_name: Place = required, Trl, ANY, free;
+        dataset_name: Location = required, Trl, ANY, free;
         /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.
         dataset_config: Option<String> = none, Trl, ANY, free;
         /// Which split of a directory is trained on.

@@ -4,7 +4,7 @@ use super::given::Given;
 use super::groups::*;
 use super::rl_values::{Paths, Texts};
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, Place, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, above, at_least, between, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ option_group! {
     pub struct VerdictOptions "Judge" {
         /// The rows: prompt and completions (each two are compared), chosen and rejected, or prompt and completion
         /// (graded by itself).
-        dataset_name: Place = required, Trl;
+        dataset_name: Location = required, Trl;
         /// The principles to judge by: a text file.
         constitution | judge_constitution: PathBuf = required, Lapidary;
         /// A Jinja file that makes the question of constitution, prompt, completions and options; none for the built-in
@@ -58,7 +58,7 @@ option_group! {
     /// What is answered and improved, by what, and where it goes.
     pub struct RevisionOptions "Revise" {
         /// The rows: prompt, and completion where there is a first answer already.
-        dataset_name: Place = required, Trl;
+        dataset_name: Location = required, Trl;
         /// The principles to improve by: a text file.
         constitution: PathBuf = required, Lapidary;
         /// A Jinja file that asks for a critique of constitution, prompt and completion; none for the built-in one.

@@ -5,7 +5,7 @@ use super::groups::{DataOptions, LoraOptions, TrainingOptions};
 use super::lists::List;
 use super::rl_values::*;
 use super::spec::option_group;
-use super::value::{ANY, Place, above, at_least, between, share, share_above_zero};
+use super::value::{ANY, Location, above, at_least, between, share, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -56,9 +56,9 @@ option_group! {
         /// these, or task (a task:… data set's own check, and its default).
         reward_funcs: Items = none, Trl;
         /// A trained reward model that judges besides reward_funcs.
-        reward_model_name_or_path | reward_model_path: Option<Place> = none, Trl, ANY, free;
+        reward_model_name_or_path | reward_model_path: Option<Location> = none, Trl, ANY, free;
         /// A language model that compares the completions of a prompt besides reward_funcs: judge:PATH.
-        judge: Option<Place> = none, Trl, ANY, free;
+        judge: Option<Location> = none, Trl, ANY, free;
         /// The principles that judges judge by: a text file.
         judge_constitution: Option<PathBuf> = none, Lapidary;
         /// A Jinja file that makes a judge's question of constitution, prompt, completions and options; none for the

@@ -223,25 +223,25 @@ impl OptionValue for PathBuf {
 
 /// A path that is also shown as a name, or a name that stands for what is made on the spot (`task:…`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place(pub String);
+pub struct Location(pub String);
 
-impl std::ops::Deref for Place {
+impl std::ops::Deref for Location {
     type Target = str;
     fn deref(&self) -> &str {
         &self.0
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl OptionValue for Place {
+impl OptionValue for Location {
     const KIND: Kind = Kind::Path;
     fn parse(raw: &Raw, range: Range) -> Option<Self> {
-        String::parse(raw, range).map(|text| Place(with_home(&text)))
+        String::parse(raw, range).map(|text| Location(with_home(&text)))
     }
     fn write(&self) -> Value {
         Value::from(self.0.as_str())
@@ -394,7 +394,7 @@ mod tests {
     fn a_tilde_is_home() {
         let home = std::env::home_dir().expect("a home directory").display().to_string();
         assert_eq!(PathBuf::parse(&text("~/run"), ANY), Some(PathBuf::from(format!("{home}/run"))));
-        assert_eq!(Place::parse(&text("~"), ANY), Some(Place(home)));
+        assert_eq!(Location::parse(&text("~"), ANY), Some(Location(home)));
         for as_it_is in ["~someone/run", "run/~", "./~/run", "~run"] {
             assert_eq!(PathBuf::parse(&text(as_it_is), ANY), Some(PathBuf::from(as_it_is)));
         }
