@@ -7,24 +7,32 @@ use std::path::Path;
 /// Rotary position embedding: head dimension pair i turns by position · theta^(−2i/E), then `scaling`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rope {
+    /// The base θ.
     pub theta: f64,
+    /// How the frequencies are stretched.
     pub scaling: RopeScaling,
 }
 
 /// How rotary frequencies are stretched beyond the length a model was first trained at.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
+    /// Not at all.
     None,
     /// All frequencies divided by `factor`.
     Linear {
+        /// Above 0.
         factor: f64,
     },
     /// Llama 3.1: wavelengths above `original / low_freq_factor` divided by `factor`, those below
     /// `original / high_freq_factor` kept, a blend between.
     Llama3 {
+        /// By how much long waves are slowed.
         factor: f64,
+        /// The longest wave that is kept in part, as a share of the original length.
         low_freq_factor: f64,
+        /// The longest wave that is kept whole.
         high_freq_factor: f64,
+        /// Tokens that the model was first trained at.
         original_max_position_embeddings: usize,
     },
 }

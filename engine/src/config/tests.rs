@@ -1,5 +1,5 @@
 //! What a config.json means, and that it survives being written.
-use crate::config::{Family, ModelConfig, RopeScaling};
+use crate::config::{ModelConfig, RopeScaling};
 use crate::error::Error;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -198,5 +198,4 @@ fn tensors_of_each_family() {
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_norm.weight".to_string(), vec![32])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_proj.weight".to_string(), vec![128, 64])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.o_proj.weight".to_string(), vec![64, 128])));
-    assert_eq!(Family::ALL.len(), 4);
 }

@@ -3,7 +3,8 @@
 //! llama.cpp stores the query and key projections of the llama architecture with the two halves of every head
 //! interleaved (its RoPE turns neighbours, Hugging Face's turns halves); they are put back as they are loaded. Llama
 //! 3's frequency scaling is not in the metadata but as a tensor of divisors, from which its factor is read.
-use crate::config::{Family, ModelConfig, Slot};
+use crate::config::family::{Biased, Windows};
+use crate::config::{FAMILIES, Family, ModelConfig, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::gguf::Gguf;
@@ -41,8 +42,8 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     let has = |name: &str| gguf.tensors.iter().any(|t| t.name == name);
     let mut out = Map::new();
     let mut set = |key: &str, value: Value| out.insert(key.to_string(), value);
-    set("architectures", json!([family.architecture()]));
-    set("model_type", json!(family.name()));
+    set("architectures", json!([family.architecture]));
+    set("model_type", json!(family.name));
     set("vocab_size", json!(vocab_size));
     set("hidden_size", json!(hidden_size));
     set("intermediate_size", json!(needed("feed_forward_length")?));
@@ -54,17 +55,15 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     set("max_position_embeddings", json!(needed("context_length")?));
     set("rms_norm_eps", json!(gguf.number(&key("attention.layer_norm_rms_epsilon"))?.map(shortest)));
     set("tie_word_embeddings", json!(!has("output.weight")));
-    if matches!(family, Family::Llama | Family::Qwen3) {
-        set("attention_bias", json!(has("blk.0.attn_q.bias")));
+    for (which, tensor) in [(family.qkv_bias, "blk.0.attn_q.bias"), (family.mlp_bias, "blk.0.ffn_up.bias")] {
+        if let Biased::Key(key) = which {
+            set(key, json!(has(tensor)));
+        }
     }
-    if family == Family::Llama {
-        set("mlp_bias", json!(has("blk.0.ffn_up.bias")));
-    }
-    if family == Family::Mistral {
-        set("sliding_window", json!(gguf.count(&key("attention.sliding_window"))?));
-    }
-    if matches!(family, Family::Qwen2 | Family::Qwen3) {
-        set("use_sliding_window", json!(false));
+    match family.windows {
+        Windows::None => {}
+        Windows::All => drop(set("sliding_window", json!(gguf.count(&key("attention.sliding_window"))?))),
+        Windows::Switched => drop(set("use_sliding_window", json!(false))),
     }
     set_ids(gguf, &mut out)?;
     let theta = gguf.number(&key("rope.freq_base"))?.map_or(10000.0, shortest);
@@ -91,12 +90,14 @@ fn head_size(gguf: &Gguf, arch: &str, hidden_size: usize, n_heads: usize) -> Res
     Ok(head_size)
 }
 
-/// llama.cpp calls Mistral's models "llama" as well; they say so in their name, or by their window.
-fn family(gguf: &Gguf, arch: &str) -> Result<Family> {
-    let family = Family::from_name(arch, gguf.path())?;
-    let named = gguf.text("general.name")?.is_some_and(|n| n.to_lowercase().contains("mistral"));
+/// The row of this architecture. llama.cpp calls Mistral's models "llama" as well; they say so in their name, or by their window.
+fn family(gguf: &Gguf, arch: &str) -> Result<&'static Family> {
+    let named = gguf.text("general.name")?.unwrap_or_default().to_lowercase();
     let windowed = gguf.count(&format!("{arch}.attention.sliding_window"))?.is_some_and(|w| w > 0);
-    Ok(if family == Family::Llama && (named || windowed) { Family::Mistral } else { family })
+    let rows = || FAMILIES.iter().filter(|family| family.gguf == arch || family.name == arch);
+    let told = |family: &&Family| named.contains(family.name) || (windowed && family.windows == Windows::All);
+    let other = rows().filter(|family| family.name != arch).find(told);
+    other.or_else(|| rows().next()).ok_or_else(|| Family::unknown(arch, gguf.path()))
 }
 
 /// A float32 written as the shortest decimal that reads back as it: 1e-5, not 9.999999747378752e-6.
@@ -183,7 +184,6 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
 
 /// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
-    let interleaved = matches!(gguf.text("general.architecture")?, Some("llama" | "mistral"));
     let slots = config.slots();
     let by_name: BTreeMap<&str, &Slot> = slots.iter().filter_map(|s| Some((s.gguf.as_deref()?, s))).collect();
     let mut entries = BTreeMap::new();
@@ -196,7 +196,7 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
             start: tensor.start,
             len: tensor.len,
             rows: match slot.turned {
-                Some(head_size) if interleaved => Rows::Interleaved { head_size },
+                Some(head_size) if config.family.gguf_interleaves => Rows::Interleaved { head_size },
                 _ => Rows::AsIs,
             },
         };

@@ -34,7 +34,9 @@ pub const LFS_POINTER: &str = "is a pointer of Git LFS, not the file itself; fet
 /// A model on disk, checked to be whole; its weights are loaded tensor by tensor.
 #[derive(Debug)]
 pub struct ModelFiles {
+    /// What the model is made of.
     pub config: ModelConfig,
+    /// Its tensors.
     pub weights: Weights,
     /// The directory or file that was opened.
     pub path: PathBuf,

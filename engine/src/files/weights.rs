@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 /// that replace it by renaming (as this one does) do no harm.
 #[derive(Debug)]
 pub struct MappedFile {
+    /// Where it is.
     pub path: PathBuf,
     map: Mmap,
 }
@@ -30,6 +31,7 @@ impl MappedFile {
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         Ok(MappedFile { path: path.to_path_buf(), map })
     }
+    /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
@@ -47,6 +49,7 @@ impl MappedFile {
 /// How the file holds the elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
+    /// A type that can be read.
     Known(DType),
     /// A type this engine does not read, by the name its format has for it.
     Other(String),
@@ -55,10 +58,12 @@ pub enum Stored {
 /// Order of a matrix' rows in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
+    /// That of the model.
     AsIs,
     /// Within every head of `head_size` rows the two halves alternate, as llama.cpp stores the query and key
     /// projections of the llama architecture: row 2i + j of the file is row j·E/2 + i of the head.
     Interleaved {
+        /// Rows of a head.
         head_size: usize,
     },
 }
@@ -70,11 +75,13 @@ pub struct Entry {
     pub file: usize,
     /// Row-major, outermost first.
     pub shape: Vec<usize>,
+    /// The type of its elements.
     pub stored: Stored,
     /// First byte in the file.
     pub start: usize,
     /// Bytes; 0 for an unknown type.
     pub len: usize,
+    /// In which order the file has its rows.
     pub rows: Rows,
 }
 
@@ -134,9 +141,11 @@ impl Weights {
         self.files.iter().for_each(MappedFile::release_pages);
     }
 
+    /// Of every tensor, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
+    /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }

@@ -7,14 +7,18 @@ use crate::tensor::Tensor;
 /// Keys and values of one layer: each [rows, K, E].
 #[derive(Debug)]
 pub struct LayerCache {
+    /// Keys, turned by RoPE.
     pub k: Tensor,
+    /// Values.
     pub v: Tensor,
 }
 
 /// One [`LayerCache`] a layer, all with the same number of rows.
 #[derive(Debug)]
 pub struct KvCache {
+    /// First to last.
     pub layers: Vec<LayerCache>,
+    /// Tokens that there is room for.
     pub n_rows: usize,
 }
 

@@ -1,7 +1,7 @@
 //! The decoder's walk is the layout's list; what is trained, checkpointed and drawn follows from it.
 use super::decoder::{Decoder, Pass};
 use crate::backend::Device;
-use crate::config::{Family, Head, ModelConfig, Role};
+use crate::config::{FAMILIES, Head, ModelConfig, Role};
 use crate::cpu::Cpu;
 use crate::dtype::DType;
 use crate::files::ModelFiles;
@@ -29,7 +29,7 @@ fn adapted(target_modules: &[&str]) -> Decoder {
 
 #[test]
 fn the_decoder_walks_as_the_layout_lists() {
-    for family in Family::ALL.map(Family::name) {
+    for family in FAMILIES.iter().map(|family| family.name) {
         for head in [Head::LanguageModel, Head::Score] {
             let files = ModelFiles::open(golden(family)).unwrap();
             let config = ModelConfig { head, ..files.config.clone() };

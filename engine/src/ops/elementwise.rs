@@ -9,11 +9,14 @@ use crate::tensor::Tensor;
 pub fn unary(op: Unary, x: &Tensor) -> Result<Tensor> {
     let n = x.len();
     let y = beside(x, x.device().unary(op, x.buffer(), n)?, x.shape());
-    let (saved_x, saved_y) = (x.detach(), y.clone());
+    // The slope of a·x + b is a everywhere: neither x nor y is kept for it.
+    let saved = (!matches!(op, Unary::Affine(..))).then(|| (x.detach(), y.clone()));
+    let shape = x.shape().to_vec();
     // y = f(x)  ⟹  dx = dy · f'(x)
     record1("unary", &[x], y, move |dy| {
-        let dx = dy.device().unary_backward(op, saved_x.buffer(), saved_y.buffer(), dy.buffer(), n)?;
-        Ok(vec![Some(beside(&dy, dx, saved_x.shape()))])
+        let (x, y) = saved.as_ref().map_or((&dy, &dy), |(x, y)| (x, y));
+        let dx = dy.device().unary_backward(op, x.buffer(), y.buffer(), dy.buffer(), n)?;
+        Ok(vec![Some(beside(&dy, dx, &shape))])
     })
 }
 
