@@ -12,7 +12,7 @@
 #[path = "kernels/others.rs"]
 mod others;
 
-use engine::backend::{Backend, Device, Layout, Product};
+use engine::backend::{Backend, Device, Layout, Product, Products};
 use engine::buffer::{Buffer, Host};
 use engine::dtype::DType;
 use engine::random::Stream;
@@ -86,6 +86,7 @@ fn rate(device: &dyn Backend, p: Product, a: &Buffer, b: &Buffer) -> engine::Res
 /// Each rung of the ladder by itself, on the GPU that LAPIDARY_DEVICE names.
 #[cfg(feature = "gpu")]
 fn rungs() -> Result<(), Box<dyn std::error::Error>> {
+    use engine::backend::Memory;
     use engine::gpu::{AdapterSelect, Gpu, GpuOptions, Rung};
     let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("gpu".into());
     let (select, n) = match DeviceChoice::parse(&name) {

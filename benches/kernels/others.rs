@@ -1,7 +1,10 @@
 //! The kernels besides the product, at the sizes of a SmolLM2 training step on 4 × 256 tokens: time, and how close each comes to
 //! the device's two ceilings, which `lapidary doctor` measures too: a copy (y ← y + α x) and a square product.
 use super::random;
-use engine::backend::{AdamWStep, AttentionShape, Backend, Choice, Device, Draw, RowIndex, Trained, Unary};
+use engine::backend::{
+    AdamWStep, AttentionInputs, AttentionShape, Backend, Choice, Device, Draw, LogProbsBackward, RmsNormBackward,
+    Rotation, RowIndex, Trained, Unary,
+};
 use engine::buffer::{Buffer, Host};
 use engine::forest::Forest;
 use engine::random::Stream;
@@ -76,9 +79,24 @@ fn transformer(t: &Table) -> Outcome<()> {
     let (_, rstd) = d.rms_norm(&x, &w, T, D, 1e-5)?;
     t.row("rms_norm", 2 * T * D, 0, || d.rms_norm(&x, &w, T, D, 1e-5).map(drop))?;
     t.row("add_rms_norm", 4 * T * D, 0, || d.add_rms_norm(&x, dy.clone(), &w, T, D, 1e-5).map(drop))?;
-    t.row("rms_norm_backward", 3 * T * D, 0, || d.rms_norm_backward(&dy, &x, &w, &rstd, None, T, D, true).map(drop))?;
+    t.row("rms_norm_backward", 3 * T * D, 0, || {
+        d.rms_norm_backward(RmsNormBackward { dy: &dy, x: &x, w: &w, rstd: &rstd, m: T, d: D, need_dw: true }, None)
+            .map(drop)
+    })?;
     let (cos_sin, positions) = (random(d, 256 * E, 4)?, d.upload(Host::U32((0..T as u32).map(|i| i % 256).collect()))?);
-    t.row("rope", 2 * T * H * E, 0, || d.rope(&x, &cos_sin, &positions, T, H, E, E, false).map(drop))?;
+    t.row("rope", 2 * T * H * E, 0, || {
+        d.rope(Rotation {
+            x: &x,
+            cos_sin: &cos_sin,
+            positions: &positions,
+            t: T,
+            heads: H,
+            e: E,
+            rotary: E,
+            inverse: false,
+        })
+        .map(drop)
+    })?;
     let (gate, up, dy) = (random(d, T * F, 5)?, random(d, T * F, 6)?, random(d, T * F, 7)?);
     t.row("swiglu", 3 * T * F, 0, || d.swiglu(&gate, &up, T * F).map(drop))?;
     t.row("swiglu_backward", 5 * T * F, 0, || d.swiglu_backward(&dy, &gate, &up, T * F).map(drop))?;
@@ -102,9 +120,12 @@ fn attention(t: &Table) -> Outcome<()> {
     // Of a visible pair: 2 E for the score and 2 E for the value; backward those scores again and five products in all.
     let pairs = SEQUENCES * length * (length + 1) / 2 * H;
     let floats = 2 * T * (H + K) * E;
-    t.row("attention", floats, 4 * E * pairs, || d.attention(shape, &plan, &q, &k, &v).map(drop))?;
-    let (o, lse) = d.attention(shape, &plan, &q, &k, &v)?;
-    let backward = || d.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &d_o).map(drop);
+    t.row("attention", floats, 4 * E * pairs, || {
+        d.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }).map(drop)
+    })?;
+    let (o, lse) = d.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v })?;
+    let backward =
+        || d.attention_backward(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }, &o, &lse, &d_o).map(drop);
     t.row("attention_backward", 2 * floats, 10 * E * pairs, backward)
 }
 
@@ -118,7 +139,10 @@ fn head(t: &Table) -> Outcome<()> {
     let mut z = Some(random(d, ROWS * V, 3)?);
     t.row("log_probs_backward", 2 * ROWS * V, 0, || {
         let own: Buffer = z.take().ok_or(engine::Error::Input("no logits".into()))?;
-        z = Some(d.log_probs_backward(own, &targets, &lse, &dlogp, ROWS, V, 1.0)?);
+        z = Some(d.log_probs_backward(
+            own,
+            LogProbsBackward { targets: &targets, log_sum_exp: &lse, dlogp: &dlogp, m: ROWS, v: V, scale: 1.0 },
+        )?);
         Ok(())
     })?;
     // Likelihoods from 1 down to e⁻²⁰.

@@ -1,12 +1,15 @@
 //! Memory of one tensor on one device. A buffer is shared (cheap to clone) and changed only by its sole owner.
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Values in host memory.
 #[derive(Clone, Debug)]
 pub enum Host {
+    /// 32-bit floats.
     F32(Vec<f32>),
+    /// Indices and counts.
     U32(Vec<u32>),
     /// bf16 or f16, as bits.
     Half(DType, Vec<u16>),
@@ -15,6 +18,7 @@ pub enum Host {
 }
 
 impl Host {
+    /// The type of the values.
     pub fn dtype(&self) -> DType {
         match self {
             Host::F32(_) => DType::F32,
@@ -22,6 +26,7 @@ impl Host {
             Host::Half(d, _) | Host::Blocks(d, _) => *d,
         }
     }
+    /// Bytes that they take.
     pub fn bytes(&self) -> usize {
         match self {
             Host::F32(v) => 4 * v.len(),
@@ -32,33 +37,61 @@ impl Host {
     }
 }
 
-/// Memory on a device: host memory for the reference and CPU backends, a GPU buffer for the GPU backend.
+/// Memory in a form of which only the backend that made it knows: a GPU's, or a weight in another order.
+pub trait DeviceMemory: Any + Send + Sync + std::fmt::Debug {
+    /// The type of the values.
+    fn dtype(&self) -> DType;
+    /// What it is, for people: "GPU memory".
+    fn what(&self) -> &'static str;
+}
+
+/// Memory on a device: plain host memory for the reference and the CPU backend, else what a backend makes of it.
 #[derive(Clone, Debug)]
 pub enum Buffer {
+    /// Plain host memory.
     Host(Arc<Host>),
-    /// A weight in the order of the CPU's product with few rows: nothing else reads it.
-    Packed(Arc<crate::cpu::Panels>),
-    #[cfg(feature = "gpu")]
-    Gpu(Arc<crate::gpu::GpuBuffer>),
+    /// Whatever a backend keeps.
+    Device(Arc<dyn DeviceMemory>),
 }
 
 impl Buffer {
+    /// Values in host memory.
     pub fn host(host: Host) -> Self {
         Buffer::Host(Arc::new(host))
     }
+    /// Floats in host memory.
     pub fn from_f32(values: Vec<f32>) -> Self {
         Buffer::host(Host::F32(values))
     }
+    /// The type of the values.
     pub fn dtype(&self) -> DType {
         match self {
             Buffer::Host(h) => h.dtype(),
-            Buffer::Packed(w) => w.dtype(),
-            #[cfg(feature = "gpu")]
-            Buffer::Gpu(b) => b.dtype(),
+            Buffer::Device(memory) => memory.dtype(),
+        }
+    }
+    /// The memory of the backend that calls its memory M; None if it is another's.
+    pub fn device<M: DeviceMemory>(&self) -> Option<&M> {
+        match self {
+            Buffer::Host(_) => None,
+            Buffer::Device(memory) => {
+                let any: &dyn Any = &**memory;
+                any.downcast_ref()
+            }
+        }
+    }
+    /// Whether nobody else holds it, so that it may change in place.
+    pub fn is_sole(&mut self) -> bool {
+        match self {
+            Buffer::Host(host) => Arc::get_mut(host).is_some(),
+            Buffer::Device(memory) => Arc::get_mut(memory).is_some(),
         }
     }
     fn no_host_values(&self) -> Error {
-        let found = if matches!(self, Buffer::Packed(_)) { "a packed weight" } else { "GPU memory" };
+        let found = match self {
+            Buffer::Host(_) => "host memory",
+            Buffer::Device(memory) => memory.what(),
+        };
         Error::shape("buffer", format!("host memory needed, {found} found"))
     }
     /// The values as f32; an error where they are not f32 in host memory.

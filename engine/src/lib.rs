@@ -44,13 +44,13 @@ pub mod likelihood;
 pub mod quant;
 mod codes;
 pub mod forest;
-#[cfg(feature = "gpu")]
-pub mod gpu;
 pub mod buffer;
 pub mod backend;
 pub mod reference;
 pub mod verify;
 pub mod cpu;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod tensor;
 pub mod tape;
 pub mod ops;

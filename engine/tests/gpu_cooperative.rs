@@ -2,7 +2,7 @@
 //! numbers of every magnitude that f32 has, numbers that are not finite, matrices in windows. Elsewhere the tests say that
 //! they are skipped, and fail where LAPIDARY_COOPERATIVE is `required`. `engine::gpu` checks everywhere that the kernel is valid.
 #![cfg(feature = "gpu")]
-use engine::backend::{Backend, Layout, Product};
+use engine::backend::*;
 use engine::buffer::{Buffer, Host};
 use engine::dtype::DType;
 use engine::gpu::{AdapterKind, AdapterSelect, Gpu, GpuOptions, Plant};

@@ -1,7 +1,7 @@
 //! The rungs of the GPU's product on software Vulkan: values, slices of the depth, blocks decoded in the kernel, the
 //! choice among kernels and what is kept of it. Without a software adapter the tests say that they are skipped.
 #![cfg(feature = "gpu")]
-use engine::backend::{Backend, Layout, Product, Unary};
+use engine::backend::*;
 use engine::buffer::{Buffer, Host};
 use engine::dtype::{DType, Quant};
 use engine::gpu::{AdapterKind, AdapterSelect, Gpu, GpuOptions, Rung, SAME_ORDER};

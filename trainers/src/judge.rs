@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 use crate::options::{VerdictRule, WeightType};
 use crate::run::durable::hash_file;
 use crate::setup::{self, Source};
+use crate::text::jinja::{Clock, Template, TemplateError};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
 use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
-use minijinja::Environment;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,14 +41,12 @@ Is this answer good by the principles above? A: {{ options[0] }}. B: {{ options[
 const CUE: &str = "\nThe better choice:";
 /// What A and B stand for where one answer is judged.
 const OPTIONS: [&str; 2] = ["yes", "no"];
-/// Instructions that a template may run.
-const FUEL: u64 = 200_000;
 
 /// A judge, ready to judge.
 pub struct Judge {
     model: Decoder,
     tokenizer: Tokenizer,
-    template: Environment<'static>,
+    template: Template,
     constitution: String,
     /// What the two orders of a pair come to.
     pub rule: VerdictRule,
@@ -123,7 +121,7 @@ pub fn read_constitution(path: &Path) -> Result<(String, String)> {
 }
 
 /// A template of questions from a file, or `otherwise`; `sees` is tried on it so that mistakes are told at once.
-pub fn open_template(path: Option<&Path>, otherwise: &str, sees: &[Value]) -> Result<Environment<'static>> {
+pub fn open_template(path: Option<&Path>, otherwise: &str, sees: &[Value]) -> Result<Template> {
     let (source, shown) = match path {
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| Error::file(path, format!("template: {e}")))?;
@@ -131,19 +129,14 @@ pub fn open_template(path: Option<&Path>, otherwise: &str, sees: &[Value]) -> Re
         }
         None => (otherwise.to_string(), "template".into()),
     };
-    let mut env = Environment::new();
-    env.set_fuel(Some(FUEL));
-    env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    let wrong = |e: minijinja::Error| Error::Input(format!("{shown}: {}", one_line(&e)));
-    env.add_template_owned("question", source).map_err(wrong)?;
+    let template = Template::plain(&source).map_err(|e| wrong(&shown, &e))?;
     for context in sees {
-        let text = fill(&env, context)?;
+        let text = fill(&template, context)?;
         if let Some(lost) = lost(context, &text) {
             return Err(Error::Input(format!("{shown}: the question does not show {{{{ {lost} }}}}")));
         }
     }
-    Ok(env)
+    Ok(template)
 }
 
 /// The name of a value that is a text of its own and does not occur in the rendered question.
@@ -157,16 +150,16 @@ fn lost(context: &Value, text: &str) -> Option<String> {
     fields.iter().find(|(name, value)| *name != "options" && !shows(value)).map(|(name, _)| name.clone())
 }
 
-fn one_line(error: &minijinja::Error) -> String {
-    let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
-    format!("{line}{detail}").replace('\n', " ")
+fn wrong(shown: &str, error: &TemplateError) -> Error {
+    let line = error.line.map_or(String::new(), |line| format!("line {line}: "));
+    Error::Input(format!("{shown}: {line}{}", error.message.replace('\n', " ")))
 }
 
 /// A question from a template.
-pub fn fill(template: &Environment, sees: &Value) -> Result<String> {
-    let rendered = template.get_template("question").and_then(|t| t.render(minijinja::value::Serde(sees)));
-    rendered.map_err(|e| Error::Input(format!("template: {}", one_line(&e))))
+pub fn fill(template: &Template, sees: &Value) -> Result<String> {
+    let names = sees.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value));
+    let printed = template.render(names, Clock::default(), true).map_err(|e| wrong("template", &e))?;
+    Ok(printed.text)
 }
 
 impl Judge {
@@ -336,7 +329,7 @@ mod tests {
         assert!(told(open("models/llama", "Be brief.", template)).contains("does not show {{ completions }}"));
         let template = Some("{{ constitution }}\n{{ promt }}");
         let said = told(open("models/llama", "Be brief.", template));
-        assert!(said.contains("line 2: undefined value"), "{said}");
+        assert!(said.contains("line 2: 'promt' is undefined"), "{said}");
     }
 
     #[test]

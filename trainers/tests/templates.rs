@@ -173,8 +173,6 @@ fn generation_marks_give_spans_and_no_text() {
     assert_eq!(spans(MARKED, two_turns(), None).unwrap(), ["one</s>", "two</s>"]);
     let lines = "{% for m in messages %}\n{% generation %}\n{{ m.content }}\n{% endgeneration %}\n{% endfor %}";
     assert_eq!(spans(lines, two_turns(), None).unwrap(), ["q\n", "one\n", "q\n", "two\n"]);
-    let smuggled = json!([{"role": "user", "content": "a\u{10FFFE}b"}]);
-    assert!(spans(MARKED, smuggled, None).unwrap_err().contains("U+10FFFE"));
 }
 
 /// SmolLM2's template, and those of other families in short: known without marks.

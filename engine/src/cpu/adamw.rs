@@ -1,7 +1,7 @@
 //! AdamW (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
-use super::elementwise::{Map, update};
+use super::map::{Map, update};
 use super::{Cpu, check};
-use crate::backend::{AdamWStep, Trained};
+use crate::backend::{AdamWStep, Optimise, Trained};
 use crate::error::{Error, Result};
 use crate::portable::power;
 use pulp::Simd;
@@ -38,6 +38,12 @@ impl Map<4, 3> for AdamW {
     }
 }
 
+impl Optimise for Cpu {
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| one(self, tensor, step))
+    }
+}
+
 /// One step t on a tensor, in PyTorch's order of operations:
 ///
 /// ```text
@@ -45,7 +51,7 @@ impl Map<4, 3> for AdamW {
 /// m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²
 /// p ← p − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 /// ```
-pub(crate) fn adamw(cpu: &Cpu, tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
+fn one(cpu: &Cpu, tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
     if step.step == 0 {
         return Err(Error::Input("adamw: steps are counted from 1, 0 given".into()));
     }

@@ -15,7 +15,7 @@ mod products;
 
 use super::threads::{Shared, build};
 use super::{Cpu, check};
-use crate::backend::AttentionShape;
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -27,7 +27,7 @@ const TASK_LANES: usize = 48;
 
 /// Sizes and operands, checked.
 #[derive(Clone, Copy)]
-struct Call<'a> {
+struct Checked<'a> {
     shape: AttentionShape,
     plan: &'a AttentionPlan,
     q: &'a [f32],
@@ -35,13 +35,9 @@ struct Call<'a> {
     v: &'a [f32],
 }
 
-impl<'a> Call<'a> {
-    fn new(
-        op: &'static str,
-        shape: AttentionShape,
-        plan: &'a AttentionPlan,
-        [q, k, v]: [&'a Buffer; 3],
-    ) -> Result<Self> {
+impl<'a> Checked<'a> {
+    fn new(op: &'static str, inputs: AttentionInputs<'a>) -> Result<Self> {
+        let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, window, .. } = shape;
         if window == 0 {
             return Err(Error::shape(op, "a window of 0 positions; a token sees at least itself"));
@@ -54,7 +50,7 @@ impl<'a> Call<'a> {
         let n_q = check::size(op, &[plan.n_queries(), n_heads, head_size])?;
         let n_k = check::size(op, &[plan.n_keys, n_kv_heads, head_size])?;
         let q = check::f32s(op, "q", q, n_q)?;
-        Ok(Call { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
+        Ok(Checked { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
     }
 
     /// Query heads that read one key head.
@@ -99,7 +95,7 @@ struct QueryTask {
     count: usize,
 }
 
-fn query_tasks(call: &Call) -> Vec<QueryTask> {
+fn query_tasks(call: &Checked) -> Vec<QueryTask> {
     let mut tasks = Vec::new();
     for (run, r) in call.plan.runs.iter().enumerate() {
         let lanes = r.len * call.group();
@@ -111,79 +107,79 @@ fn query_tasks(call: &Call) -> Vec<QueryTask> {
     tasks
 }
 
-/// (o [T, H, E], lse [T, H])
-pub(crate) fn attention(
-    cpu: &Cpu,
-    shape: AttentionShape,
-    plan: &AttentionPlan,
-    qkv: [&Buffer; 3],
-) -> Result<(Buffer, Buffer)> {
-    let call = Call::new("attention", shape, plan, qkv)?;
-    let tasks = query_tasks(&call);
-    let mut lse = vec![0f32; plan.n_queries() * shape.n_heads];
-    let lse_to = Shared::of(&mut lse);
-    // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
-    let o = unsafe {
-        build(call.q.len(), |o| {
-            cpu.threads.each(tasks.len(), |i| cpu.level.run(forward::Forward { call, task: tasks[i], o, lse: lse_to }));
-        })?
-    };
-    Ok((Buffer::from_f32(o), Buffer::from_f32(lse)))
-}
-
-/// (dq [T, H, E], dk [T, K, E], dv [T, K, E])
-pub(crate) fn attention_backward(
-    cpu: &Cpu,
-    shape: AttentionShape,
-    plan: &AttentionPlan,
-    qkv: [&Buffer; 3],
-    [o, lse, d_o]: [&Buffer; 3],
-) -> Result<(Buffer, Buffer, Buffer)> {
-    let op = "attention_backward";
-    let call = Call::new(op, shape, plan, qkv)?;
-    let t = plan.n_queries();
-    if plan.n_keys != t || plan.positions.len() != t || plan.ends.len() != t {
-        let detail = format!("{t} queries and {} keys; the gradient needs the plan of one forest", plan.n_keys);
-        return Err(Error::shape(op, detail));
+impl SoftmaxAttention for Cpu {
+    /// (o [T, H, E], lse [T, H])
+    fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
+        let call = Checked::new("attention", inputs)?;
+        let (shape, plan) = (call.shape, call.plan);
+        let tasks = query_tasks(&call);
+        let mut lse = vec![0f32; plan.n_queries() * shape.n_heads];
+        let lse_to = Shared::of(&mut lse);
+        // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
+        let o = unsafe {
+            build(call.q.len(), |o| {
+                self.threads
+                    .each(tasks.len(), |i| self.level.run(forward::Forward { call, task: tasks[i], o, lse: lse_to }));
+            })?
+        };
+        Ok((Buffer::from_f32(o), Buffer::from_f32(lse)))
     }
-    let pairs = t * shape.n_heads;
-    let o = check::f32s(op, "o", o, call.q.len())?;
-    let d_o = check::f32s(op, "d_o", d_o, call.q.len())?;
-    let lse = check::f32s(op, "lse", lse, pairs)?;
-    // delta[i] = Σ_e do[i, e] o[i, e] = Σⱼ p[i, j] dp[i, j]
-    // SAFETY: every element of a part is written.
-    let delta = unsafe {
-        super::threads::build_chunks(&cpu.threads, pairs, 256, |start, part| {
-            for (i, delta) in part.iter_mut().enumerate() {
-                let row = (start + i) * shape.head_size..(start + i + 1) * shape.head_size;
-                delta.write(cpu.level.run(backward::RowDot([&d_o[row.clone()], &o[row]])));
-            }
-        })?
-    };
-    let back = backward::Backward { call, lse, d_o, delta: &delta };
-    let tasks = query_tasks(&call);
-    // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
-    let dq = unsafe {
-        build(call.q.len(), |dq| {
-            cpu.threads.each(tasks.len(), |i| cpu.level.run(backward::Queries { back, task: tasks[i], dq }));
-        })?
-    };
-    // Blocks of key rows, the ones with most queries behind them first.
-    let n_blocks = t.div_ceil(TASK_LANES);
-    let mut dv = Vec::new();
-    super::threads::reserve(&mut dv, call.k.len())?;
-    let dv_to = Shared::of_raw(dv.as_mut_ptr());
-    // SAFETY: the tasks cover all (row, key head) pairs once, and each writes all of its pairs, in dk and in dv.
-    let dk = unsafe {
-        let dk = build(call.k.len(), |dk| {
-            cpu.threads.each(n_blocks * shape.n_kv_heads, |i| {
-                let (first, kv_head) = (i / shape.n_kv_heads * TASK_LANES, i % shape.n_kv_heads);
-                let rows = first..(first + TASK_LANES).min(t);
-                cpu.level.run(backward::Keys { back, rows, kv_head, dk, dv: dv_to });
-            });
-        })?;
-        dv.set_len(call.k.len());
-        dk
-    };
-    Ok((Buffer::from_f32(dq), Buffer::from_f32(dk), Buffer::from_f32(dv)))
+
+    /// (dq [T, H, E], dk [T, K, E], dv [T, K, E])
+    fn attention_backward(
+        &self,
+        inputs: AttentionInputs<'_>,
+        o: &Buffer,
+        lse: &Buffer,
+        d_o: &Buffer,
+    ) -> Result<(Buffer, Buffer, Buffer)> {
+        let op = "attention_backward";
+        let call = Checked::new(op, inputs)?;
+        let (shape, plan) = (call.shape, call.plan);
+        let t = plan.n_queries();
+        if plan.n_keys != t || plan.positions.len() != t || plan.ends.len() != t {
+            let detail = format!("{t} queries and {} keys; the gradient needs the plan of one forest", plan.n_keys);
+            return Err(Error::shape(op, detail));
+        }
+        let pairs = t * shape.n_heads;
+        let o = check::f32s(op, "o", o, call.q.len())?;
+        let d_o = check::f32s(op, "d_o", d_o, call.q.len())?;
+        let lse = check::f32s(op, "lse", lse, pairs)?;
+        // delta[i] = Σ_e do[i, e] o[i, e] = Σⱼ p[i, j] dp[i, j]
+        // SAFETY: every element of a part is written.
+        let delta = unsafe {
+            super::threads::build_chunks(&self.threads, pairs, 256, |start, part| {
+                for (i, delta) in part.iter_mut().enumerate() {
+                    let row = (start + i) * shape.head_size..(start + i + 1) * shape.head_size;
+                    delta.write(self.level.run(backward::RowDot([&d_o[row.clone()], &o[row]])));
+                }
+            })?
+        };
+        let back = backward::Backward { call, lse, d_o, delta: &delta };
+        let tasks = query_tasks(&call);
+        // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
+        let dq = unsafe {
+            build(call.q.len(), |dq| {
+                self.threads.each(tasks.len(), |i| self.level.run(backward::Queries { back, task: tasks[i], dq }));
+            })?
+        };
+        // Blocks of key rows, the ones with most queries behind them first.
+        let n_blocks = t.div_ceil(TASK_LANES);
+        let mut dv = Vec::new();
+        super::threads::reserve(&mut dv, call.k.len())?;
+        let dv_to = Shared::of_raw(dv.as_mut_ptr());
+        // SAFETY: the tasks cover all (row, key head) pairs once, and each writes all of its pairs, in dk and in dv.
+        let dk = unsafe {
+            let dk = build(call.k.len(), |dk| {
+                self.threads.each(n_blocks * shape.n_kv_heads, |i| {
+                    let (first, kv_head) = (i / shape.n_kv_heads * TASK_LANES, i % shape.n_kv_heads);
+                    let rows = first..(first + TASK_LANES).min(t);
+                    self.level.run(backward::Keys { back, rows, kv_head, dk, dv: dv_to });
+                });
+            })?;
+            dv.set_len(call.k.len());
+            dk
+        };
+        Ok((Buffer::from_f32(dq), Buffer::from_f32(dk), Buffer::from_f32(dv)))
+    }
 }

@@ -1,170 +1,288 @@
-//! y = f(x) element by element over any number of arrays: the one loop that all elementwise kernels share.
-use super::level::Level;
-use super::threads::{Shared, Threads};
-use crate::error::Result;
-use pulp::{Simd, WithSimd};
-use std::mem::MaybeUninit;
+//! Kernels that treat every element alike: y = f(x) for the functions of `Unary`, and below them dx = dy · f'(x);
+//! y[i] = f(a[i], b[i mod |b|]) for those of `Binary`; y ← y + α·x; dropout; SwiGLU.
+use super::map::{CHUNK, Map, apply, map_part, update};
+use super::threads::build_chunks;
+use super::{Cpu, check, math};
+use crate::backend::{Binary, Elementwise, Unary};
+use crate::buffer::Buffer;
+use crate::error::{Error, Result};
+use crate::random::Stream;
+use pulp::Simd;
 
-/// Elements of a task: 64 KiB of f32 for each array.
-pub(crate) const CHUNK: usize = 16 * 1024;
-
-/// A function of I numbers that gives O numbers, written for vectors of any width.
-pub(crate) trait Map<const I: usize, const O: usize>: Copy + Send + Sync {
-    fn map<S: Simd>(self, simd: S, x: [S::f32s; I]) -> [S::f32s; O];
+/// The type of a parameter.
+macro_rules! number {
+    ($_:ident) => {
+        f32
+    };
 }
 
-/// New arrays y = f(x); every input has at least n elements.
-pub(crate) fn apply<const I: usize, const O: usize>(
-    threads: &Threads,
-    level: Level,
-    n: usize,
-    inputs: [&[f32]; I],
-    f: impl Map<I, O>,
-) -> Result<[Vec<f32>; O]> {
-    let inputs = inputs.map(|x| x[..n].as_ptr().cast_mut()).map(Input);
-    let mut outputs: [Vec<f32>; O] = std::array::from_fn(|_| Vec::new());
-    for y in &mut outputs {
-        super::threads::reserve(y, n)?;
+/// One unit struct (or one with f32 parameters) for each function of `$inputs` numbers.
+macro_rules! maps {
+    ($($(#[$doc:meta])* $name:ident $(($($field:ident),*))? ($inputs:literal): |$simd:ident, $x:pat_param| $y:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        struct $name $(($(number!($field)),*))?;
+        impl Map<$inputs, 1> for $name {
+            #[inline(always)]
+            fn map<S: Simd>(self, $simd: S, $x: [S::f32s; $inputs]) -> [S::f32s; 1] {
+                $(let $name($($field),*) = self; $(let $field = $simd.splat_f32s($field);)*)?
+                [$y]
+            }
+        }
+    )*};
+}
+maps! {
+    Affine(a, b) (1): |s, [x]| s.mul_add_f32s(a, x, b);
+    Exp (1): |s, [x]| math::exp(s, x);
+    Ln (1): |s, [x]| math::ln(s, x);
+    Sqrt (1): |s, [x]| s.sqrt_f32s(x);
+    Square (1): |s, [x]| s.mul_f32s(x, x);
+    Abs (1): |s, [x]| s.abs_f32s(x);
+    Relu (1): |s, [x]| math::max(s, s.splat_f32s(0.0), x);
+    Tanh (1): |s, [x]| math::tanh(s, x);
+    Sigmoid (1): |s, [x]| math::sigmoid(s, x);
+    LogSigmoid (1): |s, [x]| math::log_sigmoid(s, x);
+    Silu (1): |s, [x]| s.mul_f32s(x, math::sigmoid(s, x));
+    Clamp(lo, hi) (1): |s, [x]| math::min(s, hi, math::max(s, lo, x));
+}
+
+// Derivatives: inputs x, y = f(x), dy.
+maps! {
+    Scale(a) (3): |s, [_x, _y, dy]| s.mul_f32s(a, dy);
+    ExpBackward (3): |s, [_x, y, dy]| s.mul_f32s(dy, y);
+    LnBackward (3): |s, [x, _y, dy]| s.div_f32s(dy, x);
+    /// f' = 1 / (2 y)
+    SqrtBackward (3): |s, [_x, y, dy]| s.div_f32s(s.mul_f32s(s.splat_f32s(0.5), dy), y);
+    SquareBackward (3): |s, [x, _y, dy]| s.mul_f32s(s.add_f32s(x, x), dy);
+    /// f' = sign(x), 0 at 0
+    AbsBackward (3): |s, [x, _y, dy]| {
+        let zero = s.splat_f32s(0.0);
+        let minus = s.select_f32s(s.less_than_f32s(x, zero), s.sub_f32s(zero, dy), zero);
+        s.select_f32s(s.greater_than_f32s(x, zero), dy, minus)
+    };
+    ReluBackward (3): |s, [x, _y, dy]| {
+        let zero = s.splat_f32s(0.0);
+        s.select_f32s(s.greater_than_f32s(x, zero), dy, zero)
+    };
+    /// f' = 1 − y²
+    TanhBackward (3): |s, [_x, y, dy]| {
+        let slope = s.sub_f32s(s.splat_f32s(1.0), s.mul_f32s(y, y));
+        s.mul_f32s(dy, slope)
+    };
+    /// f' = σ(x) σ(−x)
+    SigmoidBackward (3): |s, [x, y, dy]| {
+        let other = math::sigmoid(s, s.sub_f32s(s.splat_f32s(0.0), x));
+        s.mul_f32s(dy, s.mul_f32s(y, other))
+    };
+    /// f' = σ(−x)
+    LogSigmoidBackward (3): |s, [x, _y, dy]| s.mul_f32s(dy, math::sigmoid(s, s.sub_f32s(s.splat_f32s(0.0), x)));
+    /// f' = σ(x) (1 + x σ(−x))
+    SiluBackward (3): |s, [x, _y, dy]| {
+        let other = math::sigmoid(s, s.sub_f32s(s.splat_f32s(0.0), x));
+        let inner = s.mul_add_f32s(x, other, s.splat_f32s(1.0));
+        s.mul_f32s(dy, s.mul_f32s(math::sigmoid(s, x), inner))
+    };
+    ClampBackward(lo, hi) (3): |s, [x, _y, dy]| {
+        let zero = s.splat_f32s(0.0);
+        let above = s.select_f32s(s.greater_than_or_equal_f32s(x, lo), dy, zero);
+        s.select_f32s(s.less_than_or_equal_f32s(x, hi), above, zero)
+    };
+}
+
+macro_rules! maps_of_two {
+    ($($name:ident: |$simd:ident, $a:ident, $b:ident| $y:expr;)*) => {$(
+        #[derive(Clone, Copy)]
+        struct $name;
+        impl Map<2, 1> for $name {
+            #[inline(always)]
+            fn map<S: Simd>(self, $simd: S, [$a, $b]: [S::f32s; 2]) -> [S::f32s; 1] {
+                [$y]
+            }
+        }
+    )*};
+}
+
+maps_of_two! {
+    Add: |s, a, b| s.add_f32s(a, b);
+    Sub: |s, a, b| s.sub_f32s(a, b);
+    Mul: |s, a, b| s.mul_f32s(a, b);
+    Div: |s, a, b| s.div_f32s(a, b);
+    // math's take b where either is NaN; where a is, the result must be.
+    Min: |s, a, b| s.select_f32s(s.equal_f32s(a, a), math::min(s, a, b), a);
+    Max: |s, a, b| s.select_f32s(s.equal_f32s(a, a), math::max(s, a, b), a);
+}
+
+/// Whole repetitions of b, several to a task.
+fn repeated(cpu: &Cpu, a: &[f32], b: &[f32], f: impl Map<2, 1>) -> Result<Vec<f32>> {
+    if a.len() == b.len() {
+        let [y] = apply(&cpu.threads, cpu.level, a.len(), [a, b], f)?;
+        return Ok(y);
     }
-    let to: [Shared<f32>; O] = std::array::from_fn(|o| Shared::of_raw(outputs[o].as_mut_ptr()));
-    threads.chunks(n, CHUNK, |start, end| {
-        // SAFETY: start < end ≤ n; inputs hold n values, outputs have room for n, and chunks are disjoint.
-        let loop_ =
-            unsafe { Loop::new(end - start, inputs.map(|p| p.0.add(start)), to.map(|p| p.ptr().add(start)), f) };
-        level.run(loop_);
-    });
-    for y in &mut outputs {
-        // SAFETY: the chunks cover 0 .. n, so all n elements were written.
-        unsafe { y.set_len(n) };
+    if let &[b] = b {
+        let [y] = apply(&cpu.threads, cpu.level, a.len(), [a], WithScalar(f, b))?;
+        return Ok(y);
     }
-    Ok(outputs)
+    let chunk = b.len() * CHUNK.div_ceil(b.len().max(1));
+    // SAFETY: the parts cover all of y, and every part is written whole.
+    unsafe {
+        build_chunks(&cpu.threads, a.len(), chunk, |start, part| {
+            for (i, y) in part.chunks_mut(b.len()).enumerate() {
+                let a = &a[start + i * b.len()..][..b.len()];
+                map_part(cpu.level, [a, b], [y], f);
+            }
+        })
+    }
 }
 
-/// y ← f(y, x) in place: the first O of the I inputs of `f` are the arrays that change, n elements each.
-pub(crate) fn update<const I: usize, const O: usize, const X: usize>(
-    threads: &Threads,
-    level: Level,
-    changing: [&mut [f32]; O],
-    fixed: [&[f32]; X],
-    f: impl Map<I, O>,
-) {
-    const { assert!(I == O + X) };
-    let n = changing.iter().map(|y| y.len()).chain(fixed.iter().map(|x| x.len())).min().unwrap_or(0);
-    let to = changing.map(Shared::of);
-    let fixed = fixed.map(|x| Input(x.as_ptr().cast_mut()));
-    threads.chunks(n, CHUNK, |start, end| {
-        let (to, fixed) = (to, fixed);
-        // SAFETY: start < end ≤ n, the length of the shortest array; chunks are disjoint.
-        let loop_ = unsafe {
-            let inputs = std::array::from_fn(|i| if i < O { to[i].ptr() } else { fixed[i - O].0 }.add(start));
-            Loop::new(end - start, inputs, to.map(|p| p.ptr().add(start)), f)
-        };
-        level.run(loop_);
-    });
-}
-
-/// y = f(x) for one part, on this thread. All slices have one length.
-#[inline]
-pub(crate) fn map_part<const I: usize, const O: usize>(
-    level: Level,
-    inputs: [&[f32]; I],
-    outputs: [&mut [MaybeUninit<f32>]; O],
-    f: impl Map<I, O>,
-) {
-    let n = inputs.iter().map(|x| x.len()).chain(outputs.iter().map(|y| y.len())).min().unwrap_or(0);
-    let inputs = inputs.map(|x| x.as_ptr().cast_mut());
-    // SAFETY: no slice is shorter than n; outputs are exclusive, so they overlap no input.
-    level.run(unsafe { Loop::new(n, inputs, outputs.map(|y| y.as_mut_ptr().cast()), f) });
-}
-
-/// y ← f(y) for one part, on this thread.
-#[inline]
-pub(crate) fn map_self(level: Level, y: &mut [f32], f: impl Map<1, 1>) {
-    let p = y.as_mut_ptr();
-    // SAFETY: the only array is y.
-    level.run(unsafe { Loop::new(y.len(), [p], [p], f) });
-}
-
-/// y ← f(x₀, …, y) for one part, on this thread: y is the last of the I inputs.
-#[inline]
-pub(crate) fn map_in_place<const X: usize, const I: usize>(
-    level: Level,
-    y: &mut [f32],
-    x: [&[f32]; X],
-    f: impl Map<I, 1>,
-) {
-    const { assert!(I == X + 1) };
-    let n = x.iter().map(|x| x.len()).min().unwrap_or(0).min(y.len());
-    let p = y.as_mut_ptr();
-    let inputs = std::array::from_fn(|i| if i < X { x[i].as_ptr().cast_mut() } else { p });
-    // SAFETY: no slice is shorter than n; y is exclusive, so it overlaps no other input.
-    level.run(unsafe { Loop::new(n, inputs, [p], f) });
-}
-
-/// Where an input starts; only read.
+/// f(a, b) with the same b for all.
 #[derive(Clone, Copy)]
-struct Input(*mut f32);
-// SAFETY: tasks only read through it, and the slice it was made from outlives them.
-unsafe impl Send for Input {}
-unsafe impl Sync for Input {}
+struct WithScalar<F>(F, f32);
 
-struct Loop<const I: usize, const O: usize, F> {
-    n: usize,
-    inputs: [*mut f32; I],
-    outputs: [*mut f32; O],
-    f: F,
-}
-
-impl<const I: usize, const O: usize, F> Loop<I, O, F> {
-    /// # Safety
-    /// Inputs and outputs point to n elements; an output is one of the inputs or overlaps none.
-    unsafe fn new(n: usize, inputs: [*mut f32; I], outputs: [*mut f32; O], f: F) -> Self {
-        Loop { n, inputs, outputs, f }
+impl<F: Map<2, 1>> Map<1, 1> for WithScalar<F> {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [a]: [S::f32s; 1]) -> [S::f32s; 1] {
+        self.0.map(simd, [a, simd.splat_f32s(self.1)])
     }
 }
 
-impl<const I: usize, const O: usize, F: Map<I, O>> WithSimd for Loop<I, O, F> {
-    type Output = ();
+#[derive(Clone, Copy)]
+struct AddScaled(f32);
 
+impl Map<2, 1> for AddScaled {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = S::F32_LANES;
-        let mut i = 0;
-        // SAFETY: `new` promised n elements behind every pointer; all vectors of a step are read before any is written.
-        unsafe {
-            while i + lanes <= self.n {
-                let y = self.f.map(simd, self.inputs.map(|p| p.add(i).cast::<S::f32s>().read_unaligned()));
-                for (o, y) in y.into_iter().enumerate() {
-                    self.outputs[o].add(i).cast::<S::f32s>().write_unaligned(y);
+    fn map<S: Simd>(self, simd: S, [y, x]: [S::f32s; 2]) -> [S::f32s; 1] {
+        [simd.mul_add_f32s(simd.splat_f32s(self.0), x, y)]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Swiglu;
+
+impl Map<2, 1> for Swiglu {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [gate, up]: [S::f32s; 2]) -> [S::f32s; 1] {
+        let silu = simd.mul_f32s(gate, math::sigmoid(simd, gate));
+        [simd.mul_f32s(silu, up)]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct SwigluBackward;
+
+impl Map<3, 2> for SwigluBackward {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [dy, gate, up]: [S::f32s; 3]) -> [S::f32s; 2] {
+        let one = simd.splat_f32s(1.0);
+        let s = math::sigmoid(simd, gate);
+        let silu = simd.mul_f32s(gate, s);
+        // silu' = σ + silu (1 − σ)
+        let slope = simd.mul_add_f32s(silu, simd.sub_f32s(one, s), s);
+        [simd.mul_f32s(simd.mul_f32s(dy, up), slope), simd.mul_f32s(dy, silu)]
+    }
+}
+
+impl Elementwise for Cpu {
+    /// y[i] = f(x[i])
+    fn unary(&self, op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
+        let x = check::f32s("unary", "x", x, n)?;
+        let (threads, level) = (&self.threads, self.level);
+        let [y] = match op {
+            Unary::Affine(a, b) => apply(threads, level, n, [x], Affine(a, b)),
+            Unary::Exp => apply(threads, level, n, [x], Exp),
+            Unary::Ln => apply(threads, level, n, [x], Ln),
+            Unary::Sqrt => apply(threads, level, n, [x], Sqrt),
+            Unary::Square => apply(threads, level, n, [x], Square),
+            Unary::Abs => apply(threads, level, n, [x], Abs),
+            Unary::Relu => apply(threads, level, n, [x], Relu),
+            Unary::Tanh => apply(threads, level, n, [x], Tanh),
+            Unary::Sigmoid => apply(threads, level, n, [x], Sigmoid),
+            Unary::LogSigmoid => apply(threads, level, n, [x], LogSigmoid),
+            Unary::Silu => apply(threads, level, n, [x], Silu),
+            Unary::Clamp(lo, hi) => apply(threads, level, n, [x], Clamp(lo, hi)),
+        }?;
+        Ok(Buffer::from_f32(y))
+    }
+
+    /// dx[i] = dy[i] · f'(x[i]), where the forward was y[i] = f(x[i])
+    fn unary_backward(&self, op: Unary, x: &Buffer, y: &Buffer, dy: &Buffer, n: usize) -> Result<Buffer> {
+        let x = check::f32s("unary_backward", "x", x, n)?;
+        let y = check::f32s("unary_backward", "y", y, n)?;
+        let inputs = [x, y, check::f32s("unary_backward", "dy", dy, n)?];
+        let (threads, level) = (&self.threads, self.level);
+        let [dx] = match op {
+            Unary::Affine(a, _) => apply(threads, level, n, inputs, Scale(a)),
+            Unary::Exp => apply(threads, level, n, inputs, ExpBackward),
+            Unary::Ln => apply(threads, level, n, inputs, LnBackward),
+            Unary::Sqrt => apply(threads, level, n, inputs, SqrtBackward),
+            Unary::Square => apply(threads, level, n, inputs, SquareBackward),
+            Unary::Abs => apply(threads, level, n, inputs, AbsBackward),
+            Unary::Relu => apply(threads, level, n, inputs, ReluBackward),
+            Unary::Tanh => apply(threads, level, n, inputs, TanhBackward),
+            Unary::Sigmoid => apply(threads, level, n, inputs, SigmoidBackward),
+            Unary::LogSigmoid => apply(threads, level, n, inputs, LogSigmoidBackward),
+            Unary::Silu => apply(threads, level, n, inputs, SiluBackward),
+            Unary::Clamp(lo, hi) => apply(threads, level, n, inputs, ClampBackward(lo, hi)),
+        }?;
+        Ok(Buffer::from_f32(dx))
+    }
+
+    /// y[i] = f(a[i], b[i mod n_b])
+    fn binary(&self, op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Result<Buffer> {
+        if n_b == 0 && n > 0 || n_b > 0 && !n.is_multiple_of(n_b) {
+            return Err(Error::shape("binary", format!("a has {n} elements, which is no multiple of b's {n_b}")));
+        }
+        let (a, b) = (check::f32s("binary", "a", a, n)?, check::f32s("binary", "b", b, n_b)?);
+        let y = match op {
+            Binary::Add => repeated(self, a, b, Add),
+            Binary::Sub => repeated(self, a, b, Sub),
+            Binary::Mul => repeated(self, a, b, Mul),
+            Binary::Div => repeated(self, a, b, Div),
+            Binary::Min => repeated(self, a, b, Min),
+            Binary::Max => repeated(self, a, b, Max),
+        }?;
+        Ok(Buffer::from_f32(y))
+    }
+
+    /// y ← y + α·x, in place
+    fn add_scaled(&self, y: &mut Buffer, alpha: f32, x: &Buffer, n: usize) -> Result<()> {
+        let x = check::f32s("add_scaled", "x", x, n)?;
+        let y = check::f32s_mut("add_scaled", "y", y, n)?;
+        update(&self.threads, self.level, [y], [x], AddScaled(alpha));
+        Ok(())
+    }
+
+    /// Dropout (N. Srivastava et al., JMLR 2014), inverted: what stays is scaled up, so that evaluation needs no change.
+    /// y[i] = x[i] / (1 − p) where u[i] ≥ p, else 0; u[i] is number i of the stream. Its own backward, applied to dy.
+    fn dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
+        if !(0.0..1.0).contains(&p) {
+            return Err(Error::Input(format!("dropout: the probability is {p}; it must be at least 0 and below 1")));
+        }
+        let x = check::f32s("dropout", "x", x, n)?;
+        let scale = (1.0 / (1.0 - f64::from(p))) as f32;
+        // SAFETY: every element of a part is written.
+        let y = unsafe {
+            build_chunks(&self.threads, n, 16 * 1024, |start, part| {
+                for (i, (y, &x)) in part.iter_mut().zip(&x[start..]).enumerate() {
+                    let keep = stream.uniform((start + i) as u64) >= p;
+                    y.write(if keep { x * scale } else { 0.0 });
                 }
-                i += lanes;
-            }
-        }
-        if i < self.n {
-            self.tail::<S>(simd, i);
-        }
+            })?
+        };
+        Ok(Buffer::from_f32(y))
     }
-}
 
-impl<const I: usize, const O: usize, F: Map<I, O>> Loop<I, O, F> {
-    /// The elements behind the last whole vector, from and to a vector's worth of memory on the stack.
-    #[inline(always)]
-    fn tail<S: Simd>(&self, simd: S, start: usize) {
-        const { assert!(S::F32_LANES <= 64) };
-        let rest = self.n - start;
-        let mut memory = [[0f32; 64]; I];
-        let mut results = [[0f32; 64]; O];
-        // SAFETY: rest < S::F32_LANES ≤ 64 elements are left behind every pointer.
-        unsafe {
-            for (memory, x) in memory.iter_mut().zip(self.inputs) {
-                std::ptr::copy_nonoverlapping(x.add(start), memory.as_mut_ptr(), rest);
-            }
-            let inputs = memory.each_mut().map(|m| m.as_mut_ptr());
-            let outputs = results.each_mut().map(|m| m.as_mut_ptr());
-            simd.vectorize(Loop { n: S::F32_LANES, inputs, outputs, f: self.f });
-            for (results, y) in results.iter().zip(self.outputs) {
-                std::ptr::copy_nonoverlapping(results.as_ptr(), y.add(start), rest);
-            }
-        }
+    /// SwiGLU (N. Shazeer, "GLU variants improve transformer", 2020, equation 5): y = gate σ(gate) ∘ up
+    fn swiglu(&self, gate: &Buffer, up: &Buffer, n: usize) -> Result<Buffer> {
+        let inputs = [check::f32s("swiglu", "gate", gate, n)?, check::f32s("swiglu", "up", up, n)?];
+        let [y] = apply(&self.threads, self.level, n, inputs, Swiglu)?;
+        Ok(Buffer::from_f32(y))
+    }
+
+    /// The forward was y = silu(gate) ∘ up, so dgate = dy ∘ up ∘ silu'(gate), dup = dy ∘ silu(gate).
+    fn swiglu_backward(&self, dy: &Buffer, gate: &Buffer, up: &Buffer, n: usize) -> Result<(Buffer, Buffer)> {
+        let op = "swiglu_backward";
+        let inputs = [check::f32s(op, "dy", dy, n)?, check::f32s(op, "gate", gate, n)?, check::f32s(op, "up", up, n)?];
+        let [dgate, dup] = apply(&self.threads, self.level, n, inputs, SwigluBackward)?;
+        Ok((Buffer::from_f32(dgate), Buffer::from_f32(dup)))
     }
 }

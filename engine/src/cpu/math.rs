@@ -149,8 +149,8 @@ pub(crate) fn log_sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::elementwise::{Map, apply};
     use crate::cpu::level::Level;
+    use crate::cpu::map::{Map, apply};
     use crate::cpu::threads::Threads;
 
     macro_rules! functions {

@@ -16,11 +16,12 @@ use super::panels::Panels;
 use super::threads::{Shared, build};
 use super::weights::Weights;
 use super::{Cpu, level::Level, threads::Threads};
-use crate::backend::{Layout, Product};
+use crate::backend::{Layout, Product, Products};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use kernel::Rectangle;
 use panels::PackedColumns;
+use std::sync::Arc;
 
 /// Length of a block of sums along k: part of the definition of the result, the same for every machine.
 pub(crate) const K_BLOCK: usize = 256;
@@ -36,33 +37,44 @@ pub(super) struct Job<'a> {
     pub accumulate: bool,
 }
 
-/// α·op(A)·op(B), added to `c` if given.
-pub(crate) fn matmul(cpu: &Cpu, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
-    let Product { layout, m, n, k, .. } = p;
-    let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
-    if let Buffer::Packed(w) = b {
-        return packed(cpu, p, a, w, c);
-    }
-    let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
-    let b = Weights::new("matmul", "B", b, b_rows, b_width)?;
-    if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
-        return Err(Error::Unsupported("matmul: B must be float32 in layout TN (the gradient to a weight)".into()));
-    }
-    let size = check::size("matmul", &[m, n])?;
-    match c {
-        Some(mut c) => {
-            let to = Shared::of(check::f32s_mut("matmul", "C", &mut c, size)?);
-            if k > 0 {
-                run(&cpu.threads, cpu.level, Job { p, a, b, c: to, accumulate: true });
+impl Products for Cpu {
+    /// α·op(A)·op(B), added to `c` if given.
+    fn matmul(&self, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
+        let Product { layout, m, n, k, .. } = p;
+        let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
+        if let Some(w) = b.device::<Panels>() {
+            return packed(self, p, a, w, c);
+        }
+        let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
+        let b = Weights::new("matmul", "B", b, b_rows, b_width)?;
+        if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
+            return Err(Error::Unsupported("matmul: B must be float32 in layout TN (the gradient to a weight)".into()));
+        }
+        let size = check::size("matmul", &[m, n])?;
+        match c {
+            Some(mut c) => {
+                let to = Shared::of(check::f32s_mut("matmul", "C", &mut c, size)?);
+                if k > 0 {
+                    run(&self.threads, self.level, Job { p, a, b, c: to, accumulate: true });
+                }
+                Ok(c)
             }
-            Ok(c)
+            None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
+            None => {
+                // SAFETY: without `accumulate` the first block of k writes all of C.
+                let c =
+                    unsafe { build(size, |c| run(&self.threads, self.level, Job { p, a, b, c, accumulate: false }))? };
+                Ok(Buffer::from_f32(c))
+            }
         }
-        None if k == 0 => Ok(Buffer::from_f32(vec![0.0; size])),
-        None => {
-            // SAFETY: without `accumulate` the first block of k writes all of C.
-            let c = unsafe { build(size, |c| run(&cpu.threads, cpu.level, Job { p, a, b, c, accumulate: false }))? };
-            Ok(Buffer::from_f32(c))
+    }
+
+    fn pack_weight(&self, w: &Buffer, n: usize, k: usize) -> Result<Buffer> {
+        if w.device::<Panels>().is_some() {
+            return Ok(w.clone());
         }
+        let weights = Weights::new("pack_weight", "W", w, n, k)?;
+        Ok(Buffer::Device(Arc::new(Panels::pack(&self.threads, weights, w.dtype(), n, k)?)))
     }
 }
 

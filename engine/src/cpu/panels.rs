@@ -7,6 +7,7 @@ use super::matmul::K_BLOCK;
 use super::threads::{Shared, Threads, build};
 use super::tile::{load, prefetch, store};
 use super::weights::{Weights, bf16_to_f32, f16_to_f32};
+use crate::buffer::DeviceMemory;
 use crate::codes;
 use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
@@ -46,11 +47,6 @@ impl Panels {
         Ok(Panels { n, k, dtype, values })
     }
 
-    /// Of the weights as they were.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
     /// The f32 panels themselves; None where they must be decoded first.
     pub(crate) fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
@@ -65,6 +61,16 @@ impl Panels {
             Values::Codes(words) => Some(words),
             _ => None,
         }
+    }
+}
+
+impl DeviceMemory for Panels {
+    /// Of the weights as they were.
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+    fn what(&self) -> &'static str {
+        "a packed weight"
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rotary position embedding (J. Su et al., "RoFormer", 2021, equation 34), pairs (i, i + r/2) as in GPT-NeoX and Llama.
 use super::threads::{Shared, build};
 use super::{Cpu, check};
+use crate::backend::{Rotary, Rotation};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use pulp::{Simd, WithSimd};
@@ -8,49 +9,47 @@ use pulp::{Simd, WithSimd};
 /// Elements of a task.
 const CHUNK: usize = 32 * 1024;
 
-/// Turns the pairs (x[i], x[i + r/2]), i < r/2, of each head by the angle θᵢ of the token's position:
-///
-/// ```text
-/// y[i]       = x[i] cos θᵢ − x[i + r/2] sin θᵢ
-/// y[i + r/2] = x[i + r/2] cos θᵢ + x[i] sin θᵢ        y = x beyond r
-/// ```
-///
-/// A rotation's transpose is its inverse, so the backward is the same with −θ: `inverse`.
-/// x [t, heads, e], cos_sin [positions, r], positions [t].
-pub(crate) fn rope(
-    cpu: &Cpu,
-    x: &Buffer,
-    cos_sin: &Buffer,
-    positions: &Buffer,
-    [t, heads, e]: [usize; 3],
-    rotary: usize,
-    inverse: bool,
-) -> Result<Buffer> {
-    if rotary > e || !rotary.is_multiple_of(2) {
-        return Err(Error::shape("rope", format!("{rotary} rotary elements in heads of {e}; an even part is needed")));
-    }
-    let n = check::size("rope", &[t, heads, e])?;
-    let x = check::f32s("rope", "x", x, n)?;
-    let positions = check::u32s("rope", "positions", positions, t)?;
-    let n_positions = positions.iter().max().map_or(0, |&p| p as usize + 1);
-    let cos_sin = check::f32s("rope", "cos_sin", cos_sin, check::size("rope", &[n_positions, rotary])?)?;
-    let rows = CHUNK.div_ceil((heads * e).max(1));
-    // SAFETY: tasks own disjoint rows; `Rotate` writes all of each.
-    let y = unsafe {
-        build(n, |to: Shared<f32>| {
-            cpu.threads.chunks(t, rows, |start, end| {
-                cpu.level.run(Rotate {
-                    x: &x[start * heads * e..end * heads * e],
-                    y: to.ptr().add(start * heads * e),
-                    cos_sin,
-                    positions: &positions[start..end],
-                    sizes: [heads, e, rotary / 2],
-                    inverse,
+impl Rotary for Cpu {
+    /// Turns the pairs (x[i], x[i + r/2]), i < r/2, of each head by the angle θᵢ of the token's position:
+    ///
+    /// ```text
+    /// y[i]       = x[i] cos θᵢ − x[i + r/2] sin θᵢ
+    /// y[i + r/2] = x[i + r/2] cos θᵢ + x[i] sin θᵢ        y = x beyond r
+    /// ```
+    ///
+    /// A rotation's transpose is its inverse, so the backward is the same with −θ: `inverse`.
+    /// x [t, heads, e], cos_sin [positions, r], positions [t].
+    fn rope(&self, rotation: Rotation<'_>) -> Result<Buffer> {
+        let Rotation { x, cos_sin, positions, t, heads, e, rotary, inverse } = rotation;
+        if rotary > e || !rotary.is_multiple_of(2) {
+            return Err(Error::shape(
+                "rope",
+                format!("{rotary} rotary elements in heads of {e}; an even part is needed"),
+            ));
+        }
+        let n = check::size("rope", &[t, heads, e])?;
+        let x = check::f32s("rope", "x", x, n)?;
+        let positions = check::u32s("rope", "positions", positions, t)?;
+        let n_positions = positions.iter().max().map_or(0, |&p| p as usize + 1);
+        let cos_sin = check::f32s("rope", "cos_sin", cos_sin, check::size("rope", &[n_positions, rotary])?)?;
+        let rows = CHUNK.div_ceil((heads * e).max(1));
+        // SAFETY: tasks own disjoint rows; `Rotate` writes all of each.
+        let y = unsafe {
+            build(n, |to: Shared<f32>| {
+                self.threads.chunks(t, rows, |start, end| {
+                    self.level.run(Rotate {
+                        x: &x[start * heads * e..end * heads * e],
+                        y: to.ptr().add(start * heads * e),
+                        cos_sin,
+                        positions: &positions[start..end],
+                        sizes: [heads, e, rotary / 2],
+                        inverse,
+                    });
                 });
-            });
-        })?
-    };
-    Ok(Buffer::from_f32(y))
+            })?
+        };
+        Ok(Buffer::from_f32(y))
+    }
 }
 
 /// Some rows; `y` points to as many elements as `x` has.

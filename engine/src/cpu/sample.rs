@@ -1,7 +1,7 @@
 //! The next token of each row: repetition penalty, then greedy, or drawn among what top-k, top-p and min-p leave.
 use super::threads::Shared;
 use super::{Cpu, check};
-use crate::backend::{Choice, Draw};
+use crate::backend::{Choice, Draw, Sample};
 use crate::buffer::{Buffer, Host};
 use crate::error::Result;
 use crate::likelihood::{aim, argmax, exp, key, likelihood, needed, penalised, share, weight};
@@ -9,18 +9,20 @@ use crate::likelihood::{aim, argmax, exp, key, likelihood, needed, penalised, sh
 /// Tokens whose weights are summed together before the sum is searched.
 const BLOCK: usize = 256;
 
-/// The token of each row of logits [m, v], m = |draws|; rows in parallel.
-pub(crate) fn sample(cpu: &Cpu, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
-    choice.check(v)?;
-    let x = check::f32s("sample", "logits", logits, check::size("sample", &[draws.len(), v])?)?;
-    let mut tokens = vec![0u32; draws.len()];
-    let to = Shared::of(&mut tokens);
-    cpu.threads.each(draws.len(), |i| {
-        let token = token(&x[i * v..][..v], choice, &draws[i]);
-        // SAFETY: task i owns element i.
-        unsafe { to.ptr().add(i).write(token) };
-    });
-    Ok(Buffer::host(Host::U32(tokens)))
+impl Sample for Cpu {
+    /// The token of each row of logits [m, v], m = |draws|; rows in parallel.
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        choice.check(v)?;
+        let x = check::f32s("sample", "logits", logits, check::size("sample", &[draws.len(), v])?)?;
+        let mut tokens = vec![0u32; draws.len()];
+        let to = Shared::of(&mut tokens);
+        self.threads.each(draws.len(), |i| {
+            let token = token(&x[i * v..][..v], choice, &draws[i]);
+            // SAFETY: task i owns element i.
+            unsafe { to.ptr().add(i).write(token) };
+        });
+        Ok(Buffer::host(Host::U32(tokens)))
+    }
 }
 
 fn token(logits: &[f32], choice: Choice, draw: &Draw<'_>) -> u32 {

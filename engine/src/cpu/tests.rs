@@ -1,7 +1,10 @@
 //! The CPU backend against the reference, and against itself: every instruction set, 1, 2, 3 and 7 threads, one set of bits.
 use super::*;
-use crate::backend::Layout;
+use crate::backend::*;
+use crate::buffer::{Buffer, Host};
+use crate::dtype::DType;
 use crate::forest::Forest;
+use crate::random::Stream;
 use crate::verify::{Tolerance, verify_backend, verify_invariance};
 
 fn normals(seed: u64, n: usize) -> Vec<f32> {
@@ -125,11 +128,15 @@ fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
     let (x, dy, weight) = (buffer(7, m * w), buffer(8, m * w), buffer(9, w));
     let (y, rstd) = d.rms_norm(&x, &weight, m, w, 1e-5)?;
     all.push(("rms_norm", [y.f32()?, rstd.f32()?].concat()));
-    let (dx, dw) = d.rms_norm_backward(&dy, &x, &weight, &rstd, None, m, w, true)?;
+    let (dx, dw) =
+        d.rms_norm_backward(RmsNormBackward { dy: &dy, x: &x, w: &weight, rstd: &rstd, m, d: w, need_dw: true }, None)?;
     all.push(("rms_norm_backward", [dx.f32()?, dw.as_ref().map_or(Ok(&[][..]), Buffer::f32)?].concat()));
     let (s, y, rstd) = d.add_rms_norm(&x, dy.clone(), &weight, m, w, 1e-5)?;
     all.push(("add_rms_norm", [s.f32()?, y.f32()?, rstd.f32()?].concat()));
-    let (dx, _) = d.rms_norm_backward(&dy, &s, &weight, &rstd, Some(x.clone()), m, w, false)?;
+    let (dx, _) = d.rms_norm_backward(
+        RmsNormBackward { dy: &dy, x: &s, w: &weight, rstd: &rstd, m, d: w, need_dw: false },
+        Some(x.clone()),
+    )?;
     all.push(("rms_norm_backward", dx.f32()?.to_vec()));
     all.push(("sum_rows", d.sum_rows(&x, m, w)?.f32()?.to_vec()));
     let index: Vec<u32> = (0..m as u32).map(|i| i * i % 97).collect();
@@ -138,7 +145,21 @@ fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
     all.push(("scatter_add_rows", d.scatter_add_rows(&dy, &index, 100, w)?.f32()?.to_vec()));
     let positions = d.upload(Host::U32(index.rows.clone()))?;
     let table = buffer(10, 97 * 48);
-    all.push(("rope", d.rope(&buffer(11, m * 3 * 50), &table, &positions, m, 3, 50, 48, true)?.f32()?.to_vec()));
+    all.push((
+        "rope",
+        d.rope(Rotation {
+            x: &buffer(11, m * 3 * 50),
+            cos_sin: &table,
+            positions: &positions,
+            t: m,
+            heads: 3,
+            e: 50,
+            rotary: 48,
+            inverse: true,
+        })?
+        .f32()?
+        .to_vec(),
+    ));
     let targets = d.upload(Host::U32(index.rows.clone()))?;
     let out = d.log_probs(&x, &targets, m, w)?;
     all.push(("log_probs", [out.logp.f32()?, out.entropy.f32()?, out.log_sum_exp.f32()?].concat()));
@@ -149,7 +170,10 @@ fn rows(d: &dyn Backend, all: &mut Values) -> Result<()> {
         let tokens = d.sample(&x, w, choice, &draws)?;
         all.push(("sample", tokens.u32()?.iter().map(|t| *t as f32).collect()));
     }
-    let dx = d.log_probs_backward(x, &targets, &out.log_sum_exp, &rstd, m, w, 0.7)?;
+    let dx = d.log_probs_backward(
+        x,
+        LogProbsBackward { targets: &targets, log_sum_exp: &out.log_sum_exp, dlogp: &rstd, m, v: w, scale: 0.7 },
+    )?;
     all.push(("log_probs_backward", dx.f32()?.to_vec()));
     Ok(())
 }
@@ -164,8 +188,9 @@ fn attentions(d: &dyn Backend, all: &mut Values) -> Result<()> {
         let shape = AttentionShape { n_heads: 6, n_kv_heads: 2, head_size: 20, scale: 0.3, window };
         let [q, d_o] = [12, 13].map(|seed| buffer(seed, t * 6 * 20));
         let [k, v] = [14, 15].map(|seed| buffer(seed, t * 2 * 20));
-        let (o, lse) = d.attention(shape, &plan, &q, &k, &v)?;
-        let (dq, dk, dv) = d.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &d_o)?;
+        let (o, lse) = d.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v })?;
+        let (dq, dk, dv) =
+            d.attention_backward(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }, &o, &lse, &d_o)?;
         all.push(("attention", [o.f32()?, lse.f32()?].concat()));
         all.push(("attention_backward", [dq.f32()?, dk.f32()?, dv.f32()?].concat()));
     }
@@ -250,16 +275,41 @@ fn what_does_not_fit_is_an_error() {
     said(d.gather_rows(&a, &RowIndex::new(&*d, &[3]).unwrap(), 4), "table has 12");
     said(d.scatter_add_rows(&a, &RowIndex::new(&*d, &[0, 9, 1]).unwrap(), 9, 4), "row 9");
     let positions = d.upload(Host::U32(vec![0, 7])).unwrap();
-    said(d.rope(&a, &b, &positions, 2, 1, 6, 4, false), "cos_sin has 20");
-    said(d.rope(&a, &b, &positions, 2, 1, 6, 3, false), "even");
+    said(
+        d.rope(Rotation { x: &a, cos_sin: &b, positions: &positions, t: 2, heads: 1, e: 6, rotary: 4, inverse: false }),
+        "cos_sin has 20",
+    );
+    said(
+        d.rope(Rotation { x: &a, cos_sin: &b, positions: &positions, t: 2, heads: 1, e: 6, rotary: 3, inverse: false }),
+        "even",
+    );
     assert!(d.log_probs(&a, &positions, 2, 6).is_err());
     let plan = Forest::from_sequences(&[[1, 2, 3]]).unwrap().attention_plan();
     let shape = AttentionShape { n_heads: 2, n_kv_heads: 1, head_size: 4, scale: 1.0, window: usize::MAX };
-    assert!(d.attention(shape, &plan, &a, &a, &a).unwrap_err().to_string().contains("q has 12"));
-    assert!(d.attention(AttentionShape { n_kv_heads: 0, ..shape }, &plan, &b, &a, &a).is_err());
+    assert!(
+        d.attention(AttentionInputs { shape, plan: &plan, q: &a, k: &a, v: &a })
+            .unwrap_err()
+            .to_string()
+            .contains("q has 12")
+    );
+    assert!(
+        d.attention(AttentionInputs {
+            shape: AttentionShape { n_kv_heads: 0, ..shape },
+            plan: &plan,
+            q: &b,
+            k: &a,
+            v: &a
+        })
+        .is_err()
+    );
     let mut broken = Forest::from_sequences(&[[1, 2, 3]]).unwrap().attention_plan();
     broken.path_rows[1] = 7;
-    assert!(d.attention(shape, &broken, &buffer(3, 24), &a, &a).unwrap_err().to_string().contains("key row 7"));
+    assert!(
+        d.attention(AttentionInputs { shape, plan: &broken, q: &buffer(3, 24), k: &a, v: &a })
+            .unwrap_err()
+            .to_string()
+            .contains("key row 7")
+    );
     assert!(Cpu::new(Some(0)).is_err());
     assert_eq!(Cpu::new(Some(3)).unwrap().n_threads(), 3);
 }
@@ -306,10 +356,14 @@ fn a_fused_norm_gives_the_bits_of_its_parts() {
     assert_eq!([fused.0, fused.1, fused.2].each_ref().map(|b| b.f32().unwrap().to_vec()), {
         [&sum, &y, &rstd].map(|b| b.f32().unwrap().to_vec())
     });
-    let (dx, dw) = cpu.rms_norm_backward(&dy, &sum, &w, &rstd, None, m, d, true).unwrap();
+    let (dx, dw) = cpu
+        .rms_norm_backward(RmsNormBackward { dy: &dy, x: &sum, w: &w, rstd: &rstd, m, d, need_dw: true }, None)
+        .unwrap();
     let mut added = x.clone();
     cpu.add_scaled(&mut added, 1.0, &dx, m * d).unwrap();
-    let (onto, dw_onto) = cpu.rms_norm_backward(&dy, &sum, &w, &rstd, Some(x), m, d, true).unwrap();
+    let (onto, dw_onto) = cpu
+        .rms_norm_backward(RmsNormBackward { dy: &dy, x: &sum, w: &w, rstd: &rstd, m, d, need_dw: true }, Some(x))
+        .unwrap();
     assert_eq!(onto.f32().unwrap(), added.f32().unwrap());
     assert_eq!(dw_onto.unwrap().f32().unwrap(), dw.unwrap().f32().unwrap());
 }

@@ -1,4 +1,4 @@
-//! What a caller asks of generation. The drawing itself is a kernel, [`Backend::sample`](crate::backend::Backend::sample).
+//! What a caller asks of generation. The drawing itself is a kernel, [`Sample::sample`](crate::backend::Sample::sample).
 use crate::backend::Choice;
 use crate::error::{Error, Result};
 

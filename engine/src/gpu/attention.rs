@@ -1,9 +1,9 @@
 //! Attention over forests: what the kernels need to know about a plan, kept beside it, and their calls.
-use super::counting::visible_pairs;
-use super::memory::Pool;
+use super::counting::{Cost, visible_pairs};
+use super::pool::Pool;
 use super::recorder::Call;
 use super::{Gpu, GpuBuffer, lock, shared, word};
-use crate::backend::AttentionShape;
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -91,15 +91,11 @@ impl Gpu {
         };
         self.upload_host(&Host::U32(words))
     }
+}
 
-    pub(super) fn run_attention(
-        &self,
-        shape: AttentionShape,
-        plan: &AttentionPlan,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
-    ) -> Result<(Buffer, Buffer)> {
+impl SoftmaxAttention for Gpu {
+    fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
+        let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
         let sizes = self.attention_sizes(shape, 1, 1)?;
         let (t, n_kv) = (plan.n_queries(), plan.n_keys * n_kv_heads * head_size);
@@ -124,23 +120,21 @@ impl Gpu {
             ],
             binds: &[q.whole(), k.whole(), v.whole(), tiles.whole(), path.whole(), o.whole(), lse.whole()],
             groups: [x, y, if n_tiles == 0 { 0 } else { size(n_kv_heads)? }],
+            // q·k and p·v
+            cost: Cost::flops(4 * visible_pairs(plan, window) * n_heads * head_size),
         };
-        self.dispatch_pairs(call, visible_pairs(plan, window))?;
+        self.dispatch(call)?;
         Ok((shared(o), shared(lse)))
     }
 
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn run_attention_backward(
+    fn attention_backward(
         &self,
-        shape: AttentionShape,
-        plan: &AttentionPlan,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
+        inputs: AttentionInputs<'_>,
         o: &Buffer,
         lse: &Buffer,
         d_o: &Buffer,
     ) -> Result<(Buffer, Buffer, Buffer)> {
+        let AttentionInputs { shape, plan, q, k, v } = inputs;
         let op = "attention_backward";
         let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
         let t = plan.n_queries();
@@ -168,6 +162,7 @@ impl Gpu {
             params: &[size(n_rows)?, size(head_size)?],
             binds: &[d_o.whole(), o.whole(), lse.whole(), lse_delta.whole()],
             groups: self.groups(n_rows.div_ceil(64)),
+            cost: Cost::flops(2 * n_rows * head_size),
         })?;
         let pairs = visible_pairs(plan, window);
         let params =
@@ -182,8 +177,10 @@ impl Gpu {
             params: &params,
             binds: &[&inputs[..], &[dq.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
+            // q·k, dO·v and dS·k
+            cost: Cost::flops(6 * pairs * n_heads * head_size),
         };
-        self.dispatch_pairs(call, pairs)?;
+        self.dispatch(call)?;
 
         let sizes = self.attention_sizes(shape, 2, 2)?;
         let [x, y, _] = self.groups(t.div_ceil(sizes.rows));
@@ -193,8 +190,10 @@ impl Gpu {
             params: &params,
             binds: &[&inputs[..], &[dk.whole(), dv.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
+            // q·k, dO·v, pᵀ·dO and dSᵀ·q
+            cost: Cost::flops(8 * pairs * n_heads * head_size),
         };
-        self.dispatch_pairs(call, pairs)?;
+        self.dispatch(call)?;
         Ok((shared(dq), shared(dk), shared(dv)))
     }
 }

@@ -3,6 +3,7 @@
 //! Bytes are the least that a kernel must move: each tensor once, as if nothing were read twice and nothing stayed in a
 //! cache. Operations are those of the equation at the kernel's head: 2 m n k of a product, 4 E a visible (query, key) pair
 //! of a head in attention's forward and 14 E in its backward, some ten an element elsewhere (integer work is not counted).
+//! Each call states them (`Cost`).
 //! With [`GpuOptions::count_only`](super::GpuOptions) nothing else happens: no memory is taken and nothing runs, so that
 //! what a step of any model will do and take on a GPU is known beforehand.
 use super::recorder::{Bind, Call};
@@ -16,8 +17,11 @@ use std::sync::LazyLock;
 /// What dispatches of one kernel did, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
+    /// How many.
     pub dispatches: u64,
+    /// The least that they must read.
     pub read_bytes: u64,
+    /// The least that they must write.
     pub written_bytes: u64,
     /// Floating-point operations; a fused multiply-add is two.
     pub flops: u64,
@@ -37,6 +41,7 @@ impl AddAssign for Work {
 pub struct Counts {
     /// By kernel, that is by file in shaders/.
     pub kernels: BTreeMap<&'static str, Work>,
+    /// Command buffers given to the driver.
     pub submits: u64,
     /// Copies from host memory, and their bytes.
     pub uploads: (u64, u64),
@@ -71,9 +76,9 @@ impl Gpu {
         change(&mut lock(&self.counts));
     }
 
-    /// Counts one dispatch; `pairs` are the (query, key) pairs that see each other, of attention.
-    pub(super) fn count_dispatch(&self, call: &Call<'_>, pairs: u64) {
-        let work = work(call, pairs);
+    /// Counts one dispatch.
+    pub(super) fn count_dispatch(&self, call: &Call<'_>) {
+        let work = work(call);
         self.count(|counts| *counts.kernels.entry(call.shader.name).or_default() += work);
     }
 }
@@ -88,93 +93,61 @@ fn writes(shader: &Shader) -> u32 {
     written.filter_map(binding).map(|i: u32| 1 << i).sum()
 }
 
-/// Whether the kernel reads what it writes: it works in place.
-fn in_place(call: &Call<'_>) -> bool {
-    match call.shader {
-        shaders::ADAMW
-        | shaders::ADAMW_MANY
-        | shaders::ADD_SCALED
-        | shaders::LOG_PROBS_BACKWARD
-        | shaders::PENALISE => true,
-        shaders::MATMUL_REDUCE => call.params[6] == 1,
-        shaders::RMS_NORM_BACKWARD => call.params[2] == 1,
-        product if product.name.starts_with("matmul_") => call.params[ACCUMULATE] == 1,
-        _ => false,
+/// What a call says of its work beyond what its bindings show: its operations, and what of the bindings it touches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    flops: usize,
+    /// Bytes read and written where they are not those of the bindings.
+    read_bytes: Option<usize>,
+    written_bytes: Option<usize>,
+    /// It reads what it writes, too.
+    in_place: bool,
+    /// Bytes of one binding that it writes and reads, where others are only written.
+    read_again: u64,
+}
+
+impl Cost {
+    /// Nothing but moving values, or whole numbers.
+    pub const MOVES: Cost = Cost::flops(0);
+
+    /// This many operations on all that is bound.
+    pub const fn flops(flops: usize) -> Cost {
+        Cost { flops, read_bytes: None, written_bytes: None, in_place: false, read_again: 0 }
+    }
+    /// Of what is bound this many bytes are read.
+    pub fn reading(self, bytes: usize) -> Cost {
+        Cost { read_bytes: Some(bytes), ..self }
+    }
+    /// Of what is bound this many bytes are written.
+    pub fn writing(self, bytes: usize) -> Cost {
+        Cost { written_bytes: Some(bytes), ..self }
+    }
+    /// What is written is read before, if so.
+    pub fn in_place(self, in_place: bool) -> Cost {
+        Cost { in_place, ..self }
+    }
+    /// Of what is written this is read before.
+    pub fn reading_again(self, bind: Bind<'_>) -> Cost {
+        Cost { read_again: bind.bytes, ..self }
     }
 }
 
-/// Words of the products' `Params`.
-const ACCUMULATE: usize = 10;
-
-fn work(call: &Call<'_>, pairs: u64) -> Work {
+fn work(call: &Call<'_>) -> Work {
     let writes = WRITES.get(call.shader.name).copied().unwrap_or(0);
     let bytes = |written: bool| -> u64 {
         let of = |(i, bind): (usize, &Bind<'_>)| ((writes >> i & 1 == 1) == written).then_some(bind.bytes);
         call.binds.iter().enumerate().filter_map(of).sum()
     };
-    let (mut read, mut written) = (bytes(false), bytes(true));
-    let p = |i: usize| u64::from(call.params[i]);
-    // Kernels that are shown a whole table or list and touch a part of it.
-    match call.shader {
-        shaders::GATHER_ROWS => {
-            let dtype_bytes = call.binds[0].buffer.dtype().bytes(call.params[1] as usize) as u64;
-            read = p(0) * (dtype_bytes + 4);
-        }
-        shaders::SCATTER_ADD_ROWS | shaders::WRITE_ROWS => written = 4 * p(0) * p(1),
-        shaders::SUM_SQUARES => written = 4 * p(2),
-        shaders::SUM_SQUARES_MANY => (read, written) = (4 * slots(call, 15), 4 * p(16)),
-        shaders::ADAMW_MANY => (read, written) = (16 * slots(call, 7), 48 * slots(call, 7)),
-        shaders::PENALISE => (read, written) = (4 * p(0), 4 * p(0)),
-        _ => {}
-    }
-    if in_place(call) {
-        read += written;
-    } else if call.shader == shaders::ADD_RMS_NORM {
-        // of what it writes it reads the sum's memory
-        read += call.binds[2].bytes;
-    }
-    Work { dispatches: 1, read_bytes: read, written_bytes: written, flops: flops(call, pairs) }
-}
-
-/// The sizes of the tensors that share a dispatch, together.
-fn slots(call: &Call<'_>, slots: usize) -> u64 {
-    call.params[..slots].iter().map(|&n| u64::from(n)).sum()
-}
-
-fn flops(call: &Call<'_>, pairs: u64) -> u64 {
-    let p = |i: usize| u64::from(call.params[i]);
-    match call.shader {
-        shaders::MATMUL_REDUCE => p(0) * p(1) * p(2),
-        product if product.name.starts_with("matmul_") => 2 * p(0) * p(1) * p(2),
-        // q·k and p·v; with dO·v and dS·k; with dO·v, pᵀ·dO and dSᵀ·q: 2 E each, for every head
-        shaders::ATTENTION => 4 * pairs * p(0) * p(2),
-        shaders::ATTENTION_BACKWARD_QUERY => 6 * pairs * p(0) * p(2),
-        shaders::ATTENTION_BACKWARD_KEY => 8 * pairs * p(0) * p(2),
-        shaders::ATTENTION_DELTA => 2 * p(0) * p(1),
-        shaders::RMS_NORM => 4 * p(0) * p(1),
-        shaders::ADD_RMS_NORM => 5 * p(0) * p(1),
-        shaders::RMS_NORM_BACKWARD => 8 * p(0) * p(1),
-        shaders::RMS_NORM_BACKWARD_WEIGHT => 3 * p(0) * p(1),
-        shaders::SUM_ROWS | shaders::SCATTER_ADD_ROWS => p(0) * p(1),
-        shaders::LOG_PROBS => 6 * p(0) * p(1),
-        shaders::SAMPLE => 3 * p(0) * p(1),
-        shaders::LOG_PROBS_BACKWARD => 4 * p(0) * p(1),
-        shaders::SUM_SQUARES | shaders::ADD_SCALED | shaders::UNARY_BACKWARD => 2 * p(0),
-        shaders::ROPE => 3 * p(0),
-        shaders::SWIGLU => 5 * p(0),
-        shaders::SWIGLU_BACKWARD => 10 * p(0),
-        shaders::SUM_SQUARES_MANY => 2 * slots(call, 15),
-        shaders::ADAMW => 56 * p(0),
-        shaders::ADAMW_MANY => 56 * slots(call, 7),
-        shaders::UNARY | shaders::BINARY | shaders::DROPOUT | shaders::PENALISE => p(0),
-        _ => 0,
-    }
+    let Cost { flops, read_bytes, written_bytes, in_place, read_again } = call.cost;
+    let written_bytes = written_bytes.map_or_else(|| bytes(true), |n| n as u64);
+    let read_bytes = read_bytes.map_or_else(|| bytes(false), |n| n as u64) + read_again;
+    let read_bytes = read_bytes + if in_place { written_bytes } else { 0 };
+    Work { dispatches: 1, read_bytes, written_bytes, flops: flops as u64 }
 }
 
 /// (query, key) pairs of a plan that see each other.
-pub(super) fn visible_pairs(plan: &AttentionPlan, window: usize) -> u64 {
-    let of_run = |run: &crate::forest::Run| -> u64 {
-        (0..run.len).map(|i| (run.first_position + i + 1).min(window) as u64).sum()
-    };
+pub(super) fn visible_pairs(plan: &AttentionPlan, window: usize) -> usize {
+    let of_run =
+        |run: &crate::forest::Run| -> usize { (0..run.len).map(|i| (run.first_position + i + 1).min(window)).sum() };
     plan.runs.iter().map(of_run).sum()
 }

@@ -1,10 +1,11 @@
 //! The matrix product: how matrices larger than a binding are cut, and the call of the kernel that `rungs` chooses.
 use super::adapter::Cooperative;
-use super::elementwise::type_code;
+use super::cast::type_code;
+use super::counting::Cost;
 use super::recorder::{Bind, Call};
 use super::rungs::{Rung, Shape, slices};
 use super::{Gpu, GpuBuffer, shared, word};
-use crate::backend::{Layout, Product};
+use crate::backend::{Layout, Product, Products};
 use crate::buffer::Buffer;
 use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
@@ -29,8 +30,8 @@ struct Piece {
     rung: Option<Rung>,
 }
 
-impl Gpu {
-    pub(super) fn run_matmul(&self, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
+impl Products for Gpu {
+    fn matmul(&self, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
         let a = self.f32("matmul", a, p.m * p.k)?;
         let b = self.gpu_buffer("matmul", b)?;
         if b.len() < p.n * p.k {
@@ -51,7 +52,9 @@ impl Gpu {
         self.product(None, p, a, b, self.gpu_buffer("matmul", &c)?, accumulate)?;
         Ok(c)
     }
+}
 
+impl Gpu {
     /// A product by this kernel, written over C.
     pub(super) fn product_with(
         &self,
@@ -194,20 +197,23 @@ impl Gpu {
             binds.extend(scales.iter().map(GpuBuffer::whole));
             // The direct kernel knows neither blocks nor slices.
             let params = if rung == Rung::Direct { &params[..11] } else { &params[..] };
-            return self.dispatch(Call { shader, constants, params, binds: &binds, groups: groups(1)? });
+            let cost = Cost::flops(2 * m * n * k).in_place(accumulate);
+            return self.dispatch(Call { shader, constants, params, binds: &binds, groups: groups(1)?, cost });
         }
         let partial = self.new_f32(z * m * n)?;
         let reduce = [size(m)?, size(n)?, size(z)?, params[5], params[8], params[9], params[10]];
         (params[5], params[8], params[9], params[10]) = (size(n)?, 0, 1f32.to_bits(), 0);
         params[12] = size(depth)?;
         let binds: [Bind<'_>; 3] = [a_window.bind, b_window.bind, partial.whole()];
-        self.dispatch(Call { shader, constants, params: &params, binds: &binds, groups: groups(z)? })?;
+        let cost = Cost::flops(2 * m * n * k);
+        self.dispatch(Call { shader, constants, params: &params, binds: &binds, groups: groups(z)?, cost })?;
         self.dispatch(Call {
             shader: shaders::MATMUL_REDUCE,
             constants: &[],
             params: &reduce,
             binds: &[partial.whole(), c_window.bind],
             groups: self.groups((m * n).div_ceil(64)),
+            cost: Cost::flops(m * n * z).in_place(accumulate),
         })
     }
 
@@ -221,6 +227,7 @@ impl Gpu {
             params: &params,
             binds: &[a, scales.whole()],
             groups: self.groups(m),
+            cost: Cost::MOVES,
         })?;
         Ok(scales)
     }

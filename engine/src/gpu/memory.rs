@@ -1,21 +1,19 @@
-//! GPU memory: buffers, the pool they come from and go back to, the way in and the way out.
+//! GPU memory: buffers, the way in and the way out. `pool` is where buffers come from and go back to.
 //!
 //! All work is recorded in order into one queue, so a buffer that is dropped may be given out again at once: whatever was
 //! recorded with it before is executed before. The exception is `queue.write_buffer`, which runs before everything that
 //! is not submitted yet. An upload therefore takes a buffer only if no work is waiting, or if the buffer has been free since
 //! before the last submit.
-use super::{Gpu, lock};
-use crate::buffer::{Buffer, Host};
+use super::pool::{Allocation, Pool};
+use super::{Gpu, lock, shared};
+use crate::backend::Memory;
+use crate::buffer::{Buffer, DeviceMemory, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 
 /// Bytes of one copy between host and device; bounds the staging memory.
 const CHUNK: u64 = 32 << 20;
-/// Free memory that the pool keeps beyond a half of what is in use.
-const SPARE: u64 = 256 << 20;
 
 /// One tensor's memory on a GPU. Goes back to the pool when dropped.
 #[derive(Debug)]
@@ -23,19 +21,12 @@ pub struct GpuBuffer {
     dtype: DType,
     /// Bytes of the values; the memory behind may be larger.
     bytes: u64,
-    memory: Option<Memory>,
+    memory: Option<Allocation>,
     home: Arc<Pool>,
 }
 
-#[derive(Debug, Clone)]
-struct Memory {
-    buffer: wgpu::Buffer,
-    id: u64,
-    capacity: u64,
-}
-
 impl GpuBuffer {
-    pub fn dtype(&self) -> DType {
+    pub(super) fn dtype(&self) -> DType {
         self.dtype
     }
     /// Bytes that the values take.
@@ -61,6 +52,15 @@ impl GpuBuffer {
     }
 }
 
+impl DeviceMemory for GpuBuffer {
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+    fn what(&self) -> &'static str {
+        "GPU memory"
+    }
+}
+
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
@@ -69,110 +69,7 @@ impl Drop for GpuBuffer {
     }
 }
 
-/// Free buffers by capacity, and counts.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    state: Mutex<PoolState>,
-    /// Number of submits so far.
-    pub(super) epoch: AtomicU64,
-    /// Buffers were given up: bind groups that still hold them should go too.
-    pub(super) evicted: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct PoolState {
-    /// By capacity; each with the epoch it became free in.
-    free: BTreeMap<u64, Vec<(Memory, u64)>>,
-    free_bytes: u64,
-    live_bytes: u64,
-    peak_bytes: u64,
-    next_id: u64,
-}
-
-impl Pool {
-    /// Capacities grow in steps of an eighth of a power of two: at most 12.5 % of a buffer is unused.
-    fn capacity(bytes: u64) -> u64 {
-        let bytes = bytes.max(256);
-        let step = (bytes.next_power_of_two() / 16).max(256);
-        bytes.div_ceil(step) * step
-    }
-
-    fn release(&self, memory: Memory) {
-        let epoch = self.epoch.load(Ordering::Acquire);
-        let mut state = lock(&self.state);
-        state.live_bytes -= memory.capacity;
-        state.free_bytes += memory.capacity;
-        state.free.entry(memory.capacity).or_default().push((memory, epoch));
-        while state.free_bytes > state.live_bytes / 2 + SPARE {
-            let oldest = state.free.iter().min_by_key(|(_, list)| list.first().map_or(u64::MAX, |(_, epoch)| *epoch));
-            let Some(capacity) = oldest.map(|(capacity, _)| *capacity) else { break };
-            if let Some(list) = state.free.get_mut(&capacity) {
-                list.remove(0);
-                if list.is_empty() {
-                    state.free.remove(&capacity);
-                }
-            }
-            state.free_bytes -= capacity;
-            self.evicted.store(true, Ordering::Release);
-        }
-    }
-
-    /// A free buffer of this capacity, not used by work recorded since epoch `before` if given.
-    fn take(&self, capacity: u64, before: Option<u64>) -> Option<Memory> {
-        let mut state = lock(&self.state);
-        let list = state.free.get_mut(&capacity)?;
-        let index = match before {
-            None => list.len().checked_sub(1)?,
-            Some(epoch) => list.iter().position(|(_, freed)| *freed < epoch)?,
-        };
-        let (memory, _) = list.remove(index);
-        if list.is_empty() {
-            state.free.remove(&capacity);
-        }
-        state.free_bytes -= capacity;
-        state.count_live(capacity);
-        Some(memory)
-    }
-
-    /// Forgets the peak so far.
-    pub(super) fn reset_peak(&self) {
-        let mut state = lock(&self.state);
-        state.peak_bytes = state.live_bytes + state.free_bytes;
-    }
-
-    /// Gives all free buffers back to the driver.
-    fn clear(&self) {
-        let mut state = lock(&self.state);
-        state.free.clear();
-        state.free_bytes = 0;
-        self.evicted.store(true, Ordering::Release);
-    }
-}
-
-impl PoolState {
-    fn count_live(&mut self, capacity: u64) {
-        self.live_bytes += capacity;
-        self.peak_bytes = self.peak_bytes.max(self.live_bytes + self.free_bytes);
-    }
-}
-
-/// Bytes of GPU memory that the engine holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// In tensors.
-    pub live_bytes: u64,
-    /// In the pool, to be used again.
-    pub free_bytes: u64,
-    /// The most that tensors and pool held together.
-    pub peak_bytes: u64,
-}
-
 impl Gpu {
-    pub fn memory_use(&self) -> MemoryUse {
-        let state = lock(&self.pool.state);
-        MemoryUse { live_bytes: state.live_bytes, free_bytes: state.free_bytes, peak_bytes: state.peak_bytes }
-    }
-
     /// Memory for `n` elements, with whatever was in it before.
     pub(super) fn new_buffer(&self, dtype: DType, n: usize) -> Result<GpuBuffer> {
         let bytes = dtype.bytes(n) as u64;
@@ -204,7 +101,7 @@ impl Gpu {
         )))
     }
 
-    fn create(&self, capacity: u64) -> Result<Memory> {
+    fn create(&self, capacity: u64) -> Result<Allocation> {
         let descriptor = wgpu::BufferDescriptor {
             label: None,
             size: if self.options.count_only { 4 } else { capacity },
@@ -223,7 +120,7 @@ impl Gpu {
         let mut state = lock(&self.pool.state);
         state.next_id += 1;
         state.count_live(capacity);
-        Ok(Memory { buffer, id: state.next_id, capacity })
+        Ok(Allocation { buffer, id: state.next_id, capacity })
     }
 
     /// Creates a buffer; running out of memory is an error value.
@@ -386,10 +283,8 @@ impl Gpu {
     /// The buffer behind `x` with no other owner: as it is, or a copy made on the device.
     pub(super) fn own<'a>(&self, op: &'static str, x: &'a mut Buffer) -> Result<&'a GpuBuffer> {
         self.gpu_buffer(op, x)?;
-        if let Buffer::Gpu(shared) = x
-            && Arc::get_mut(shared).is_none()
-        {
-            *shared = Arc::new(self.copy_of(shared)?);
+        if !x.is_sole() {
+            *x = shared(self.copy_of(self.gpu_buffer(op, x)?)?);
         }
         self.gpu_buffer(op, x)
     }
@@ -399,5 +294,45 @@ impl Gpu {
         let copy = self.new_buffer(x.dtype, x.len())?;
         self.copy(x.raw()?.0, 0, copy.raw()?.0, 0, x.bytes.next_multiple_of(4));
         Ok(copy)
+    }
+}
+
+impl Memory for Gpu {
+    fn upload(&self, values: Host) -> Result<Buffer> {
+        Ok(shared(self.upload_host(&values)?))
+    }
+
+    fn download(&self, x: &Buffer) -> Result<Host> {
+        let x = self.gpu_buffer("download", x)?;
+        self.download_hosts(&[x])?.pop().ok_or_else(|| Error::shape("download", "nothing came back"))
+    }
+
+    fn zeros(&self, n: usize) -> Result<Buffer> {
+        let x = self.new_f32(n)?;
+        self.clear(&x)?;
+        Ok(shared(x))
+    }
+
+    fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
+        let buffers = xs.iter().map(|x| self.f32("download_f32", x, 0)).collect::<Result<Vec<_>>>()?;
+        Ok(self.read(&buffers)?.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+    }
+
+    fn download_all(&self, xs: &[&Buffer]) -> Result<Vec<Host>> {
+        let buffers = xs.iter().map(|x| self.gpu_buffer("download_all", x)).collect::<Result<Vec<_>>>()?;
+        self.download_hosts(&buffers)
+    }
+
+    fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
+        let x = self.gpu_buffer("cast", x)?;
+        if x.len() < n {
+            return Err(Error::shape("cast", format!("{n} elements needed, {} found", x.len())));
+        }
+        let y = self.cast_of(x, 0, n, to)?;
+        Ok(shared(y))
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.wait()
     }
 }

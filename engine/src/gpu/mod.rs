@@ -1,34 +1,39 @@
 //! The GPU backend: WGSL kernels on Vulkan, Metal or DX12 through wgpu.
 //!
 //! `adapter` chooses a device, `memory` holds tensors, `recorder` records and submits work, `windows` cuts tensors that
-//! are larger than a kernel may see at once; the other files each call a few kernels, and `kernels` is the list of all
-//! as the [`Backend`](crate::backend::Backend) trait asks for them. Results on one device and driver repeat bit for bit:
+//! are larger than a kernel may see at once; the other files each call the kernels of a group. Results on one device and driver repeat bit for bit:
 //! every output element is owned by one thread, sums run in a fixed order, there are no atomics.
+mod adamw;
 mod adapter;
 mod attention;
 pub mod cache;
+mod cast;
 mod counting;
 mod elementwise;
-mod kernels;
+mod log_probs;
 mod matmul;
 mod memory;
-mod optimise;
+mod norms;
+mod pool;
 mod recorder;
+mod rope;
 mod rows;
 mod rungs;
 mod sample;
-mod transformer;
+mod sums;
 mod windows;
 
 #[cfg(test)]
 mod tests;
 
+use crate::backend::Backend;
 use crate::buffer::Buffer;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 pub use adapter::{AdapterDescription, AdapterKind, AdapterSelect};
 pub use counting::{Counts, Work};
-pub use memory::{GpuBuffer, MemoryUse};
+pub use memory::GpuBuffer;
+pub use pool::MemoryUse;
 pub use rungs::{Rung, SAME_ORDER};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,11 +111,26 @@ pub struct Gpu {
     cooperative: Option<adapter::Cooperative>,
     cache: Option<cache::Cache>,
     choices: Mutex<rungs::Choices>,
-    pool: Arc<memory::Pool>,
+    pool: Arc<pool::Pool>,
     recorder: Mutex<recorder::Recorder>,
     pipelines: Mutex<recorder::Pipelines>,
     faults: Arc<recorder::Faults>,
     counts: Mutex<Counts>,
+}
+
+impl Backend for Gpu {
+    fn name(&self) -> String {
+        self.label.clone()
+    }
+    fn is_host(&self) -> bool {
+        false
+    }
+    fn shares_host_memory(&self) -> bool {
+        self.shares_host_memory
+    }
+    fn memory_bytes(&self) -> Option<u64> {
+        self.memory_bytes
+    }
 }
 
 impl std::fmt::Debug for Gpu {
@@ -231,12 +251,10 @@ impl Gpu {
 
     /// The GPU memory of `x`; an error if it is elsewhere.
     fn gpu_buffer<'a>(&self, op: &'static str, x: &'a Buffer) -> Result<&'a GpuBuffer> {
-        match x {
-            Buffer::Gpu(b) if b.belongs_to(&self.pool) => Ok(b),
-            Buffer::Gpu(_) => Err(Error::shape(op, format!("a buffer of another GPU; this one is {}", self.label))),
-            Buffer::Host(_) | Buffer::Packed(_) => {
-                Err(Error::shape(op, format!("a buffer in host memory; upload it to {} first", self.label)))
-            }
+        match x.device::<GpuBuffer>() {
+            Some(b) if b.belongs_to(&self.pool) => Ok(b),
+            Some(_) => Err(Error::shape(op, format!("a buffer of another GPU; this one is {}", self.label))),
+            None => Err(Error::shape(op, format!("a buffer in host memory; upload it to {} first", self.label))),
         }
     }
 
@@ -263,7 +281,7 @@ impl Gpu {
 
 /// A new tensor as the trait hands it out.
 fn shared(x: GpuBuffer) -> Buffer {
-    Buffer::Gpu(Arc::new(x))
+    Buffer::Device(Arc::new(x))
 }
 
 /// A size as the 32 bits that kernels count in.

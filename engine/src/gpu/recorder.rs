@@ -3,6 +3,7 @@
 //! Work is submitted every 48 dispatches and at a read-back. Pipelines are compiled at first use and kept; bind groups
 //! are kept as long as the buffers they name are likely to come back from the pool.
 use super::cache::Cache;
+use super::counting::Cost;
 use super::{Gpu, GpuBuffer, Plant, lock};
 use crate::error::{Error, Result};
 use shaders::Shader;
@@ -66,6 +67,7 @@ pub(super) struct Call<'a> {
     pub params: &'a [u32],
     pub binds: &'a [Bind<'a>],
     pub groups: [u32; 3],
+    pub cost: Cost,
 }
 
 #[derive(Clone, Debug)]
@@ -131,11 +133,6 @@ const CHECKED_ALWAYS: &[Shader] = &[
 impl Gpu {
     /// Records one dispatch. No workgroups, no work.
     pub(super) fn dispatch(&self, call: Call<'_>) -> Result<()> {
-        self.dispatch_pairs(call, 0)
-    }
-
-    /// The same of attention, where this many (query, key) pairs see each other.
-    pub(super) fn dispatch_pairs(&self, call: Call<'_>, pairs: u64) -> Result<()> {
         if call.groups.contains(&0) {
             return Ok(());
         }
@@ -153,7 +150,7 @@ impl Gpu {
                 )));
             }
         }
-        self.count_dispatch(&call, pairs);
+        self.count_dispatch(&call);
         if self.options.count_only {
             return self.next_dispatch(&mut lock(&self.recorder));
         }

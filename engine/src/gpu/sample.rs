@@ -1,15 +1,16 @@
 //! Choosing the next token of each row. Neither logits nor random numbers leave the device or come to it, only the keys of
 //! the rows' streams.
+use super::counting::Cost;
 use super::recorder::Call;
 use super::{Gpu, GpuBuffer, shared, word};
-use crate::backend::{Choice, Draw};
+use crate::backend::{Choice, Draw, Sample};
 use crate::buffer::Buffer;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::likelihood::share;
 
-impl Gpu {
-    pub(super) fn run_sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+impl Sample for Gpu {
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
         let (op, m) = ("sample", draws.len());
         choice.check(v)?;
         self.f32(op, logits, m * v)?;
@@ -33,11 +34,14 @@ impl Gpu {
                 params: &[rows as u32, v as u32, first as u32, window.offset, top_k, top_p, choice.min_p.to_bits(), 0],
                 binds: &[window.bind, numbers.whole(), tokens.whole()],
                 groups: self.groups(rows),
+                cost: Cost::flops(3 * rows * v),
             })?;
         }
         Ok(shared(tokens))
     }
+}
 
+impl Gpu {
     /// Changes the logits of the tokens seen, in a copy where somebody else holds them.
     fn penalise(&self, logits: &mut Buffer, v: usize, penalty: f32, draws: &[Draw<'_>]) -> Result<()> {
         let (mut elements, mut ends) = (Vec::new(), Vec::with_capacity(draws.len()));
@@ -61,6 +65,7 @@ impl Gpu {
                 params: &[n as u32, start as u32, (first * v) as u32, window.offset, penalty.to_bits()],
                 binds: &[window.bind, list.whole()],
                 groups: self.groups(n.div_ceil(64)),
+                cost: Cost::flops(n).reading(4 * n).writing(4 * n).in_place(true),
             })?;
         }
         Ok(())

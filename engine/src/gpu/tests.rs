@@ -1,6 +1,6 @@
 //! Kernels on Mesa's software Vulkan. Without it tests say that they are skipped, and fail where CI is set.
 use super::*;
-use crate::backend::{AttentionShape, Backend, Binary, Layout, Product, Unary};
+use crate::backend::*;
 use crate::buffer::Host;
 
 mod sample;
@@ -250,7 +250,7 @@ fn in_place_work_leaves_other_owners_alone() {
     gpu.add_scaled(&mut y, 0.5, &x, 3).unwrap();
     assert_eq!(down(&gpu, &y), [6.0, 12.0, 18.0]);
     assert_eq!(down(&gpu, &held), [1.0, 2.0, 3.0]);
-    let address = |y: &Buffer| if let Buffer::Gpu(b) = y { Arc::as_ptr(b) } else { std::ptr::null() };
+    let address = |y: &Buffer| y.device::<GpuBuffer>().map(std::ptr::from_ref);
     let (before, live) = (address(&y), gpu.memory_use().live_bytes);
     gpu.add_scaled(&mut y, 0.5, &x, 3).unwrap();
     assert_eq!(before, address(&y));
@@ -290,8 +290,9 @@ fn the_same_bits_each_time() {
         let plan = forest.attention_plan();
         let (q, k, v) = (values(t * 120, 1), values(t * 40, 2), values(t * 40, 3));
         let (q, k, v) = (up(&gpu, &q), up(&gpu, &k), up(&gpu, &v));
-        let (o, lse) = gpu.attention(shape, &plan, &q, &k, &v).unwrap();
-        let (dq, dk, dv) = gpu.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &q).unwrap();
+        let (o, lse) = gpu.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }).unwrap();
+        let (dq, dk, dv) =
+            gpu.attention_backward(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }, &o, &lse, &q).unwrap();
         let p = Product { layout: Layout::TN, m: 120, n: 40, k: t, alpha: 1.0 };
         let c = gpu.matmul(p, &q, &dk, None).unwrap();
         let s = gpu.sum_rows(&dq, t, 120).unwrap();

@@ -4,6 +4,7 @@
 //! s[i, j] = x[i, j] + f[i, j],   y[i, j] = s[i, j] · r[i] · w[j],   r[i] = 1 / √(mean_j s[i, j]² + ε)
 //! ```
 use super::{beside, check, hollow};
+use crate::backend::RmsNormBackward;
 use crate::error::{Error, Result};
 use crate::tape::record;
 use crate::tensor::Tensor;
@@ -25,7 +26,9 @@ pub fn add_rms_norm(x: &Tensor, f: Tensor, w: &Tensor, epsilon: f32) -> Result<(
             (Some(dy), ds) => {
                 let onto = ds.map(Tensor::into_buffer);
                 let [y, s, w] = [&dy, &ss, &sw].map(Tensor::buffer);
-                let (dx, dw) = dy.device().rms_norm_backward(y, s, w, &rstd, onto, m, d, need_dw)?;
+                let (dx, dw) = dy
+                    .device()
+                    .rms_norm_backward(RmsNormBackward { dy: y, x: s, w, rstd: &rstd, m, d, need_dw }, onto)?;
                 (beside(&dy, dx, ss.shape()), dw.map(|b| beside(&dy, b, sw.shape())))
             }
             (None, Some(ds)) => (ds, if need_dw { Some(Tensor::zeros(sw.device(), sw.shape())?) } else { None }),

@@ -6,7 +6,7 @@
 //! ```
 //! with g = h / (H / K) the key head of query head h, and "sees" as in [`crate::forest`].
 use super::beside;
-use crate::backend::AttentionShape;
+use crate::backend::{AttentionInputs, AttentionShape};
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
 use crate::tape::record1;
@@ -28,7 +28,8 @@ pub fn attention(
             format!("q {:?}, k {:?}, v {:?} for {t} queries, {s} keys, {shape:?}", q.shape(), k.shape(), v.shape());
         return Err(Error::shape("attention", detail));
     }
-    let (o, lse) = q.device().attention(shape, plan, q.buffer(), k.buffer(), v.buffer())?;
+    let (o, lse) =
+        q.device().attention(AttentionInputs { shape, plan, q: q.buffer(), k: k.buffer(), v: v.buffer() })?;
     let o = beside(q, o, q.shape());
     let (plan, sq, sk, sv, so) = (plan.clone(), q.detach(), k.detach(), v.detach(), o.clone());
     // δ[i] = Σ_e do ∘ o,  ds = p ∘ (do vᵀ − δ),  dq = scale · ds k,  dk = scale · dsᵀ q,  dv = pᵀ do
@@ -37,11 +38,7 @@ pub fn attention(
             return Err(Error::NoGradient { op: "attention", detail: "the plan is for decoding".into() });
         }
         let (dq, dk, dv) = d_o.device().attention_backward(
-            shape,
-            &plan,
-            sq.buffer(),
-            sk.buffer(),
-            sv.buffer(),
+            AttentionInputs { shape, plan: &plan, q: sq.buffer(), k: sk.buffer(), v: sv.buffer() },
             so.buffer(),
             &lse,
             d_o.buffer(),

@@ -7,7 +7,7 @@
 //! wait for it; those of the chunks before are computed anew, one chunk at a time. So a short batch pays for its logits
 //! once, and peak memory does not grow with rows × vocabulary.
 use super::beside;
-use crate::backend::{Layout, LogProbs, Product, RowIndex};
+use crate::backend::{Layout, LogProbs, LogProbsBackward, Product, RowIndex};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -154,7 +154,17 @@ fn backward(
             None => head.chunk(rows)?,
         };
         let dlogp = device.gather_rows(dlogp.buffer(), &index, 1)?;
-        let dz = device.log_probs_backward(z, &targets, lse, &dlogp, m, v, head.inverse_temperature)?;
+        let dz = device.log_probs_backward(
+            z,
+            LogProbsBackward {
+                targets: &targets,
+                log_sum_exp: lse,
+                dlogp: &dlogp,
+                m,
+                v,
+                scale: head.inverse_temperature,
+            },
+        )?;
         if let Some(dh) = &mut dh {
             let part =
                 device.matmul(Product { layout: Layout::NN, m, n: d, k: v, alpha: 1.0 }, &dz, head.w.buffer(), None)?;

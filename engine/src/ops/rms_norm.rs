@@ -4,6 +4,7 @@
 //! y[i, j] = x[i, j] · r[i] · w[j],   r[i] = 1 / √(mean_j x[i, j]² + ε)
 //! ```
 use super::{beside, check};
+use crate::backend::RmsNormBackward;
 use crate::error::Result;
 use crate::tape::record1_onto;
 use crate::tensor::Tensor;
@@ -19,7 +20,8 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, epsilon: f32) -> Result<Tensor> {
     let y = record1_onto("rms_norm", &[x, w], beside(x, y, x.shape()), move |dy, arrived| {
         let onto = arrived.take(0).map(Tensor::into_buffer);
         let [y, x, w] = [&dy, &sx, &sw].map(Tensor::buffer);
-        let (dx, dw) = dy.device().rms_norm_backward(y, x, w, &rstd, onto, m, d, need_dw)?;
+        let (dx, dw) =
+            dy.device().rms_norm_backward(RmsNormBackward { dy: y, x, w, rstd: &rstd, m, d, need_dw }, onto)?;
         Ok(vec![Some(beside(&dy, dx, sx.shape())), dw.map(|b| beside(&dy, b, sw.shape()))])
     })?;
     Ok(y.with_recipe(move || {

@@ -4,7 +4,7 @@
 //! (x_i, x_{i+r/2}) → (x_i cos θ − x_{i+r/2} sin θ,  x_{i+r/2} cos θ + x_i sin θ),   θ = position · f_i
 //! ```
 use super::beside;
-use crate::backend::Device;
+use crate::backend::{Device, Rotation};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::portable::sin_cos;
@@ -41,11 +41,29 @@ pub fn rope(x: &Tensor, table: &RopeTable, positions: &Buffer) -> Result<Tensor>
     if table.rotary > e {
         return Err(Error::shape("rope", format!("{} rotary entries in heads of {e}", table.rotary)));
     }
-    let y = x.device().rope(x.buffer(), table.cos_sin.buffer(), positions, t, heads, e, table.rotary, false)?;
+    let y = x.device().rope(Rotation {
+        x: x.buffer(),
+        cos_sin: table.cos_sin.buffer(),
+        positions,
+        t,
+        heads,
+        e,
+        rotary: table.rotary,
+        inverse: false,
+    })?;
     let (table, positions) = (table.clone(), positions.clone());
     // y = R(θ) x  ⟹  dx = R(θ)ᵀ dy = R(−θ) dy
     record1("rope", &[x], beside(x, y, x.shape()), move |dy| {
-        let dx = dy.device().rope(dy.buffer(), table.cos_sin.buffer(), &positions, t, heads, e, table.rotary, true)?;
+        let dx = dy.device().rope(Rotation {
+            x: dy.buffer(),
+            cos_sin: table.cos_sin.buffer(),
+            positions: &positions,
+            t,
+            heads,
+            e,
+            rotary: table.rotary,
+            inverse: true,
+        })?;
         Ok(vec![Some(beside(&dy, dx, &[t, heads, e]))])
     })
 }

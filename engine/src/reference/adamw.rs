@@ -1,7 +1,14 @@
 //! AdamW (I. Loshchilov and F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2).
+use super::Reference;
 use super::check::{values, values_mut};
-use crate::backend::{AdamWStep, Trained};
+use crate::backend::{AdamWStep, Optimise, Trained};
 use crate::error::{Error, Result};
+
+impl Optimise for Reference {
+    fn adamw(&self, tensors: &mut [Trained<'_>], step: AdamWStep) -> Result<()> {
+        tensors.iter_mut().try_for_each(|tensor| one(tensor, step))
+    }
+}
 
 /// One step t on a tensor, in PyTorch's order of operations:
 ///
@@ -10,7 +17,7 @@ use crate::error::{Error, Result};
 /// m ← β₁ m + (1 − β₁) g      v ← β₂ v + (1 − β₂) g²
 /// p ← p − η/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε)
 /// ```
-pub fn adamw(tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
+fn one(tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
     if step.step == 0 {
         return Err(Error::Input("adamw: steps are counted from 1, 0 given".into()));
     }

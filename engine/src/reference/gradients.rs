@@ -119,7 +119,10 @@ fn rms_norm() {
     let (x, w, dy) = (normals(0, m * d), normals(1, d), normals(2, m * d));
     let [x_buffer, w_buffer, dy_buffer] = [&x, &w, &dy].map(|v| Buffer::from_f32(v.clone()));
     let (_, rstd) = Reference.rms_norm(&x_buffer, &w_buffer, m, d, epsilon).expect("forward");
-    let backward = Reference.rms_norm_backward(&dy_buffer, &x_buffer, &w_buffer, &rstd, None, m, d, true);
+    let backward = Reference.rms_norm_backward(
+        RmsNormBackward { dy: &dy_buffer, x: &x_buffer, w: &w_buffer, rstd: &rstd, m, d, need_dw: true },
+        None,
+    );
     let (dx, dw) = backward.expect("backward");
     let to_x = |x: &Buffer| Ok(Reference.rms_norm(x, &w_buffer, m, d, epsilon)?.0);
     check("rms_norm dx", &x, &dy, to_x, Ok(dx));
@@ -132,7 +135,9 @@ fn rope() {
     let (t, heads, e, rotary) = (3, 2, 8, 6);
     let (x, dy) = (normals(0, t * heads * e), normals(1, t * heads * e));
     let (angles, positions) = (Buffer::from_f32(normals(2, 9 * rotary)), indices(&[8, 0, 3]));
-    let rope = |x: &Buffer, inverse| Reference.rope(x, &angles, &positions, t, heads, e, rotary, inverse);
+    let rope = |x: &Buffer, inverse| {
+        Reference.rope(Rotation { x, cos_sin: &angles, positions: &positions, t, heads, e, rotary, inverse })
+    };
     check("rope", &x, &dy, |x| rope(x, false), rope(&Buffer::from_f32(dy.clone()), true));
 }
 
@@ -161,10 +166,18 @@ fn attention() {
         let (q, k, v) = (normals(0, t * n_heads * e), normals(1, t * n_kv_heads * e), normals(2, t * n_kv_heads * e));
         let dy = normals(3, t * n_heads * e);
         let [qb, kb, vb, d_o] = [&q, &k, &v, &dy].map(|x| Buffer::from_f32(x.clone()));
-        let (o, lse) = Reference.attention(shape, &plan, &qb, &kb, &vb).expect("forward");
-        let backward = Reference.attention_backward(shape, &plan, &qb, &kb, &vb, &o, &lse, &d_o);
+        let (o, lse) =
+            Reference.attention(AttentionInputs { shape, plan: &plan, q: &qb, k: &kb, v: &vb }).expect("forward");
+        let backward = Reference.attention_backward(
+            AttentionInputs { shape, plan: &plan, q: &qb, k: &kb, v: &vb },
+            &o,
+            &lse,
+            &d_o,
+        );
         let (dq, dk, dv) = backward.expect("backward");
-        let output = |q: &Buffer, k: &Buffer, v: &Buffer| Ok(Reference.attention(shape, &plan, q, k, v)?.0);
+        let output = |q: &Buffer, k: &Buffer, v: &Buffer| {
+            Ok(Reference.attention(AttentionInputs { shape, plan: &plan, q, k, v })?.0)
+        };
         check("attention dv", &v, &dy, |v| output(&qb, &kb, v), Ok(dv));
         if window == 1 {
             // a softmax over one key is constant
@@ -184,7 +197,10 @@ fn log_probs() {
     let logits_buffer = Buffer::from_f32(logits.clone());
     let forward = Reference.log_probs(&logits_buffer, &targets, m, v).expect("forward");
     let upstream = Buffer::from_f32(dlogp.clone());
-    let dlogits = Reference.log_probs_backward(logits_buffer, &targets, &forward.log_sum_exp, &upstream, m, v, scale);
+    let dlogits = Reference.log_probs_backward(
+        logits_buffer,
+        LogProbsBackward { targets: &targets, log_sum_exp: &forward.log_sum_exp, dlogp: &upstream, m, v, scale },
+    );
     let dy: Vec<f32> = dlogp.iter().map(|d| d * scale).collect();
     check("log_probs", &logits, &dy, |x| Ok(Reference.log_probs(x, &targets, m, v)?.logp), dlogits);
 }

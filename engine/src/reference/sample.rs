@@ -1,25 +1,28 @@
 //! The next token: repetition penalty, then greedy, or drawn among what top-k, top-p and min-p leave.
+use super::Reference;
 use super::check::{size, values};
-use crate::backend::{Choice, Draw};
+use crate::backend::{Choice, Draw, Sample};
 use crate::buffer::{Buffer, Host};
 use crate::error::Result;
 use crate::likelihood::{aim, argmax, key, likelihood, needed, penalised, share, weight};
 use std::cmp::Reverse;
 
-/// The token of each row of logits [m, v], m = |draws|.
-pub fn sample(logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
-    choice.check(v)?;
-    let x = values("sample", "logits", logits, size("sample", &[draws.len(), v])?)?;
-    let token = |(x, draw): (&[f32], &Draw<'_>)| {
-        let mut z = x.to_vec();
-        for &seen in draw.seen {
-            if let Some(z) = z.get_mut(seen as usize) {
-                *z = penalised(*z, choice.repetition_penalty);
+impl Sample for Reference {
+    /// The token of each row of logits [m, v], m = |draws|.
+    fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
+        choice.check(v)?;
+        let x = values("sample", "logits", logits, size("sample", &[draws.len(), v])?)?;
+        let token = |(x, draw): (&[f32], &Draw<'_>)| {
+            let mut z = x.to_vec();
+            for &seen in draw.seen {
+                if let Some(z) = z.get_mut(seen as usize) {
+                    *z = penalised(*z, choice.repetition_penalty);
+                }
             }
-        }
-        if choice.greedy { argmax(&z) as u32 } else { drawn(&z, choice, draw.stream.bits(draw.index)) }
-    };
-    Ok(Buffer::host(Host::U32(x.chunks(v).zip(draws).map(token).collect())))
+            if choice.greedy { argmax(&z) as u32 } else { drawn(&z, choice, draw.stream.bits(draw.index)) }
+        };
+        Ok(Buffer::host(Host::U32(x.chunks(v).zip(draws).map(token).collect())))
+    }
 }
 
 /// Of the tokens that are kept, in order of the vocabulary, the first i with Σ_{j ≤ i} w[j] > u Σ w.

@@ -1,7 +1,7 @@
 //! Attention on forests and on a key/value cache: grouped heads, head sizes, windows.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s};
-use crate::backend::{AttentionShape, Backend};
+use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
 use crate::reference::Reference;
@@ -87,7 +87,8 @@ fn forest(suite: &mut Suite, name: &str, segments: &[Segment], shape: AttentionS
     let name = format!("{name}, T={t} H={n_heads} K={n_kv_heads} E={e} window={window}");
     suite.case(format!("attention {name}"), |d| {
         let plan = grow(segments)?.attention_plan();
-        let (o, lse) = d.attention(shape, &plan, &f32s(d, &q)?, &f32s(d, &k)?, &f32s(d, &v)?)?;
+        let (o, lse) =
+            d.attention(AttentionInputs { shape, plan: &plan, q: &f32s(d, &q)?, k: &f32s(d, &k)?, v: &f32s(d, &v)? })?;
         Ok(vec![out("o", o, Scale::Row(e)), out("lse", lse, Scale::Tensor(1.0))])
     });
     suite.case(format!("attention_backward {name}"), |d| {
@@ -97,14 +98,16 @@ fn forest(suite: &mut Suite, name: &str, segments: &[Segment], shape: AttentionS
             // Scores of hundreds are rounded by more than the tolerance on p, the same way forward and backward: only
             // the backend's own lse fits its scores.
             let [q, k, v] = [&q, &k, &v].map(|x| f32s(d, x));
-            d.attention(shape, &plan, &q?, &k?, &v?)?
+            d.attention(AttentionInputs { shape, plan: &plan, q: &q?, k: &k?, v: &v? })?
         } else {
             let [q, k, v] = [&q, &k, &v].map(|x| f32s(&Reference, x));
-            let (o, lse) = Reference.attention(shape, &reference_plan, &q?, &k?, &v?)?;
+            let (o, lse) =
+                Reference.attention(AttentionInputs { shape, plan: &reference_plan, q: &q?, k: &k?, v: &v? })?;
             (f32s(d, o.f32()?)?, f32s(d, lse.f32()?)?)
         };
         let [q, k, v, d_o] = [&q, &k, &v, &d_o].map(|x| f32s(d, x));
-        let (dq, dk, dv) = d.attention_backward(shape, &plan, &q?, &k?, &v?, &o, &lse, &d_o?)?;
+        let (dq, dk, dv) =
+            d.attention_backward(AttentionInputs { shape, plan: &plan, q: &q?, k: &k?, v: &v? }, &o, &lse, &d_o?)?;
         // p = e^(s − lse): s and lse, each rounded to 24 bits, put an error of |s| 2⁻²³ on p. Scores have a deviation of
         // size² √E scale; the tolerance of 1e-5 holds up to scores of 84.
         let scores = 4.0 * f64::from(size * size * shape.scale) * (e as f64).sqrt();
@@ -121,7 +124,13 @@ fn cached(suite: &mut Suite, name: String, shape: AttentionShape, n_keys: usize,
     let q = data.scaled(n_queries * n_heads * e, 1.5);
     let (k, v) = (data.scaled(n_keys * n_kv_heads * e, 1.5), data.normals(n_keys * n_kv_heads * e));
     suite.case(name, |d| {
-        let (o, lse) = d.attention(shape, &plan(), &f32s(d, &q)?, &f32s(d, &k)?, &f32s(d, &v)?)?;
+        let (o, lse) = d.attention(AttentionInputs {
+            shape,
+            plan: &plan(),
+            q: &f32s(d, &q)?,
+            k: &f32s(d, &k)?,
+            v: &f32s(d, &v)?,
+        })?;
         Ok(vec![out("o", o, Scale::Row(e)), out("lse", lse, Scale::Tensor(1.0))])
     });
 }

@@ -1,7 +1,7 @@
 //! Unary and binary functions, scaled addition, dropout, SwiGLU, casts.
 use super::compare::{Output, Scale, out};
 use super::{Data, Suite, f32s, weights};
-use crate::backend::{Backend, Binary, Unary};
+use crate::backend::{Backend, Binary, Elementwise, Unary};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::random::Stream;

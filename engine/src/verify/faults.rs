@@ -124,23 +124,27 @@ impl Backend for Faulty {
     fn name(&self) -> String {
         format!("reference with {:?}", self.0)
     }
+
     fn is_host(&self) -> bool {
         true
     }
+}
+
+impl Memory for Faulty {
     fn upload(&self, values: Host) -> Result<Buffer> {
         Reference.upload(values)
     }
+
     fn download(&self, x: &Buffer) -> Result<Host> {
         Reference.download(x)
     }
+
     fn zeros(&self, n: usize) -> Result<Buffer> {
         Reference.zeros(n)
     }
+
     fn download_f32(&self, xs: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
         Reference.download_f32(xs)
-    }
-    fn synchronize(&self) -> Result<()> {
-        Ok(())
     }
 
     fn cast(&self, x: &Buffer, n: usize, to: DType) -> Result<Buffer> {
@@ -151,11 +155,14 @@ impl Backend for Faulty {
         }
         Reference.cast(x, n, to)
     }
+}
 
+impl Elementwise for Faulty {
     fn unary(&self, op: Unary, x: &Buffer, n: usize) -> Result<Buffer> {
         let y = Reference.unary(op, x, n)?;
         if self.0 == Fault::OneElementAlone && n == 1 { changed(&y, |y| next_float(y)) } else { Ok(y) }
     }
+
     fn unary_backward(&self, op: Unary, x: &Buffer, y: &Buffer, dy: &Buffer, n: usize) -> Result<Buffer> {
         match (self.0, op) {
             (Fault::UnaryUpstream, _) => Reference.unary_backward(op, x, y, &ones(n), n),
@@ -166,6 +173,7 @@ impl Backend for Faulty {
             _ => Reference.unary_backward(op, x, y, dy, n),
         }
     }
+
     fn binary(&self, op: Binary, a: &Buffer, b: &Buffer, n: usize, n_b: usize) -> Result<Buffer> {
         if self.0 == Fault::BroadcastByBlocks {
             let b = b.f32()?;
@@ -174,10 +182,12 @@ impl Backend for Faulty {
         }
         Reference.binary(op, a, b, n, n_b)
     }
+
     fn add_scaled(&self, y: &mut Buffer, alpha: f32, x: &Buffer, n: usize) -> Result<()> {
         let alpha = if self.0 == Fault::AlphaOfAddScaled { 1.0 } else { alpha };
         Reference.add_scaled(y, alpha, x, n)
     }
+
     fn dropout(&self, x: &Buffer, n: usize, p: f32, stream: Stream) -> Result<Buffer> {
         match self.0 {
             Fault::DropoutWithoutScale => {
@@ -189,9 +199,22 @@ impl Backend for Faulty {
         }
     }
 
+    fn swiglu(&self, gate: &Buffer, up: &Buffer, n: usize) -> Result<Buffer> {
+        let (gate, up) = if self.0 == Fault::SwigluSwapped { (up, gate) } else { (gate, up) };
+        Reference.swiglu(gate, up, n)
+    }
+
+    fn swiglu_backward(&self, dy: &Buffer, gate: &Buffer, up: &Buffer, n: usize) -> Result<(Buffer, Buffer)> {
+        let dy = if self.0 == Fault::SwigluUpstream { &ones(n) } else { dy };
+        Reference.swiglu_backward(dy, gate, up, n)
+    }
+}
+
+impl Sums for Faulty {
     fn sum_rows(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
         Reference.sum_rows(x, if self.0 == Fault::SumWithoutLastRow { m - 1 } else { m }, n)
     }
+
     fn sum_squares(&self, xs: &[(&Buffer, usize)]) -> Result<Vec<f64>> {
         let cut = |n: usize| if self.0 == Fault::SumSquaresFirstBlock { n.min(65_536) } else { n };
         let mut sums = Reference.sum_squares(&xs.iter().map(|&(x, n)| (x, cut(n))).collect::<Vec<_>>())?;
@@ -200,7 +223,9 @@ impl Backend for Faulty {
         }
         Ok(sums)
     }
+}
 
+impl Products for Faulty {
     fn matmul(&self, mut p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer> {
         let Product { layout, m, n, k, .. } = p;
         let without = |first: usize| {
@@ -228,7 +253,9 @@ impl Backend for Faulty {
             _ => Ok(product),
         }
     }
+}
 
+impl TableRows for Faulty {
     fn gather_rows(&self, table: &Buffer, index: &RowIndex, d: usize) -> Result<Buffer> {
         if self.0 == Fault::GatherNextRow {
             let last = index.distinct.last().copied().unwrap_or(0);
@@ -237,6 +264,7 @@ impl Backend for Faulty {
         }
         Reference.gather_rows(table, index, d)
     }
+
     fn scatter_add_rows(&self, dy: &Buffer, index: &RowIndex, n_rows: usize, d: usize) -> Result<Buffer> {
         if self.0 == Fault::ScatterLosesRepeats {
             let lost = |i: usize| index.rows[i + 1..].contains(&index.rows[i]);
@@ -247,16 +275,20 @@ impl Backend for Faulty {
         }
         Reference.scatter_add_rows(dy, index, n_rows, d)
     }
+
     fn write_rows(&self, cache: &mut Buffer, x: &Buffer, index: &RowIndex, d: usize) -> Result<()> {
         if self.0 == Fault::WriteInOrder {
             return Reference.write_rows(cache, x, &RowIndex::new(self, &index.distinct)?, d);
         }
         Reference.write_rows(cache, x, index, d)
     }
+}
 
+impl Norms for Faulty {
     fn rms_norm(&self, x: &Buffer, w: &Buffer, m: usize, d: usize, epsilon: f32) -> Result<(Buffer, Buffer)> {
         Reference.rms_norm(x, w, m, d, if self.0 == Fault::EpsilonOfNorm { 0.0 } else { epsilon })
     }
+
     fn add_rms_norm(
         &self,
         x: &Buffer,
@@ -276,71 +308,45 @@ impl Backend for Faulty {
             _ => Ok((s, y, rstd)),
         }
     }
-    fn rms_norm_backward(
-        &self,
-        dy: &Buffer,
-        x: &Buffer,
-        w: &Buffer,
-        rstd: &Buffer,
-        onto: Option<Buffer>,
-        m: usize,
-        d: usize,
-        need_dw: bool,
-    ) -> Result<(Buffer, Option<Buffer>)> {
+
+    fn rms_norm_backward(&self, inputs: RmsNormBackward<'_>, onto: Option<Buffer>) -> Result<(Buffer, Option<Buffer>)> {
+        let RmsNormBackward { dy, w, rstd, m, d, .. } = inputs;
         match self.0 {
-            Fault::NormUpstream => Reference.rms_norm_backward(&ones(m * d), x, w, rstd, onto, m, d, need_dw),
+            Fault::NormUpstream => Reference.rms_norm_backward(RmsNormBackward { dy: &ones(m * d), ..inputs }, onto),
             Fault::NormWithoutProjection => {
-                let (_, dw) = Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw)?;
+                let (_, dw) = Reference.rms_norm_backward(inputs, onto)?;
                 let (w, r) = (w.f32()?.to_vec(), rstd.f32()?.to_vec());
                 let dx = changed(dy, |dx| {
                     dx.iter_mut().enumerate().for_each(|(i, dx)| *dx *= w[i % d] * r[i / d]);
                 })?;
                 Ok((dx, dw))
             }
-            Fault::NormOntoNothing => Reference.rms_norm_backward(dy, x, w, rstd, None, m, d, need_dw),
-            _ => Reference.rms_norm_backward(dy, x, w, rstd, onto, m, d, need_dw),
+            Fault::NormOntoNothing => Reference.rms_norm_backward(inputs, None),
+            _ => Reference.rms_norm_backward(inputs, onto),
         }
     }
-    fn rope(
-        &self,
-        x: &Buffer,
-        cos_sin: &Buffer,
-        positions: &Buffer,
-        t: usize,
-        heads: usize,
-        e: usize,
-        rotary: usize,
-        inverse: bool,
-    ) -> Result<Buffer> {
+}
+
+impl Rotary for Faulty {
+    fn rope(&self, rotation: Rotation<'_>) -> Result<Buffer> {
+        let Rotation { cos_sin, t, e, rotary, .. } = rotation;
         let rows = Buffer::host(Host::U32((0..t as u32).map(|i| i % 70).collect()));
         match self.0 {
-            Fault::RopePositions => Reference.rope(x, cos_sin, &rows, t, heads, e, rotary, inverse),
-            Fault::RopeNotInverted => Reference.rope(x, cos_sin, positions, t, heads, e, rotary, false),
+            Fault::RopePositions => Reference.rope(Rotation { positions: &rows, ..rotation }),
+            Fault::RopeNotInverted => Reference.rope(Rotation { inverse: false, ..rotation }),
             Fault::RopeWholeHead => {
                 // the angles repeated up to the size of the head
                 let wide = cos_sin.f32()?.chunks(rotary).flat_map(|a| a.iter().copied().cycle().take(e)).collect();
-                Reference.rope(x, &Buffer::from_f32(wide), positions, t, heads, e, e, inverse)
+                Reference.rope(Rotation { cos_sin: &Buffer::from_f32(wide), rotary: e, ..rotation })
             }
-            _ => Reference.rope(x, cos_sin, positions, t, heads, e, rotary, inverse),
+            _ => Reference.rope(rotation),
         }
     }
-    fn swiglu(&self, gate: &Buffer, up: &Buffer, n: usize) -> Result<Buffer> {
-        let (gate, up) = if self.0 == Fault::SwigluSwapped { (up, gate) } else { (gate, up) };
-        Reference.swiglu(gate, up, n)
-    }
-    fn swiglu_backward(&self, dy: &Buffer, gate: &Buffer, up: &Buffer, n: usize) -> Result<(Buffer, Buffer)> {
-        let dy = if self.0 == Fault::SwigluUpstream { &ones(n) } else { dy };
-        Reference.swiglu_backward(dy, gate, up, n)
-    }
+}
 
-    fn attention(
-        &self,
-        mut shape: AttentionShape,
-        plan: &AttentionPlan,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
-    ) -> Result<(Buffer, Buffer)> {
+impl SoftmaxAttention for Faulty {
+    fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
+        let AttentionInputs { mut shape, plan, q, k, v } = inputs;
         match self.0 {
             Fault::ScoreScale => shape.scale = 1.0,
             Fault::Window => shape.window = shape.window.saturating_add(1),
@@ -351,32 +357,30 @@ impl Backend for Faulty {
                         plan.path_rows[path_offset..][..first_position + len].rotate_right(1);
                     }
                 });
-                return Reference.attention(shape, &late, q, k, v);
+                return Reference.attention(AttentionInputs { shape, plan: &late, q, k, v });
             }
             Fault::HeadGroups => {
                 let q = regrouped(q, shape, shape.head_size, false)?;
-                let (o, lse) = Reference.attention(shape, plan, &q, k, v)?;
+                let (o, lse) = Reference.attention(AttentionInputs { shape, plan, q: &q, k, v })?;
                 return Ok((regrouped(&o, shape, shape.head_size, true)?, regrouped(&lse, shape, 1, true)?));
             }
             Fault::DecodedAlone if plan.runs.iter().all(|run| run.len == 1) => {
-                let (o, lse) = Reference.attention(shape, plan, q, k, v)?;
+                let (o, lse) = Reference.attention(AttentionInputs { shape, plan, q, k, v })?;
                 return Ok((changed(&o, |o| next_float(o))?, lse));
             }
             _ => {}
         }
-        Reference.attention(shape, plan, q, k, v)
+        Reference.attention(AttentionInputs { shape, plan, q, k, v })
     }
+
     fn attention_backward(
         &self,
-        mut shape: AttentionShape,
-        plan: &AttentionPlan,
-        q: &Buffer,
-        k: &Buffer,
-        v: &Buffer,
+        inputs: AttentionInputs<'_>,
         o: &Buffer,
         lse: &Buffer,
         d_o: &Buffer,
     ) -> Result<(Buffer, Buffer, Buffer)> {
+        let AttentionInputs { mut shape, plan, q, k, v } = inputs;
         let mut faulty_plan = replanned(plan, |_| {});
         let all = ones(d_o.f32()?.len());
         let mut d_o = d_o;
@@ -388,9 +392,11 @@ impl Backend for Faulty {
             Fault::SiblingsBackward => faulty_plan.ends.iter_mut().for_each(|end| *end += 1),
             _ => {}
         }
-        Reference.attention_backward(shape, &faulty_plan, q, k, v, o, lse, d_o)
+        Reference.attention_backward(AttentionInputs { shape, plan: &faulty_plan, q, k, v }, o, lse, d_o)
     }
+}
 
+impl Head for Faulty {
     fn log_probs(&self, logits: &Buffer, targets: &Buffer, m: usize, v: usize) -> Result<LogProbs> {
         let mut p = Reference.log_probs(logits, targets, m, v)?;
         match self.0 {
@@ -407,27 +413,21 @@ impl Backend for Faulty {
         }
         Ok(p)
     }
-    fn log_probs_backward(
-        &self,
-        logits: Buffer,
-        targets: &Buffer,
-        log_sum_exp: &Buffer,
-        dlogp: &Buffer,
-        m: usize,
-        v: usize,
-        mut scale: f32,
-    ) -> Result<Buffer> {
-        let (mut dlogp, mut log_sum_exp) = (dlogp, log_sum_exp);
-        let (all, infinite) = (ones(m), Buffer::from_f32(vec![f32::INFINITY; m]));
+
+    fn log_probs_backward(&self, logits: Buffer, inputs: LogProbsBackward<'_>) -> Result<Buffer> {
+        let (all, infinite) = (ones(inputs.m), Buffer::from_f32(vec![f32::INFINITY; inputs.m]));
+        let mut inputs = inputs;
         match self.0 {
-            Fault::LogProbsUpstream => dlogp = &all,
-            Fault::LogProbsScale => scale = 1.0,
-            Fault::SoftmaxForgotten => log_sum_exp = &infinite,
+            Fault::LogProbsUpstream => inputs.dlogp = &all,
+            Fault::LogProbsScale => inputs.scale = 1.0,
+            Fault::SoftmaxForgotten => inputs.log_sum_exp = &infinite,
             _ => {}
         }
-        Reference.log_probs_backward(logits, targets, log_sum_exp, dlogp, m, v, scale)
+        Reference.log_probs_backward(logits, inputs)
     }
+}
 
+impl Sample for Faulty {
     fn sample(&self, logits: &Buffer, v: usize, mut choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
         let mut draws = draws.to_vec();
         let mut z = logits.clone();
@@ -463,7 +463,9 @@ impl Backend for Faulty {
         }
         Reference.sample(&z, v, choice, &draws)
     }
+}
 
+impl Optimise for Faulty {
     fn adamw(&self, tensors: &mut [Trained<'_>], mut step: AdamWStep) -> Result<()> {
         let decays: Vec<f64> = tensors.iter().map(|t| t.weight_decay).collect();
         let n_tensors = tensors.len();
@@ -507,15 +509,15 @@ const FAULTS: [(Fault, &str, Cases); 60] = [
     (Fault::GatherNextRow, "gather_rows", rows::cases),
     (Fault::ScatterLosesRepeats, "scatter_add_rows", rows::cases),
     (Fault::WriteInOrder, "write_rows", rows::cases),
-    (Fault::EpsilonOfNorm, "rms_norm", normalise::cases),
-    (Fault::NormUpstream, "rms_norm_backward", normalise::cases),
-    (Fault::NormWithoutProjection, "rms_norm_backward", normalise::cases),
-    (Fault::NormOntoNothing, "rms_norm_backward", normalise::cases),
-    (Fault::NormOfOneTerm, "add_rms_norm", normalise::cases),
-    (Fault::SumNotKept, "add_rms_norm", normalise::cases),
-    (Fault::RopePositions, "rope", normalise::cases),
-    (Fault::RopeWholeHead, "rope", normalise::cases),
-    (Fault::RopeNotInverted, "rope", normalise::cases),
+    (Fault::EpsilonOfNorm, "rms_norm", norms::cases),
+    (Fault::NormUpstream, "rms_norm_backward", norms::cases),
+    (Fault::NormWithoutProjection, "rms_norm_backward", norms::cases),
+    (Fault::NormOntoNothing, "rms_norm_backward", norms::cases),
+    (Fault::NormOfOneTerm, "add_rms_norm", norms::cases),
+    (Fault::SumNotKept, "add_rms_norm", norms::cases),
+    (Fault::RopePositions, "rope", norms::cases),
+    (Fault::RopeWholeHead, "rope", norms::cases),
+    (Fault::RopeNotInverted, "rope", norms::cases),
     (Fault::SwigluUpstream, "swiglu_backward", elementwise::cases),
     (Fault::SwigluSwapped, "swiglu", elementwise::cases),
     (Fault::ScoreScale, "attention", attention::cases),

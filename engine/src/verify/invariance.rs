@@ -1,7 +1,10 @@
 //! The same bits, however the work is split: calls repeated, rows alone, sequences without their batch.
 use super::attention::grow;
 use super::{Data, QUANTS, Suite, f32s, quantised, u32s, weights};
-use crate::backend::{AdamWStep, AttentionShape, Backend, Binary, Layout, Product, RowIndex, Trained, Unary};
+use crate::backend::{
+    AdamWStep, AttentionInputs, AttentionShape, Backend, Binary, Layout, LogProbsBackward, Norms, Product,
+    RmsNormBackward, RowIndex, Trained, Unary,
+};
 use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::forest::{AttentionPlan, Forest};
@@ -59,8 +62,9 @@ fn repeated(suite: &mut Suite) {
         let [q, d_o] = [0; 2].map(|_| data.normals(t * 4 * 16)).map(|x| f32s(d, &x));
         let [k, v] = [0; 2].map(|_| data.normals(t * 2 * 16)).map(|x| f32s(d, &x));
         let (q, k, v, d_o) = (q?, k?, v?, d_o?);
-        let (o, lse) = d.attention(shape, &plan, &q, &k, &v)?;
-        let (dq, dk, dv) = d.attention_backward(shape, &plan, &q, &k, &v, &o, &lse, &d_o)?;
+        let (o, lse) = d.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v })?;
+        let (dq, dk, dv) =
+            d.attention_backward(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }, &o, &lse, &d_o)?;
         Ok(d.download_f32(&[&dq, &dk, &dv])?.concat())
     });
 }
@@ -127,14 +131,14 @@ fn columns_of_products(suite: &mut Suite, dtype: DType) {
 }
 
 /// A function of two lists, element by element.
-type Elementwise<'a> = dyn Fn(&dyn Backend, &[f32], &[f32]) -> Result<Vec<f32>> + 'a;
+type OfTwo<'a> = dyn Fn(&dyn Backend, &[f32], &[f32]) -> Result<Vec<f32>> + 'a;
 
 /// Elements alone as in a row of many: the end of a vector register's loop computes as its middle does.
 fn elements_alone(suite: &mut Suite) {
     let n = 77;
     let mut data = Data::new(5);
     let (x, g) = (data.scaled(n, 2.0), data.normals(n));
-    let mut compare = |name: String, run: &Elementwise| {
+    let mut compare = |name: String, run: &OfTwo| {
         let alone = |d: &dyn Backend| -> Result<Vec<f32>> {
             let each = x.chunks(1).zip(g.chunks(1)).map(|(x, g)| run(d, x, g));
             Ok(each.collect::<Result<Vec<_>>>()?.concat())
@@ -199,7 +203,22 @@ fn rows_alone(suite: &mut Suite) {
         let (_, rstd) = Reference.rms_norm(&f32s(&Reference, &x)?, &f32s(&Reference, &w)?, m, v, 1e-5)?;
         let norm = |(x, rstd): (&[f32], &[f32])| {
             let (x, w) = (f32s(d, x)?, f32s(d, &w)?);
-            get(d, &d.rms_norm_backward(&x, &x, &w, &f32s(d, rstd)?, Some(x.clone()), rstd.len(), v, false)?.0)
+            get(
+                d,
+                &d.rms_norm_backward(
+                    RmsNormBackward {
+                        dy: &x,
+                        x: &x,
+                        w: &w,
+                        rstd: &f32s(d, rstd)?,
+                        m: rstd.len(),
+                        d: v,
+                        need_dw: false,
+                    },
+                    Some(x.clone()),
+                )?
+                .0,
+            )
         };
         Ok(x.chunks(rows * v).zip(rstd.f32()?.chunks(rows)).map(norm).collect::<Result<Vec<_>>>()?.concat())
     };
@@ -210,7 +229,17 @@ fn rows_alone(suite: &mut Suite) {
             let (x, targets) = (f32s(d, &x[i * v..][..rows * v])?, u32s(d, &targets[i..][..rows])?);
             let p = d.log_probs(&x, &targets, rows, v)?;
             let dlogp = f32s(d, &dlogp[i..][..rows])?;
-            let dx = d.log_probs_backward(x, &targets, &p.log_sum_exp, &dlogp, rows, v, 0.5)?;
+            let dx = d.log_probs_backward(
+                x,
+                LogProbsBackward {
+                    targets: &targets,
+                    log_sum_exp: &p.log_sum_exp,
+                    dlogp: &dlogp,
+                    m: rows,
+                    v,
+                    scale: 0.5,
+                },
+            )?;
             let parts = d.download_f32(&[&p.logp, &p.entropy, &p.log_sum_exp, &dx])?;
             results.iter_mut().zip(parts).for_each(|(all, part)| all.extend(part));
         }
@@ -248,7 +277,7 @@ impl Tokens {
         let (wide, narrow) = (shape.n_heads * shape.head_size, shape.n_kv_heads * shape.head_size);
         let q = take(&self.q, queries, wide)?;
         let (k, v) = (take(&self.k, keys, narrow)?, take(&self.v, keys, narrow)?);
-        let (o, lse) = d.attention(shape, plan, &q, &k, &v)?;
+        let (o, lse) = d.attention(AttentionInputs { shape, plan, q: &q, k: &k, v: &v })?;
         Ok([get(d, &o)?, get(d, &lse)?])
     }
 }

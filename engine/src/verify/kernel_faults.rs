@@ -139,8 +139,8 @@ fn cases_of(kernel: &'static str) -> (&'static str, fn(&mut Suite)) {
         }
         "gather_rows" | "scatter_add_rows" | "write_rows" => (kernel, rows::cases),
         "log_probs" | "log_probs_backward" => (kernel, log_probs::cases),
-        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" => (kernel, normalise::cases),
-        "rms_norm_backward_weight" => ("rms_norm_backward", normalise::cases),
+        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" => (kernel, norms::cases),
+        "rms_norm_backward_weight" => ("rms_norm_backward", norms::cases),
         "penalise" | "sample" => ("sample", sample::cases),
         "row_scales" => ("matmul", matmul::cases),
         product if product.starts_with("matmul_") => ("matmul", matmul::cases),

@@ -1,7 +1,7 @@
 //! What the LM head says about its targets, and the gradient to the logits.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s, u32s};
-use crate::backend::Backend;
+use crate::backend::{Head, LogProbsBackward};
 use crate::reference::Reference;
 
 pub(super) fn cases(suite: &mut Suite) {
@@ -41,15 +41,34 @@ fn chunk(suite: &mut Suite, name: String, logits: Vec<f32>, m: usize, v: usize) 
     suite.case(format!("log_probs_backward {name}"), |d| {
         let forward = Reference.log_probs(&f32s(&Reference, &logits)?, &u32s(&Reference, &targets)?, m, v)?;
         let lse = f32s(d, forward.log_sum_exp.f32()?)?;
-        let dlogits =
-            d.log_probs_backward(f32s(d, &logits)?, &u32s(d, &targets)?, &lse, &f32s(d, &dlogp)?, m, v, factor)?;
+        let dlogits = d.log_probs_backward(
+            f32s(d, &logits)?,
+            LogProbsBackward {
+                targets: &u32s(d, &targets)?,
+                log_sum_exp: &lse,
+                dlogp: &f32s(d, &dlogp)?,
+                m,
+                v,
+                scale: factor,
+            },
+        )?;
         Ok(vec![out("dlogits", dlogits, Scale::AtLeast(0.05))])
     });
     if m == 9 {
         suite.case(format!("log_probs_backward {name}, logits shared with another owner"), |d| {
             let forward = Reference.log_probs(&f32s(&Reference, &logits)?, &u32s(&Reference, &targets)?, m, v)?;
             let (lse, kept) = (f32s(d, forward.log_sum_exp.f32()?)?, f32s(d, &logits)?);
-            d.log_probs_backward(kept.clone(), &u32s(d, &targets)?, &lse, &f32s(d, &dlogp)?, m, v, factor)?;
+            d.log_probs_backward(
+                kept.clone(),
+                LogProbsBackward {
+                    targets: &u32s(d, &targets)?,
+                    log_sum_exp: &lse,
+                    dlogp: &f32s(d, &dlogp)?,
+                    m,
+                    v,
+                    scale: factor,
+                },
+            )?;
             Ok(vec![out("logits", kept, Scale::Exact)])
         });
     }

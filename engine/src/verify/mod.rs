@@ -13,12 +13,12 @@ mod invariance;
 mod kernel_faults;
 mod log_probs;
 mod matmul;
-mod normalise;
+mod norms;
 mod optimise;
 mod rows;
 mod sample;
 
-use crate::backend::{Backend, Device};
+use crate::backend::{Backend, Device, Memory};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::{DType, Quant};
 use crate::error::Result;
@@ -90,7 +90,7 @@ fn cases(suite: &mut Suite) {
     elementwise::cases(suite);
     matmul::cases(suite);
     rows::cases(suite);
-    normalise::cases(suite);
+    norms::cases(suite);
     attention::cases(suite);
     log_probs::cases(suite);
     sample::cases(suite);

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
 use crate::setup::{self, Source};
 use crate::speaker::Speaker;
-use crate::text::{RenderInput, Tokenizer};
+use crate::text::{RenderInput, Tokenizer, exact_json};
 use crate::{data, device};
 use engine::generate::{Sampling, generate};
 use engine::model::decoder::Decoder;
@@ -120,7 +120,7 @@ fn read_messages(given: &Messages) -> Result<Vec<Value>> {
             (text, path.display().to_string())
         }
     };
-    let value: Value = serde_json::from_str(&text).map_err(|e| Error::input(format!("{origin}: is not JSON: {e}")))?;
+    let value = exact_json::parse(&text).map_err(|e| Error::input(format!("{origin}: is not JSON: {e}")))?;
     let fields = match value {
         Value::Object(fields) => fields,
         list => Map::from_iter([("messages".to_string(), list)]),

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::judge::{Case, Judge, Verdict, readable};
 use crate::options::{JudgeOptions, VerdictOptions};
 use crate::run::durable::write_file;
+use crate::text::exact_json;
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
@@ -88,7 +89,7 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
         };
         let row = verdict_row(question, verdict, &judge, &mut tally);
         let to = if question.answers.len() == 2 && verdict.rank(rule) < 0 { &mut tie_rows } else { &mut verdict_rows };
-        *to += &format!("{}\n", Value::Object(row));
+        *to += &(exact_json::to_text(&Value::Object(row)) + "\n");
     }
     if let Some(path) = &asked.ties_file {
         write_file(path, tie_rows.as_bytes())?;

@@ -7,8 +7,8 @@ use crate::judge::{fill, open_template, read_constitution, readable};
 use crate::options::ReviseOptions;
 use crate::run::durable::write_file;
 use crate::speaker::Speaker;
+use crate::text::{exact_json, jinja::Template};
 use engine::generate::Sampling;
-use minijinja::Environment;
 use serde_json::{Map, Value, json};
 
 /// What is asked for a critique. It sees `constitution`, `prompt` and `completion`.
@@ -90,7 +90,8 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
         )));
     }
     let about = json!({"model": **path, "constitution_sha256": hash});
-    let text: String = drafts.iter().map(|draft| format!("{}\n", Value::Object(row_of(draft, &about)))).collect();
+    let text: String =
+        drafts.iter().map(|draft| exact_json::to_text(&Value::Object(row_of(draft, &about))) + "\n").collect();
     write_file(&asked.output_file, text.as_bytes())?;
     eprintln!(
         "{} of {} rows revised ({} left as they were); left out: {} with a question longer than the model's context, {empty} \
@@ -167,7 +168,7 @@ fn first_answers(speech: &mut Speech, rows: &[Row], prompts: &[&Value]) -> Resul
     Ok(all)
 }
 
-fn questions(template: &Environment, constitution: &str, drafts: &[Draft]) -> Result<Vec<String>> {
+fn questions(template: &Template, constitution: &str, drafts: &[Draft]) -> Result<Vec<String>> {
     let question = |draft: &Draft| {
         let prompt = readable(&draft.row.fields["prompt"]);
         let critique = draft.critiques.last().cloned().unwrap_or_default();

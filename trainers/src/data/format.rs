@@ -168,6 +168,8 @@ fn message(row: &Row, field: &str, index: usize, message: &Json) -> Result<Json>
     let empty = |key: &str| fields.get(key).is_none_or(Json::is_null);
     match fields.get("content") {
         Some(Json::String(_) | Json::Array(_)) => {}
+        // A tool's answer as it came: whether it can be shown is the template's to say.
+        Some(value @ Json::Object(_)) if exact_json::exact_number(value).is_none() => {}
         None | Some(Json::Null) if !empty("tool_calls") || !empty("reasoning_content") || !empty("thinking") => {}
         None | Some(Json::Null) => return Err(row.error(format!("{at} has no content (and no tool_calls)"))),
         Some(other) => return Err(row.error(format!("{at}: content must be a string, found {}", kind(other)))),

@@ -1,40 +1,55 @@
-//! Chat templates: messages to text, with the spans that `{% generation %}` marks as the assistant's own.
-//!
-//! Jinja as transformers runs it (trim_blocks, lstrip_blocks, loop controls, Python's methods on strings and mappings,
-//! `raise_exception`, `strftime_now`, `tojson`), bounded in instructions, memory and output: a template comes from whoever
-//! made the model.
-use std::io;
+//! Chat templates: messages to text as transformers' `apply_chat_template` renders them, with the spans that
+//! `{% generation %}` marks as the assistant's own.
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
-use super::builtins;
-use super::template_source::{END, START, prepare};
+use super::exact_json::to_text;
+use super::families::{Family, recognise};
+use super::jinja::{Clock, Template, TemplateError};
 use crate::error::{Error, Result};
 
-/// Bytes that one rendering may put out.
-const MAX_OUTPUT: usize = 64 << 20;
 const MAX_SOURCE: usize = 1 << 20;
 
-/// One compiled template.
-#[derive(Debug)]
+/// Names that `apply_chat_template` takes for itself: in a row's `chat_template_kwargs` they would not reach the template.
+const RESERVED: [&str; 14] = [
+    "conversation",
+    "messages",
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
+    "tokenize",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+    "sanitize_control_tokens",
+];
+
+/// One parsed template.
+#[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    env: Environment<'static>,
+    template: Template,
     name: String,
     source: String,
     has_generation: bool,
+    family: OnceLock<Option<&'static Family>>,
 }
 
 /// The templates of a model: one, or several by name ("default", "tool_use", …), with the special tokens they may print.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChatTemplates {
     templates: Vec<ChatTemplate>,
     special: Vec<(String, String)>,
+    clock: Clock,
 }
 
-/// What a template sees. `messages` are objects with at least `role`; `extra` are the row's `chat_template_kwargs`.
+/// What a template sees. `messages` are objects with at least `role`; `extra` are the row's `chat_template_kwargs`, where `tools`
+/// and `documents` may stand too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RenderInput<'a> {
     pub messages: &'a [Json],
@@ -49,25 +64,24 @@ pub struct RenderInput<'a> {
 pub struct Rendered {
     pub text: String,
     pub generation: Vec<Range<usize>>,
+    /// The line of a generation mark whose place in the text is not known: inside a macro, or in text that is set aside.
+    pub misplaced: Option<usize>,
 }
 
 impl ChatTemplate {
-    /// Compiles `source`. `now` is the time that `strftime_now` tells, in seconds since 1970 (UTC).
-    pub fn new(name: &str, source: &str, now: i64) -> Result<Self> {
+    /// Parses `source`.
+    ///
+    /// Errors: more than a MiB, what Jinja2 refuses, tags that would need other files.
+    pub fn new(name: &str, source: &str) -> Result<Self> {
         if source.len() > MAX_SOURCE {
             let detail =
                 format!("chat template {name:?} has {} bytes; at most {MAX_SOURCE} are accepted", source.len());
             return Err(Error::input(detail));
         }
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let mut env = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        env.set_syntax(syntax.map_err(Error::internal)?);
-        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        builtins::register(&mut env, now);
-        let prepared = prepare(&source);
-        env.add_template_owned(name.to_string(), prepared.source).map_err(|e| template_error(name, &e))?;
-        Ok(ChatTemplate { env, name: name.to_string(), source, has_generation: prepared.has_generation })
+        let template = Template::chat(&source).map_err(|e| template_error(name, &e))?;
+        let has_generation = template.has_generation();
+        Ok(ChatTemplate { template, name: name.to_string(), source, has_generation, family: OnceLock::new() })
     }
 
     /// The template as its model wrote it (line ends as `\n`).
@@ -80,42 +94,65 @@ impl ChatTemplate {
         self.has_generation
     }
 
-    fn render(&self, input: &RenderInput, special: &[(String, String)]) -> Result<Rendered> {
+    /// How the assistant's turns stand in what it prints, if that is known. Worked out at the first question.
+    pub(super) fn family(&self) -> Option<&'static Family> {
+        *self.family.get_or_init(|| recognise(&self.template, &self.source))
+    }
+
+    fn render(&self, input: &RenderInput, special: &[(String, String)], clock: Clock) -> Result<Rendered> {
         if input.messages.is_empty() {
             return Err(Error::input("a conversation without messages cannot be rendered; it needs at least one"));
         }
-        let mut context = Map::new();
+        let mut names = Map::new();
         for (name, token) in special {
-            context.insert(name.clone(), Json::String(token.clone()));
+            names.insert(name.clone(), Json::String(token.clone()));
         }
         for (key, value) in input.extra.into_iter().flatten() {
-            context.insert(key.clone(), value.clone());
+            if RESERVED.contains(&key.as_str()) {
+                return Err(Error::input(format!(
+                    "chat_template_kwargs has {key:?}, which is not a template's to take; leave it out"
+                )));
+            }
+            names.insert(key.clone(), value.clone());
         }
-        let messages = input.messages.iter().map(normalise_message).collect::<Result<Vec<Json>>>()?;
-        context.insert("messages".into(), Json::Array(messages));
-        context.insert("tools".into(), input.tools.cloned().unwrap_or(Json::Null));
-        context.insert("documents".into(), input.documents.cloned().unwrap_or(Json::Null));
-        context.insert("add_generation_prompt".into(), Json::Bool(input.add_generation_prompt));
-        let context = Json::Object(context);
-        if self.has_generation && contains_marker(&context) {
-            return Err(Error::input("the messages contain U+10FFFE, which is not a character; remove it"));
-        }
-        let template = self.env.get_template(&self.name).map_err(|e| template_error(&self.name, &e))?;
-        let mut out = Bounded::default();
-        template
-            .render_captured_to(Value::from(minijinja::value::Serde(&context)), &mut out)
-            .map_err(|e| template_error(&self.name, &e))?;
-        let text = String::from_utf8(out.bytes).map_err(Error::internal)?;
-        if self.has_generation { strip_marks(&text) } else { Ok(Rendered { text, generation: Vec::new() }) }
+        names.insert("messages".into(), Json::Array(normalised(input.messages)?));
+        names.insert("tools".into(), objects(input, "tools", input.tools)?);
+        names.insert("documents".into(), objects(input, "documents", input.documents)?);
+        names.insert("add_generation_prompt".into(), Json::Bool(input.add_generation_prompt));
+        let printed = self.template.render(names.iter().map(|(name, value)| (name.as_str(), value)), clock, false);
+        let printed = printed.map_err(|e| template_error(&self.name, &e))?;
+        Ok(Rendered { text: printed.text, generation: printed.generation, misplaced: printed.misplaced })
     }
 }
 
+impl RenderInput<'_> {
+    /// The value that is given as `given`, or else in the row's `chat_template_kwargs`.
+    fn given<'a>(&'a self, name: &str, given: Option<&'a Json>) -> Option<&'a Json> {
+        let in_row = || self.extra.and_then(|extra| extra.get(name)).filter(|v| !v.is_null());
+        given.filter(|v| !v.is_null()).or_else(in_row)
+    }
+}
+
+/// `tools` or `documents`: none, or a list of objects.
+fn objects(input: &RenderInput, name: &str, given: Option<&Json>) -> Result<Json> {
+    let value = input.given(name, given).cloned().unwrap_or(Json::Null);
+    let fits = match &value {
+        Json::Null => true,
+        Json::Array(list) => list.iter().all(Json::is_object),
+        _ => false,
+    };
+    if !fits {
+        return Err(Error::input(format!("{name} must be a list of objects, found {}", to_text(&value))));
+    }
+    Ok(value)
+}
+
 impl ChatTemplates {
-    /// Compiles the templates a tokenizer brings, as (name, source); `special` are variables such as `bos_token`.
+    /// Parses the templates a tokenizer brings, as (name, source); `special` are variables such as `bos_token`; `now` is the time
+    /// that `strftime_now` tells, in seconds since 1970 (UTC; a template sees local time).
     pub fn new(sources: &[(String, String)], special: Vec<(String, String)>, now: i64) -> Result<Self> {
-        let templates =
-            sources.iter().map(|(name, source)| ChatTemplate::new(name, source, now)).collect::<Result<_>>()?;
-        Ok(ChatTemplates { templates, special })
+        let templates = sources.iter().map(|(name, source)| ChatTemplate::new(name, source)).collect::<Result<_>>()?;
+        Ok(ChatTemplates { templates, special, clock: local(now) })
     }
 
     /// The template for a conversation: "tool_use" when there are tools and such a template, else "default".
@@ -132,11 +169,16 @@ impl ChatTemplates {
         })
     }
 
+    /// The template that renders this conversation.
+    pub fn select_for(&self, input: &RenderInput) -> Result<&ChatTemplate> {
+        self.select(input.given("tools", input.tools).is_some())
+    }
+
     /// Renders a conversation.
     ///
     /// Errors: no message, a message that is no object, and whatever the template raises (with its line).
     pub fn render(&self, input: &RenderInput) -> Result<Rendered> {
-        self.select(input.tools.is_some_and(|t| !t.is_null()))?.render(input, &self.special)
+        self.select_for(input)?.render(input, &self.special, self.clock)
     }
 
     /// The text of a special token as templates see it, for instance of "eos_token".
@@ -145,90 +187,40 @@ impl ChatTemplates {
     }
 }
 
+/// An instant with this machine's offset from UTC at that time.
+fn local(seconds: i64) -> Clock {
+    let offset =
+        jiff::Timestamp::from_second(seconds).map_or(0, |t| jiff::tz::TimeZone::system().to_offset(t).seconds());
+    Clock { seconds, offset: offset.into() }
+}
+
+/// Messages as a template gets them. Errors: one that is no object.
+pub(super) fn normalised(messages: &[Json]) -> Result<Vec<Json>> {
+    messages.iter().map(normalise_message).collect()
+}
+
 /// As transformers prepares a message: keys without a value go, reasoning is found under each of its names.
 fn normalise_message(message: &Json) -> Result<Json> {
     let Json::Object(fields) = message else {
-        return Err(Error::input(format!("a message must be an object with role and content, found {message}")));
+        return Err(Error::input(format!(
+            "a message must be an object with role and content, found {}",
+            to_text(message)
+        )));
     };
-    let mut out: Map<String, Json> =
+    let given: Map<String, Json> =
         fields.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
-    let reasoning = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|key| out.get(*key)).cloned();
-    if let Some(text) = reasoning {
-        out.entry("thinking").or_insert_with(|| text.clone());
-        out.insert("reasoning_content".into(), text);
-    }
+    let reasoning = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|key| given.get(*key)).cloned();
+    let Some(text) = reasoning else { return Ok(Json::Object(given)) };
+    // In transformers' order, which a template that walks over a message's keys can see.
+    let mut out = Map::new();
+    out.insert("thinking".into(), text.clone());
+    out.extend(given);
+    out.insert("reasoning_content".into(), text);
     Ok(Json::Object(out))
 }
 
-fn contains_marker(value: &Json) -> bool {
-    match value {
-        Json::String(s) => s.contains('\u{10FFFE}'),
-        Json::Array(items) => items.iter().any(contains_marker),
-        Json::Object(fields) => fields.iter().any(|(k, v)| k.contains('\u{10FFFE}') || contains_marker(v)),
-        _ => false,
-    }
-}
-
-/// Takes the marker text out and keeps where it stood.
-fn strip_marks(marked: &str) -> Result<Rendered> {
-    let mut rendered = Rendered { text: String::with_capacity(marked.len()), generation: Vec::new() };
-    let mut open: Vec<usize> = Vec::new();
-    let mut rest = marked;
-    while let Some(at) = rest.find('\u{10FFFE}') {
-        rendered.text.push_str(&rest[..at]);
-        let tail = &rest[at..];
-        if let Some(after) = tail.strip_prefix(START) {
-            open.push(rendered.text.len());
-            rest = after;
-        } else if let Some(after) = tail.strip_prefix(END) {
-            let start = open.pop().ok_or_else(broken_marks)?;
-            rendered.generation.push(start..rendered.text.len());
-            rest = after;
-        } else {
-            return Err(broken_marks());
-        }
-    }
-    if !open.is_empty() {
-        return Err(broken_marks());
-    }
-    rendered.text.push_str(rest);
-    Ok(rendered)
-}
-
-fn broken_marks() -> Error {
-    Error::input("the chat template's {% generation %} and {% endgeneration %} do not pair up in what it renders")
-}
-
 /// The template's own message (`raise_exception`, a type error …) with its line and the bound it ran into.
-fn template_error(name: &str, error: &minijinja::Error) -> Error {
-    let line = error.line().map_or(String::new(), |line| format!(", line {line}"));
-    let mut detail = match error.kind() {
-        ErrorKind::OutOfFuel => format!("runs for more than {} instructions", builtins::FUEL),
-        _ => error.detail().map_or_else(|| error.to_string(), |text| format!("{}: {text}", error.kind())),
-    };
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        detail.push_str(&format!(": {inner}"));
-        source = inner.source();
-    }
-    Error::input(format!("chat template {name:?}{line}: {detail}"))
-}
-
-/// Output that stops at [`MAX_OUTPUT`] bytes.
-#[derive(Default)]
-struct Bounded {
-    bytes: Vec<u8>,
-}
-
-impl io::Write for Bounded {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + buf.len() > MAX_OUTPUT {
-            return Err(io::Error::other(format!("puts out more than {} MiB", MAX_OUTPUT >> 20)));
-        }
-        self.bytes.extend_from_slice(buf);
-        Ok(buf.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn template_error(name: &str, error: &TemplateError) -> Error {
+    let line = error.line.map_or(String::new(), |line| format!(", line {line}"));
+    Error::input(format!("chat template {name:?}{line}: {}", error.message.replace('\n', " ")))
 }

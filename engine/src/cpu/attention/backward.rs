@@ -7,7 +7,7 @@
 //! ```
 use super::forward::{Lanes, Seen};
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
-use super::{Call, KEY_BLOCK, QueryTask};
+use super::{Checked, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
 use crate::cpu::scratch::Scratch;
@@ -29,7 +29,7 @@ impl WithSimd for RowDot<'_> {
 
 #[derive(Clone, Copy)]
 pub(super) struct Backward<'a> {
-    pub call: Call<'a>,
+    pub call: Checked<'a>,
     pub lse: &'a [f32],
     pub d_o: &'a [f32],
     pub delta: &'a [f32],
@@ -250,7 +250,7 @@ impl Keys<'_> {
 }
 
 #[inline(always)]
-fn key_lanes<S: Simd, const NV: usize>(simd: S, call: &Call, rows: Range<usize>) -> KeyLanes<S, NV> {
+fn key_lanes<S: Simd, const NV: usize>(simd: S, call: &Checked, rows: Range<usize>) -> KeyLanes<S, NV> {
     let (mut row, mut end, mut last) = ([0i32; 64], [0i32; 64], [0i32; 64]);
     for (lane, r) in rows.enumerate() {
         row[lane] = r as i32;

@@ -2,7 +2,7 @@
 use super::products::{
     FEW, FewLanes, Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel,
 };
-use super::{Call, KEY_BLOCK, QueryTask};
+use super::{Checked, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
@@ -11,7 +11,7 @@ use pulp::{Simd, WithSimd};
 
 /// One task; writes its pairs' o and lse.
 pub(super) struct Forward<'a> {
-    pub call: Call<'a>,
+    pub call: Checked<'a>,
     pub task: QueryTask,
     pub o: Shared<f32>,
     pub lse: Shared<f32>,
@@ -210,38 +210,38 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub fn new(_: &Call, task: QueryTask, first: usize, count: usize) -> Self {
+    pub fn new(_: &Checked, task: QueryTask, first: usize, count: usize) -> Self {
         Lanes { task, first, count }
     }
 
     /// (query row, query head) of a lane below `count`.
     #[inline(always)]
-    pub fn pair(&self, call: &Call, lane: usize) -> (usize, usize) {
+    pub fn pair(&self, call: &Checked, lane: usize) -> (usize, usize) {
         let (pair, group) = (self.first + lane, call.group());
         (call.plan.runs[self.task.run].start + pair / group, self.task.kv_head * group + pair % group)
     }
 
     /// Offset of a lane's row and head in q, o and their gradients.
     #[inline(always)]
-    pub fn offset(&self, call: &Call, lane: usize) -> usize {
+    pub fn offset(&self, call: &Checked, lane: usize) -> usize {
         let (row, head) = self.pair(call, lane);
         row * call.q_stride() + head * call.shape.head_size
     }
 
     #[inline(always)]
-    fn query(&self, call: &Call, lane: usize) -> Option<*const f32> {
+    fn query(&self, call: &Checked, lane: usize) -> Option<*const f32> {
         (lane < self.count).then(|| call.q[self.offset(call, lane)..].as_ptr())
     }
 
     /// Positions `lo .. hi` that a lane sees; lanes without a query see what the last one sees.
-    pub fn range(&self, call: &Call, lane: usize) -> (usize, usize) {
+    pub fn range(&self, call: &Checked, lane: usize) -> (usize, usize) {
         let pair = self.first + lane.min(self.count - 1);
         let position = call.plan.runs[self.task.run].first_position + pair / call.group();
         ((position + 1).saturating_sub(call.shape.window), position + 1)
     }
 
     /// Key rows by position.
-    pub fn path<'a>(&self, call: &Call<'a>) -> &'a [u32] {
+    pub fn path<'a>(&self, call: &Checked<'a>) -> &'a [u32] {
         let run = &call.plan.runs[self.task.run];
         &call.plan.path_rows[run.path_offset..run.path_offset + run.first_position + run.len]
     }
@@ -260,7 +260,7 @@ pub(super) struct Seen<S: Simd, const NV: usize> {
 
 impl<S: Simd, const NV: usize> Seen<S, NV> {
     #[inline(always)]
-    pub fn new(simd: S, lanes: &Lanes, call: &Call) -> Self {
+    pub fn new(simd: S, lanes: &Lanes, call: &Checked) -> Self {
         let (mut lo, mut hi) = ([0i32; 64], [0i32; 64]);
         for lane in 0..NV * S::F32_LANES {
             let range = lanes.range(call, lane);

@@ -1,6 +1,6 @@
 //! Tokens chosen on software Vulkan against those of the CPU and of the reference, draw by draw.
+use super::counting::Cost;
 use super::*;
-use crate::backend::{Choice, Draw};
 use crate::cpu::Cpu;
 use crate::likelihood::{aim, exp, key, likelihood, weight};
 use crate::random::Stream;
@@ -48,6 +48,7 @@ fn likelihoods_have_the_cpus_bits() {
             params: &[1, n as u32, 0, 0, 0, 0, 0, 0],
             binds: &[x.whole(), numbers.whole(), out.whole()],
             groups: gpu.groups(n.div_ceil(64)),
+            cost: Cost::MOVES,
         };
         gpu.dispatch(call).unwrap();
         let Host::U32(found) = gpu.download(&shared(out)).unwrap() else { panic!("no words") };

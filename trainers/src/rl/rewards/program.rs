@@ -5,6 +5,7 @@
 //! standard error goes to ours. It is started once and kept; one that dies or hangs is started again.
 use super::{Judged, Reward, shortened};
 use crate::error::{Error, Result};
+use crate::text::exact_json;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -142,7 +143,7 @@ impl Reward for ProgramReward {
 
     /// A batch that cannot be judged after all attempts counts as not judged, loudly; several in a row end the run.
     fn score(&mut self, completions: &[Judged]) -> Result<Vec<Option<f64>>> {
-        let request = format!("{}\n", request(completions));
+        let request = exact_json::to_text(&request(completions)) + "\n";
         let mut last = String::new();
         for attempt in 0..=self.retries {
             match self.ask(&request, completions.len())? {
