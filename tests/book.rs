@@ -109,7 +109,7 @@ fn check_words(words: &[String], blocks: &[Block]) -> Result<(), String> {
     }
     let Some(mut arguments) = markdown::arguments_of_lapidary(words) else { return Ok(()) };
     for task in arguments.iter().filter(|w| w.starts_with("task:")) {
-        trainers::rl::tasks::parse(task).map_err(|e| e.to_string())?;
+        trainers::policy_gradients::tasks::parse(task).map_err(|e| e.to_string())?;
     }
     // The only file that reading arguments opens.
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;

@@ -5,7 +5,7 @@
 
 Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
 prompts, policy_gradient, online, data_files, smollm2.
-`--only trajectories/sft_lora,preferences/kto` redoes single trajectories. The part smollm2 needs --gguf, the
+`--only models/qwen3,trajectories/sft_lora,preferences/kto` redoes single families and trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
 import argparse
@@ -54,8 +54,9 @@ def main() -> None:
 
     if "tokenizer" in args.parts:
         chat_tokenizer.write(args.out, args.seed)
-    if "models" in args.parts:
-        tiny_models.write(args.out, args.seed)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("models/")]
+    if named or "models" in args.parts:
+        tiny_models.write(args.out, args.seed, named)
     if "data" in args.parts:
         data.write(args.out, args.seed)
     named = [p.split("/")[1] for p in args.parts if p.startswith("trajectories/")]

@@ -65,10 +65,31 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
         Windows::All => drop(set("sliding_window", json!(gguf.count(&key("attention.sliding_window"))?))),
         Windows::Switched => drop(set("use_sliding_window", json!(false))),
     }
+    for (name, scale) in scales(gguf, arch, family, head_size)? {
+        out.insert(name.to_string(), json!(scale));
+    }
     set_ids(gguf, &mut out)?;
     let theta = gguf.number(&key("rope.freq_base"))?.map_or(10000.0, shortest);
     set_rope(gguf, arch, theta, head_size, &mut out)?;
     Ok(out)
+}
+
+/// The family's factors by their keys in config.json. llama.cpp takes an attention factor that is absent or 0 for 1/√E, the
+/// others for 1.
+fn scales(gguf: &Gguf, arch: &str, family: &Family, head_size: usize) -> Result<Vec<(&'static str, f64)>> {
+    let (keys, usual) = (family.scales, 1.0 / (head_size as f64).sqrt());
+    let all = [
+        (keys.embedding, "embedding_scale", 1.0),
+        (keys.attention, "attention.scale", usual),
+        (keys.residual, "residual_scale", 1.0),
+        (keys.logits, "logit_scale", 1.0),
+    ];
+    let mut found = Vec::new();
+    for (key, name, absent) in all {
+        let scale = gguf.number(&format!("{arch}.{name}"))?.filter(|scale| *scale != 0.0);
+        found.extend(key.map(|key| (key, scale.map_or(absent, shortest))));
+    }
+    Ok(found)
 }
 
 /// E; a head whose value is of another size, or that is turned in part only, is not supported.

@@ -53,7 +53,7 @@ fn golden_models_open() {
 
 #[test]
 fn saved_and_opened_again_is_the_same() {
-    for (family, max_shard_bytes) in [("llama", u64::MAX), ("qwen3", 100_000), ("mistral", 1)] {
+    for (family, max_shard_bytes) in [("llama", u64::MAX), ("qwen3", 100_000), ("mistral", 1), ("granite", u64::MAX)] {
         let files = ModelFiles::open(golden(family)).unwrap();
         let tensors = all(&files);
         let dir = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn numbers_too_large_for_float16_are_not_made_infinite() {
 /// The GGUF files that the gguf package wrote (tests/data/make_gguf.py), and the models it made them of.
 #[test]
 fn gguf_gives_the_model_it_was_made_of() {
-    for family in ["llama", "qwen3"] {
+    for family in ["llama", "qwen3", "granite"] {
         let from_gguf = ModelFiles::open(data(&format!("{family}.gguf"))).unwrap();
         let original = ModelFiles::open(data("models").join(family)).unwrap();
         let plain = |c: &ModelConfig| ModelConfig { raw: Map::new(), ..c.clone() };

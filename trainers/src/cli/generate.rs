@@ -1,9 +1,9 @@
 //! `lapidary generate`: the completion of a prompt or conversation, alone on standard output; or of every row of a file.
 use crate::data::others::{Calls, adopt};
 use crate::error::{Error, Result};
+use crate::job::setup::{self, Source};
+use crate::judges::speaker::Speaker;
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
-use crate::setup::{self, Source};
-use crate::speaker::Speaker;
 use crate::text::{RenderInput, Tokenizer, exact_json};
 use crate::{data, device};
 use engine::generate::{Sampling, generate};

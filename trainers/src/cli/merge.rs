@@ -1,8 +1,9 @@
 //! `lapidary merge`: an adapter folded into its base model, saved as one model.
+use crate::device;
 use crate::error::Result;
+use crate::job::setup;
 use crate::options::{MergeOptions, ResumeFrom};
 use crate::run::RunDirectory;
-use crate::{device, setup};
 use engine::model::decoder::Decoder;
 
 /// Everything is read and compared first; the merged model is computed in float32 on the CPU.

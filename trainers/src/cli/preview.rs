@@ -5,15 +5,16 @@ use crate::data::preview::{preview, preview_titled};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
 use crate::data::{Row, Sequence, load};
 use crate::error::{Error, Result};
+use crate::job::setup;
 use crate::options::{PreviewOptions, TruncationMode};
+use crate::sft::rows;
 use crate::text::Tokenizer;
-use crate::{setup, sft_data};
 use std::io::{IsTerminal, Write};
 
 /// Prints the rows token by token, with those that are trained on marked, and what became of the whole data set.
 pub fn run(options: &PreviewOptions) -> Result<()> {
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
-    sft_data::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
+    rows::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let colour = options.shown.color.unwrap_or_else(|| std::io::stdout().is_terminal() && !plain);
     let loaded = load(options.split.of(&options.shown.dataset_name), setup::calls_of(&source.tokenizer))?;
@@ -21,7 +22,7 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
     if let Some(text) = preferences(&rows, options, &source.tokenizer, colour)? {
         return print(&text);
     }
-    let (examples, stats) = sft_data::tokenize(&rows, &options.text, &source.tokenizer)?;
+    let (examples, stats) = rows::tokenize(&rows, &options.text, &source.tokenizer)?;
     let shown = &examples[..options.shown.rows.min(examples.len())];
     let mut text = preview(shown, &source.tokenizer, colour)?;
     text += &format!(

@@ -3,10 +3,10 @@
 use crate::data::{Calls, Row, load};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::judge::{fill, open_template, read_constitution, readable};
+use crate::judges::judge::{fill, open_template, read_constitution, readable};
+use crate::judges::speaker::Speaker;
 use crate::options::ReviseOptions;
 use crate::run::durable::write_file;
-use crate::speaker::Speaker;
 use crate::text::{exact_json, jinja::Template};
 use engine::generate::Sampling;
 use serde_json::{Map, Value, json};

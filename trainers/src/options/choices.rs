@@ -46,7 +46,7 @@ impl WeightType {
 }
 
 named! {
-    /// How the learning rate moves over the run; see [`crate::schedule`].
+    /// How the learning rate moves over the run; see [`crate::run::schedule`].
     pub enum Scheduler {
         Linear = "linear",
         Cosine = "cosine",
@@ -99,7 +99,7 @@ named! {
 }
 
 named! {
-    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judge::Verdict`].
+    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judges::judge::Verdict`].
     pub enum VerdictRule {
         /// A verdict if both orders agree, else a tie (L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.4).
         Agree = "agree",
