@@ -28,6 +28,10 @@ use std::path::{Path, PathBuf};
 use vocabulary::Vocabulary;
 use weights::Weights;
 
+/// What to do about a file that begins as the pointers do that Git LFS leaves in the place of large files.
+pub const LFS_POINTER: &str = "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull` in its repository, or \
+                               download it from the web page";
+
 /// A model on disk, checked to be whole; its weights are loaded tensor by tensor.
 #[derive(Debug)]
 pub struct ModelFiles {

@@ -1,5 +1,5 @@
 //! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
-use crate::data::Example;
+use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
@@ -69,6 +69,11 @@ pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
         Ok(DType::F16) => DType::F16,
         _ => DType::F32,
     })
+}
+
+/// How the tokenizer's chat template wants calls of functions.
+pub fn calls_of(tokenizer: &Tokenizer) -> Calls {
+    if tokenizer.template_mentions("tool_calls") { Calls::AsCalls } else { Calls::AsText }
 }
 
 /// The options' own chat template and end-of-sequence token, where given.
