@@ -203,25 +203,26 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
-/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
+/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name
+/// under their own.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     let slots = config.slots();
     let by_name: BTreeMap<&str, &Slot> = slots.iter().filter_map(|s| Some((s.gguf.as_deref()?, s))).collect();
     let mut entries = BTreeMap::new();
     for tensor in &gguf.tensors {
-        let Some(slot) = by_name.get(tensor.name.as_str()) else { continue };
+        let slot = by_name.get(tensor.name.as_str());
         let entry = Entry {
             file: 0,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
             len: tensor.len,
-            rows: match slot.turned {
+            rows: match slot.and_then(|slot| slot.turned) {
                 Some(head_size) if config.family.gguf_interleaves => Rows::Interleaved { head_size },
                 _ => Rows::AsIs,
             },
         };
-        entries.insert(slot.path.clone(), entry);
+        entries.insert(slot.map_or(&tensor.name, |slot| &slot.path).clone(), entry);
     }
     Weights::new(vec![gguf.file], entries)
 }
