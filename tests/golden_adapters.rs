@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 /// Cases of an option that is refused by its name.
 const REFUSED: [&str; 2] = ["tokens", "tokens_tied"];
-const CASES: [&str; 19] = [
+const CASES: [&str; 21] = [
     "list",
     "regex",
     "exclude",
@@ -36,6 +36,8 @@ const CASES: [&str; 19] = [
     "bias_all",
     "bias_lora_only",
     "lora_bias",
+    "dora",
+    "dora_bias",
 ];
 
 fn directory(case: &str) -> PathBuf {

@@ -27,6 +27,8 @@ pub enum Role {
     EmbeddingA,
     /// An embedding's B, [D, r].
     EmbeddingB,
+    /// The length of each row of a weight, DoRA's m: [out].
+    Magnitude,
 }
 
 impl Role {
@@ -36,7 +38,7 @@ impl Role {
     }
     /// Whether it is a matrix, which may be held in few bits where it is not trained.
     pub fn is_matrix(self) -> bool {
-        self.decays()
+        self.decays() && self != Role::Magnitude
     }
 }
 

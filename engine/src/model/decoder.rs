@@ -7,6 +7,7 @@
 //! ```
 use super::block::{Block, Context, Residual, scaled};
 use super::cache::KvCache;
+use super::dora;
 use super::linear::{DropoutKey, Linear, Lora};
 use super::parameter::{Parameter, Parts, Walk, walk};
 use super::rope::inverse_frequencies;
@@ -236,6 +237,11 @@ impl Decoder {
         };
         let mut model = self.without_gradient();
         for linear in model.linears_mut() {
+            if let Some(lora) = &mut linear.lora
+                && let Some(magnitude) = &lora.magnitude
+            {
+                lora.factor = Some(dora::factor(&linear.weight, lora, magnitude)?);
+            }
             let lora = linear.lora.iter_mut().flat_map(|lora| [&mut lora.a, &mut lora.b]);
             for matrix in std::iter::once(&mut linear.weight).chain(lora) {
                 matrix.tensor = pack(matrix)?;

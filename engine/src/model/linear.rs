@@ -1,4 +1,5 @@
 //! A linear layer of the decoder: weight, perhaps a bias, perhaps an adapter beside it.
+use super::dora;
 use super::parameter::{Parameter, Walk, walk};
 use crate::error::Result;
 use crate::ops;
@@ -25,6 +26,10 @@ pub struct Lora {
     pub b: Parameter,
     /// What PEFT's lora_bias adds to B's product: [out].
     pub b_bias: Option<Parameter>,
+    /// m of DoRA, the length of each row: [out].
+    pub magnitude: Option<Parameter>,
+    /// m / ‖W + s B A‖ where nothing of it is trained any more: [out].
+    pub factor: Option<Tensor>,
     /// s = α/r, or α/√r for rsLoRA.
     pub scale: f32,
     /// Probability of dropping an input of A, in training only.
@@ -69,6 +74,11 @@ impl Lora {
 impl Linear {
     /// x [T, in] → [T, out].
     pub fn forward(&self, x: &Tensor, dropout: Option<DropoutKey>) -> Result<Tensor> {
+        if let Some(lora) = &self.lora
+            && let Some(magnitude) = &lora.magnitude
+        {
+            return dora::forward(self, lora, magnitude, x, dropout);
+        }
         let y = ops::linear(x, &self.weight, self.bias.as_deref())?;
         match &self.lora {
             None => Ok(y),
@@ -82,7 +92,7 @@ impl Linear {
     }
 }
 
-walk!(Lora { a, b, b_bias });
+walk!(Lora { a, b, b_bias, magnitude });
 
 impl Walk for Linear {
     fn parameters<'a>(&'a self, all: &mut Vec<&'a Parameter>) {

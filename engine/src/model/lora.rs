@@ -1,8 +1,9 @@
 //! LoRA on a decoder: adding, loading, saving, switching off, folding in.
 //!
 //! Beside linear layers of blocks, beside the output layer (tied or not) and beside the embedding; with what PEFT trains besides:
-//! whole modules, biases. With the adapter off, every parameter has the base's values again.
+//! whole modules, biases. DoRA's magnitudes are in `dora.rs`. With the adapter off, every parameter has the base's values again.
 use super::decoder::Decoder;
+use super::dora;
 use super::linear::Lora;
 use super::parameter::Parameter;
 use crate::backend::{Device, Layout, Product};
@@ -128,7 +129,23 @@ fn lora_of(
             )));
         }
     };
-    Ok(Lora { a, b, b_bias, scale: *scale as f32, dropout: config.lora_dropout as f32, index })
+    let magnitude = match (config.use_dora, module.role) {
+        (false, _) => None,
+        (true, Role::Projection) if !config.lora_bias => {
+            Some(part("lora_magnitude_vector", Role::Magnitude, &[module.n_out])?)
+        }
+        (true, Role::Projection) => {
+            return Err(Error::Unsupported("use_dora with lora_bias, which PEFT refuses too".into()));
+        }
+        (true, _) => {
+            return Err(Error::Unsupported(format!(
+                "use_dora beside {}: only that of layers in blocks is",
+                module.path
+            )));
+        }
+    };
+    let dropout = config.lora_dropout as f32;
+    Ok(Lora { a, b, b_bias, magnitude, factor: None, scale: *scale as f32, dropout, index })
 }
 
 impl Parameter {
@@ -148,7 +165,15 @@ impl Decoder {
     /// Puts fresh LoRA layers beside every target of `config`; the model's output is unchanged until B (beside an embedding A)
     /// moves from zero.
     pub fn add_lora(&mut self, config: &AdapterConfig, seed: u64) -> Result<()> {
-        self.place_adapter(config, &mut Fresh { seed })
+        self.place_adapter(config, &mut Fresh { seed })?;
+        for layer in self.linears_mut() {
+            let Some(lora) = &mut layer.lora else { continue };
+            let start = dora::norms(&layer.weight, lora)?;
+            if let Some(magnitude) = &mut lora.magnitude {
+                magnitude.tensor = start;
+            }
+        }
+        Ok(())
     }
 
     /// Puts the layers of a saved adapter in place; every one of its tensors must have a place of its shape.
@@ -309,7 +334,10 @@ impl Decoder {
         }
         for layer in self.linears_mut() {
             let Some(lora) = layer.lora.take() else { continue };
-            fold(&device, &mut layer.weight, &lora)?;
+            match &lora.magnitude {
+                None => fold(&device, &mut layer.weight, &lora)?,
+                Some(magnitude) => dora::fold(&mut layer.weight, &lora, magnitude)?,
+            }
             if let Some(b_bias) = &lora.b_bias {
                 let added = crate::ops::scale(&b_bias.tensor, lora.scale)?;
                 match &mut layer.bias {

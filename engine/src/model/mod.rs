@@ -5,6 +5,7 @@ pub mod linear;
 pub mod cache;
 pub mod block;
 pub mod decoder;
+mod dora;
 pub mod lora;
 pub mod load;
 pub mod memory;

@@ -43,8 +43,8 @@ CASES = {
     "bias_all": ("qwen2", dict(target_modules=["q_proj", "up_proj"], bias="all")),
     "bias_lora_only": ("qwen2", dict(target_modules=["q_proj", "up_proj"], bias="lora_only")),
     "lora_bias": ("qwen2", dict(target_modules=["q_proj", "up_proj"], lora_bias=True)),
-    # DORA "dora": ("llama", dict(target_modules=["q_proj", "up_proj"], use_dora=True)),
-    # DORA "dora_bias": ("qwen2", dict(target_modules=["q_proj", "down_proj"], use_dora=True, use_rslora=True)),
+    "dora": ("llama", dict(target_modules=["q_proj", "up_proj"], use_dora=True)),
+    "dora_bias": ("qwen2", dict(target_modules=["q_proj", "down_proj"], use_dora=True, use_rslora=True)),
     "tokens": ("llama3", dict(target_modules=ATTENTION, trainable_token_indices=[9, 40, 7])),
     "tokens_tied": ("llama", dict(target_modules=ATTENTION, trainable_token_indices=[9, 40, 7])),
 }

@@ -83,6 +83,8 @@ RUNS = {
         "messages", model="mistral", options=dict(packing=True, max_length=96, per_device_train_batch_size=2)
     ),
     "sft_lora": Run("messages", lora=dict(r=4, lora_alpha=16, **ALL_LINEAR)),
+    "sft_dora": Run("messages", lora=dict(r=4, lora_alpha=16, use_dora=True, **ALL_LINEAR)),
+    "sft_dora_qwen2": Run("messages", "qwen2", lora=dict(r=8, lora_alpha=8, use_dora=True, use_rslora=True, **QUERY_VALUE)),
     "sft_rslora": Run("messages", lora=dict(r=8, lora_alpha=8, use_rslora=True, **QUERY_VALUE)),
 }
 

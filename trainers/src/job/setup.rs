@@ -246,6 +246,7 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
         lora_alpha: lora.lora_alpha as f64,
         lora_dropout: lora.lora_dropout,
         use_rslora: lora.use_rslora,
+        use_dora: lora.use_dora,
         target_modules: target_modules(lora.lora_target_modules.as_ref()),
         task_type: Some(task_type.into()),
         modules_to_save,
@@ -281,9 +282,6 @@ pub fn combined(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<
 /// An adapter directory for a model with this head, refused where it holds what the engine does not compute.
 pub fn load_adapter(path: &Path, head: Head) -> Result<Adapter> {
     let adapter = Adapter::load(path)?;
-    if adapter.config.use_dora {
-        return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
-    }
     if head == Head::LanguageModel && adapter.tensors.contains_key(SCORE) {
         return Err(Error::Input(format!(
             "{}: the adapter of a reward model (it has score.weight); lapidary score takes it",

@@ -180,7 +180,7 @@ option_group! {
         lora_modules_to_save: Option<Vec<String>> = none, Trl;
         /// Scale the adapter by lora_alpha / √lora_r.
         use_rslora: bool = "false", Trl;
-        /// Weight-decomposed adapters: not supported yet.
+        /// Weight-decomposed adapters: the length of each row of a weight is trained besides.
         use_dora: bool = "false", Trl;
         /// Hold the frozen weights in 4 bits: not supported yet (--dtype bfloat16 halves them).
         load_in_4bit: bool = "false", Trl;

@@ -159,9 +159,6 @@ impl LoraOptions {
     }
 
     pub(super) fn check(&mut self, given: &Given) -> Result<()> {
-        if self.use_dora {
-            return given.complain("use_dora", "not supported yet; LoRA and rsLoRA (--use_rslora) are");
-        }
         if self.load_in_4bit {
             let advice = "not supported yet; --dtype bfloat16 halves the frozen weights";
             return given.complain("load_in_4bit", advice);
@@ -169,9 +166,15 @@ impl LoraOptions {
         if given.has("use_peft") && !self.use_peft && self.adapter_name_or_path.is_some() {
             return given.complain("use_peft", "is false, but adapter_name_or_path names an adapter to train");
         }
-        for name in
-            ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_modules_to_save", "use_rslora"]
-        {
+        for name in [
+            "lora_r",
+            "lora_alpha",
+            "lora_dropout",
+            "lora_target_modules",
+            "lora_modules_to_save",
+            "use_rslora",
+            "use_dora",
+        ] {
             if given.differs(name) && self.adapter_name_or_path.is_some() {
                 return given.complain(name, "is the adapter's own where adapter_name_or_path is given; leave it out");
             }

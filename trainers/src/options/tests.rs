@@ -268,7 +268,7 @@ fn contradictions() {
     for (flags, start) in [
         ("--lora_r 8", "--lora_r: needs --use_peft"),
         ("--use_rslora", "--use_rslora: needs --use_peft"),
-        ("--use_peft --use_dora", "--use_dora: not supported yet"),
+        ("--use_dora", "--use_dora: needs --use_peft"),
         ("--load_in_4bit", "--load_in_4bit: not supported yet"),
         ("--adapter_name_or_path a --lora_r 8", "--lora_r: is the adapter's own"),
         ("--adapter_name_or_path a --no_use_peft", "--use_peft: is false"),
