@@ -18,14 +18,33 @@ pub(super) fn float_text(x: f64) -> String {
     if x.is_infinite() {
         return if x > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    let scientific = format!("{x:e}");
+    let scientific = shortest(x);
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let e: i32 = exponent.parse().unwrap_or(0);
     if x == 0.0 || (-4..16).contains(&e) {
-        let plain = format!("{x}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        let n_digits = digits.bytes().filter(u8::is_ascii_digit).count() as i32;
+        let decimals = (n_digits - 1 - e).max(1) as usize;
+        return plain(digits, e, decimals);
     }
     format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
+}
+
+/// The shortest digits that read back, in the form 1.5e7; of several the nearest, and the even one of two that are as near.
+fn shortest(x: f64) -> String {
+    let found = format!("{x:e}");
+    let digits = found.split('e').next().map_or(0, |d| d.bytes().filter(u8::is_ascii_digit).count());
+    let nearest = format!("{x:.*e}", digits.saturating_sub(1));
+    if nearest.parse() == Ok(x) { nearest } else { found }
+}
+
+/// Digits such as -1.25 with an exponent, written out with a point.
+fn plain(digits: &str, exponent: i32, decimals: usize) -> String {
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |d| ("-", d));
+    let all: String = digits.chars().filter(char::is_ascii_digit).collect();
+    let at = |i: i32| usize::try_from(i).ok().and_then(|i| all.as_bytes().get(i)).map_or('0', |b| char::from(*b));
+    let whole: String = if exponent < 0 { "0".into() } else { (0..=exponent).map(at).collect() };
+    let fraction: String = (exponent + 1..=exponent + decimals as i32).map(at).collect();
+    format!("{sign}{whole}.{fraction}")
 }
 
 /// A whole number in decimal. Errors: more digits than Python writes.
@@ -288,4 +307,43 @@ fn round_half_even(n: &BigInt, unit: &BigInt) -> BigInt {
         Ordering::Equal => &q % 2 != BigInt::ZERO,
     };
     if up { q + 1 } else { q }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the shortest digits that read back Python takes the nearest, and the even one of two that are as near.
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (x, text) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (-2.5e-5, "-2.5e-05"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (-0.0, "-0.0"),
+            (123456789.125, "123456789.125"),
+            (1275031047177637.25, "1275031047177637.2"),
+            (89802177733976.625, "89802177733976.62"),
+            (1000000000000045.25, "1000000000000045.2"),
+        ] {
+            assert_eq!(float_text(x), text);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_divide_to_the_nearest_float() {
+        let n = |text: &str| text.parse::<BigInt>().expect("digits");
+        let third = int_true_division(&n("123456789012345678901234567890"), &n("3")).expect("a float");
+        assert_eq!(third, 4.115226300411522e28);
+        assert_eq!(int_true_division(&n("-1"), &n("3")).expect("a float"), -1.0 / 3.0);
+        assert!(int_true_division(&n(&"9".repeat(400)), &n("7")).is_err());
+        assert_eq!(int_divmod(&n("-7"), &n("2")).expect("numbers"), (n("-4"), n("1")));
+        assert_eq!(round_float(2.675, 2).expect("a float"), 2.67);
+        assert_eq!(round_float(1250.0, -2).expect("a float"), 1200.0);
+    }
 }

@@ -264,7 +264,13 @@ pub(super) fn float_digits(x: f64, kind: char, precision: Option<usize>, alterna
             if kind == 'G' { shown.to_uppercase() } else { shown }
         }
         ' ' => match precision {
-            None => float_text(x),
+            None => {
+                let shown = float_text(x);
+                match shown.find('e') {
+                    Some(at) if alternate && !shown[..at].contains('.') => format!("{}.{}", &shown[..at], &shown[at..]),
+                    _ => shown,
+                }
+            }
             // As `g`, but with a digit behind the point, and exponents one earlier.
             Some(digits) => general(x, digits.max(1), alternate, 1),
         },
