@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 
 use num_bigint::{BigInt, Sign};
 
-use super::fault::{Kind, R, fault, value_fault};
+use super::fault::{FaultKind, R, fault, value_fault};
 
 /// Digits of a whole number that Python writes or reads at most.
 const MAX_DIGITS: usize = 4300;
@@ -60,7 +60,7 @@ pub(super) fn int_text(n: &BigInt) -> R<String> {
 pub(super) fn int_to_float(n: &BigInt) -> R<f64> {
     let x = nearest(n);
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "int too large to convert to float"));
+        return Err(fault(FaultKind::Arithmetic, "int too large to convert to float"));
     }
     Ok(x)
 }
@@ -85,7 +85,7 @@ pub(super) fn float_to_int(x: f64) -> R<BigInt> {
         return Err(value_fault("cannot convert float NaN to integer"));
     }
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "cannot convert float infinity to integer"));
+        return Err(fault(FaultKind::Arithmetic, "cannot convert float infinity to integer"));
     }
     Ok(format!("{:.0}", x.trunc()).parse().unwrap_or_default())
 }
@@ -174,7 +174,7 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
 /// Whole quotient towards minus infinity and the remainder with the divisor's sign.
 pub(super) fn int_divmod(a: &BigInt, b: &BigInt) -> R<(BigInt, BigInt)> {
     if b.sign() == Sign::NoSign {
-        return Err(fault(Kind::Arithmetic, "integer division or modulo by zero"));
+        return Err(fault(FaultKind::Arithmetic, "integer division or modulo by zero"));
     }
     let (q, r) = (a / b, a % b);
     if r.sign() != Sign::NoSign && (r.sign() == Sign::Minus) != (b.sign() == Sign::Minus) {
@@ -186,7 +186,7 @@ pub(super) fn int_divmod(a: &BigInt, b: &BigInt) -> R<(BigInt, BigInt)> {
 /// Floor division and remainder of floats, as CPython's `_float_div_mod` computes them.
 pub(super) fn float_divmod(a: f64, b: f64) -> R<(f64, f64)> {
     if b == 0.0 {
-        return Err(fault(Kind::Arithmetic, "float floor division or modulo by zero"));
+        return Err(fault(FaultKind::Arithmetic, "float floor division or modulo by zero"));
     }
     let mut remainder = a % b;
     let mut quotient = (a - remainder) / b;
@@ -208,7 +208,7 @@ pub(super) fn float_divmod(a: f64, b: f64) -> R<(f64, f64)> {
 /// `a / b`: the float nearest to the quotient of two whole numbers.
 pub(super) fn int_true_division(a: &BigInt, b: &BigInt) -> R<f64> {
     if b.sign() == Sign::NoSign {
-        return Err(fault(Kind::Arithmetic, "division by zero"));
+        return Err(fault(FaultKind::Arithmetic, "division by zero"));
     }
     if a.bits() <= 53 && b.bits() <= 53 {
         return Ok(nearest(a) / nearest(b));
@@ -223,14 +223,14 @@ pub(super) fn int_true_division(a: &BigInt, b: &BigInt) -> R<f64> {
     let exponent = (-(shift + 1)).clamp(-2200, 2200) as i32;
     let x = nearest(&quotient) * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2);
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "integer division result too large for a float"));
+        return Err(fault(FaultKind::Arithmetic, "integer division result too large for a float"));
     }
     Ok(if negative { -x } else { x })
 }
 
 /// `base ** exponent` of whole numbers with an exponent that is not negative.
 pub(super) fn int_power(base: &BigInt, exponent: &BigInt) -> R<BigInt> {
-    let too_large = || fault(Kind::Limit, format!("a power may have at most {MAX_BITS} bits"));
+    let too_large = || fault(FaultKind::Limit, format!("a power may have at most {MAX_BITS} bits"));
     if base.magnitude().bits() <= 1 {
         // 0, 1 and -1 to any power.
         let odd = exponent % 2 != BigInt::ZERO;
@@ -250,14 +250,14 @@ pub(super) fn int_power(base: &BigInt, exponent: &BigInt) -> R<BigInt> {
 /// `base ** exponent` of floats.
 pub(super) fn float_power(base: f64, exponent: f64) -> R<f64> {
     if base == 0.0 && exponent < 0.0 {
-        return Err(fault(Kind::Arithmetic, "0.0 cannot be raised to a negative power"));
+        return Err(fault(FaultKind::Arithmetic, "0.0 cannot be raised to a negative power"));
     }
     if base < 0.0 && base.is_finite() && exponent.is_finite() && exponent.fract() != 0.0 {
         return Err(super::fault::unsupported("a complex number (a negative number to a power with a fraction)"));
     }
     let x = base.powf(exponent);
     if x.is_infinite() && base.is_finite() && exponent.is_finite() {
-        return Err(fault(Kind::Arithmetic, "the result of ** is too large"));
+        return Err(fault(FaultKind::Arithmetic, "the result of ** is too large"));
     }
     Ok(x)
 }
@@ -279,7 +279,7 @@ pub(super) fn round_float(x: f64, digits: i64) -> R<f64> {
     let rounded = round_half_even(&twice, &(scale.clone() * 2)) * scale;
     let y = nearest(&rounded);
     if y.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "rounded value too large to represent"));
+        return Err(fault(FaultKind::Arithmetic, "rounded value too large to represent"));
     }
     Ok(y.copysign(x))
 }
