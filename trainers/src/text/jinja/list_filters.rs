@@ -8,7 +8,7 @@ use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
 use super::operators::binary;
 use super::run::Rendering;
 use super::show::{escape, text};
-use super::values::{Sequence, Value, View};
+use super::values::{Elements, Value, View};
 
 /// The way to an attribute: `"a.0.b"`, a number, or none.
 fn path(attribute: &Value) -> R<Vec<Value>> {
@@ -332,7 +332,7 @@ fn group(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     }
     let pair = |(key, members): (Value, Vec<Value>)| -> R<Value> {
         let shown = if case_sensitive { key } else { walk(run, &members[0], &path, otherwise.as_ref())? };
-        Sequence::new(vec![shown, Value::list(members)?]).map(Value::Group)
+        Elements::new(vec![shown, Value::list(members)?]).map(Value::Group)
     };
     Value::list(groups.into_iter().map(pair).collect::<R<_>>()?)
 }

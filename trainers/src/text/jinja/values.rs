@@ -27,10 +27,10 @@ pub(super) enum Value {
     /// A string that counts as escaped HTML.
     Markup(Rc<str>),
     Bytes(Rc<[u8]>),
-    List(Rc<Sequence>),
-    Tuple(Rc<Sequence>),
+    List(Rc<Elements>),
+    Tuple(Rc<Elements>),
     /// What `groupby` makes: a pair with the names `grouper` and `list`.
-    Group(Rc<Sequence>),
+    Group(Rc<Elements>),
     Dict(Rc<Dict>),
     View(View, Rc<Dict>),
     Range(Rc<IntRange>),
@@ -57,9 +57,9 @@ pub(super) enum View {
     Items,
 }
 
-/// Sequence with the depth of containers below them.
+/// Elements with the depth of containers below them.
 #[derive(Debug)]
-pub(super) struct Sequence {
+pub(super) struct Elements {
     pub items: Vec<Value>,
     depth: usize,
 }
@@ -154,10 +154,10 @@ fn deeper(depth: usize) -> R<usize> {
     Ok(depth + 1)
 }
 
-impl Sequence {
-    pub fn new(items: Vec<Value>) -> R<Rc<Sequence>> {
+impl Elements {
+    pub fn new(items: Vec<Value>) -> R<Rc<Elements>> {
         let depth = deeper(items.iter().map(Value::depth).max().unwrap_or(0))?;
-        Ok(Rc::new(Sequence { items, depth }))
+        Ok(Rc::new(Elements { items, depth }))
     }
 }
 
@@ -246,11 +246,11 @@ impl Value {
     }
 
     pub fn list(items: Vec<Value>) -> R<Value> {
-        Sequence::new(items).map(Value::List)
+        Elements::new(items).map(Value::List)
     }
 
     pub fn tuple(items: Vec<Value>) -> R<Value> {
-        Sequence::new(items).map(Value::Tuple)
+        Elements::new(items).map(Value::Tuple)
     }
 
     pub fn once(items: Vec<Value>) -> R<Value> {
