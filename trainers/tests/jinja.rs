@@ -2,13 +2,13 @@
 //! can be named by LAPIDARY_JINJA.
 use serde_json::Value as Json;
 use trainers::text::exact_json;
-use trainers::text::jinja::{Clock, Template};
+use trainers::text::jinja::{LocalTime, Template};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/jinja.json");
 
 /// What a case should come to, and what it comes to here.
 fn outcomes(document: &Json) -> Vec<(String, Option<String>, Result<String, String>)> {
-    let clock = Clock { seconds: document["now"].as_i64().unwrap_or(0), offset: 0 };
+    let clock = LocalTime { seconds: document["now"].as_i64().unwrap_or(0), offset: 0 };
     let variables = document["variables"].as_object().unwrap();
     let of = |case: &Json| {
         let source = case["template"].as_str().unwrap();
@@ -51,7 +51,7 @@ fn whole_numbers_of_any_size_reach_the_template() {
             .unwrap();
     let print = |source: &str| {
         let names = [("a", &row["a"])];
-        Template::chat(source).unwrap().render(names, Clock::default(), false).unwrap().text
+        Template::chat(source).unwrap().render(names, LocalTime::default(), false).unwrap().text
     };
     assert_eq!(
         print("{{ a | tojson }}"),

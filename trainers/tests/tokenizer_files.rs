@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use engine::files::vocabulary::Vocabulary;
 use serde_json::{Value as Json, json};
-use trainers::text::{RenderInput, Tokenizer};
+use trainers::text::generation::assistant_mask;
+use trainers::text::{RenderInput, Rendered, Tokenizer};
 
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tokenizer")
@@ -145,6 +146,23 @@ fn named_templates_of_a_vocabulary_are_those_of_its_directory() {
     v.named_templates = vec![("../x".into(), "t".into())];
     let error = Tokenizer::from_vocabulary(&v, Path::new("m.gguf")).unwrap_err().to_string();
     assert!(error.contains("named \"../x\""), "{error}");
+}
+
+/// A span trains every token that overlaps it: all bytes of a character of several tokens, and the spans behind one that no token begins in.
+#[test]
+fn masks_are_by_overlap_of_characters_and_tokens() {
+    // 😀 is four bytes, each a token of its own; the blank belongs to the token behind it, whose offsets leave it out.
+    let v = vocabulary("gpt2", "gpt-2", &["a", "b", "ð", "Ł", "ĺ", "Ģ", "Ġ", "Ġb"], &["Ġ b"]);
+    let tokenizer = Tokenizer::from_vocabulary(&v, Path::new("m.gguf")).unwrap();
+    let mask = |text: &str, spans: &[std::ops::Range<usize>]| {
+        let rendered = Rendered { text: text.into(), generation: spans.to_vec(), misplaced: None };
+        assistant_mask(&tokenizer, &rendered).unwrap()
+    };
+    assert_eq!(mask("a😀b", &[1..5]), (vec![0, 2, 3, 4, 5, 1], vec![false, true, true, true, true, false]));
+    assert_eq!(mask("a😀b", &[0..1, 5..6]).1, [true, false, false, false, false, true]);
+    let (ids, masked) = mask("a ba", &[1..2, 3..4]);
+    assert_eq!((ids, masked), (vec![0, 7, 0], vec![false, false, true]));
+    assert_eq!(mask("ab", &[1..1, 1..2]).1, [false, true]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::job::batch::Batch;
 use crate::job::setup::{self, Source};
 use crate::options::{VerdictRule, WeightType};
 use crate::run::durable::hash_file;
-use crate::text::jinja::{Clock, Template, TemplateError};
+use crate::text::jinja::{LocalTime, Template, TemplateError};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
 use engine::config::Head;
@@ -158,7 +158,7 @@ fn wrong(shown: &str, error: &TemplateError) -> Error {
 /// A question from a template.
 pub fn fill(template: &Template, sees: &Value) -> Result<String> {
     let names = sees.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value));
-    let printed = template.render(names, Clock::default(), true).map_err(|e| wrong("template", &e))?;
+    let printed = template.render(names, LocalTime::default(), true).map_err(|e| wrong("template", &e))?;
     Ok(printed.text)
 }
 

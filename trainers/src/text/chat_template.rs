@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value as Json};
 
 use super::exact_json::to_text;
-use super::families::{Family, recognise};
-use super::jinja::{Clock, Template, TemplateError};
+use super::jinja::{LocalTime, Template, TemplateError};
+use super::template_families::{Family, recognise};
 use crate::error::{Error, Result};
 
 const MAX_SOURCE: usize = 1 << 20;
@@ -45,7 +45,7 @@ pub struct ChatTemplate {
 pub struct ChatTemplates {
     templates: Vec<ChatTemplate>,
     special: Vec<(String, String)>,
-    clock: Clock,
+    clock: LocalTime,
 }
 
 /// What a template sees. `messages` are objects with at least `role`; `extra` are the row's `chat_template_kwargs`, where `tools`
@@ -99,7 +99,7 @@ impl ChatTemplate {
         *self.family.get_or_init(|| recognise(&self.template, &self.source))
     }
 
-    fn render(&self, input: &RenderInput, special: &[(String, String)], clock: Clock) -> Result<Rendered> {
+    fn render(&self, input: &RenderInput, special: &[(String, String)], clock: LocalTime) -> Result<Rendered> {
         if input.messages.is_empty() {
             return Err(Error::input("a conversation without messages cannot be rendered; it needs at least one"));
         }
@@ -188,10 +188,10 @@ impl ChatTemplates {
 }
 
 /// An instant with this machine's offset from UTC at that time.
-fn local(seconds: i64) -> Clock {
+fn local(seconds: i64) -> LocalTime {
     let offset =
         jiff::Timestamp::from_second(seconds).map_or(0, |t| jiff::tz::TimeZone::system().to_offset(t).seconds());
-    Clock { seconds, offset: offset.into() }
+    LocalTime { seconds, offset: offset.into() }
 }
 
 /// Messages as a template gets them. Errors: one that is no object.

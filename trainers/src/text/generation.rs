@@ -4,7 +4,7 @@ use std::ops::Range;
 use serde_json::Value as Json;
 
 use super::chat_template::{ChatTemplates, RenderInput, Rendered};
-use super::families::{Family, known};
+use super::template_families::{Family, known};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 

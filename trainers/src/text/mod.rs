@@ -1,9 +1,9 @@
 //! Text and tokens: tokenizers, chat templates, and which tokens of a rendered chat the assistant wrote.
 //!
-//! In reading order: `exact_json`, `jinja`, `families`, `chat_template`, `gguf_tokenizer`, `tokenizer`, `generation`.
+//! In reading order: `exact_json`, `jinja`, `template_families`, `chat_template`, `gguf_tokenizer`, `tokenizer`, `generation`.
 pub mod chat_template;
 pub mod exact_json;
-mod families;
+mod template_families;
 pub mod generation;
 pub mod gguf_tokenizer;
 pub mod jinja;

@@ -1,6 +1,6 @@
 //! The arguments of a call, bound to the names of a function as Python binds them.
 use super::fault::{R, type_fault};
-use super::value::{Dict, Value};
+use super::values::{Dict, Value};
 
 /// Evaluated arguments.
 #[derive(Clone, Debug, Default)]

@@ -92,7 +92,7 @@ pub(super) struct For {
 
 /// A macro, or the body of a call block as the macro `caller`.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Macro {
+pub(super) struct MacroNode {
     pub name: Option<String>,
     pub parameters: Vec<String>,
     /// Of the last parameters.
@@ -112,9 +112,9 @@ pub(super) enum Action {
     If(Vec<(Expression, Vec<Statement>)>, Vec<Statement>),
     With(Vec<(Target, Expression)>, Vec<Statement>),
     Autoescape(Expression, Vec<Statement>),
-    Macro(Arc<Macro>),
+    Macro(Arc<MacroNode>),
     /// The call and the body it gets as `caller`.
-    CallBlock(Expression, Arc<Macro>),
+    CallBlock(Expression, Arc<MacroNode>),
     FilterBlock(Expression, Vec<Statement>),
     Set(Target, Expression),
     SetBlock(Target, Option<Expression>, Vec<Statement>),

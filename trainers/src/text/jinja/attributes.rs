@@ -3,10 +3,10 @@ use std::rc::Rc;
 
 use super::arguments::{Args, index};
 use super::compare::equal;
-use super::fault::{Kind, R, fault, type_fault, unsupported, value_fault};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
 use super::number::{float_to_int, int_to_float};
-use super::run::Run;
-use super::value::{Dict, Value, View};
+use super::run::Rendering;
+use super::values::{Dict, Value, View};
 use super::{functions, operators, string_methods};
 
 /// Methods that change a list or a dictionary: the sandbox hands none out.
@@ -26,7 +26,7 @@ const CHANGING: [&str; 12] = [
 ];
 
 /// What Python's `getattr` finds; nothing where it raises AttributeError.
-fn own(run: &Run, value: &Value, name: &str) -> R<Option<Value>> {
+fn own(run: &Rendering, value: &Value, name: &str) -> R<Option<Value>> {
     if name.starts_with("__") && name.ends_with("__") && !value.is_undefined() {
         // Every object has some of these, and the sandbox hands out none.
         return Ok(Some(unsafe_attribute(value, name)));
@@ -35,7 +35,7 @@ fn own(run: &Run, value: &Value, name: &str) -> R<Option<Value>> {
     let number = |n: usize| Some(Value::int(n));
     Ok(match value {
         Value::Undefined(_) if name.starts_with("__") && name.ends_with("__") => None,
-        Value::Undefined(message) => return Err(fault(Kind::Undefined, message.to_string())),
+        Value::Undefined(message) => return Err(fault(FaultKind::Undefined, message.to_string())),
         Value::Chance(what) => return Err(unsupported(*what)),
         Value::Str(_) if string_methods::METHODS.contains(&name) => method(),
         Value::Markup(_) if string_methods::METHODS.contains(&name) => method(),
@@ -148,7 +148,7 @@ fn no_attribute(value: &Value, name: &str) -> Value {
 }
 
 /// `value.name`: an attribute before an item.
-pub(super) fn attribute(run: &Run, value: &Value, name: &str) -> R<Value> {
+pub(super) fn attribute(run: &Rendering, value: &Value, name: &str) -> R<Value> {
     if let Some(found) = own(run, value, name)? {
         return Ok(found);
     }
@@ -156,7 +156,7 @@ pub(super) fn attribute(run: &Run, value: &Value, name: &str) -> R<Value> {
 }
 
 /// `value[key]`: an item before an attribute.
-pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Value> {
+pub(super) fn item(run: &Rendering, value: &Value, key: &Value) -> R<Value> {
     if let Some(found) = operators::item(run, value, key)? {
         return Ok(found);
     }
@@ -171,7 +171,7 @@ pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Value> {
 }
 
 /// The filter `attr`: an attribute, never an item.
-pub(super) fn attribute_alone(run: &Run, value: &Value, name: &str) -> R<Value> {
+pub(super) fn attribute_alone(run: &Rendering, value: &Value, name: &str) -> R<Value> {
     Ok(own(run, value, name)?.unwrap_or_else(|| no_attribute(value, name)))
 }
 
@@ -189,9 +189,9 @@ pub(super) fn is_callable(value: &Value) -> bool {
 }
 
 /// Calls a value.
-pub(super) fn call(run: &Run, callee: &Value, args: Args) -> R<Value> {
+pub(super) fn call(run: &Rendering, callee: &Value, args: Args) -> R<Value> {
     match callee {
-        Value::Undefined(message) => Err(fault(Kind::Undefined, message.to_string())),
+        Value::Undefined(message) => Err(fault(FaultKind::Undefined, message.to_string())),
         Value::Function(name) => functions::call(run, name, args),
         Value::Macro(m) => run.call_macro(m, args),
         Value::Method(method) => call_method(run, &method.0, &method.1, args),
@@ -208,7 +208,7 @@ pub(super) fn call(run: &Run, callee: &Value, args: Args) -> R<Value> {
     }
 }
 
-fn call_method(run: &Run, value: &Value, name: &str, args: Args) -> R<Value> {
+fn call_method(run: &Rendering, value: &Value, name: &str, args: Args) -> R<Value> {
     match value {
         Value::Str(_) | Value::Markup(_) => string_methods::call(run, value, name, args),
         Value::Dict(dict) => dict_method(run, dict, name, args),
@@ -274,7 +274,7 @@ fn call_method(run: &Run, value: &Value, name: &str, args: Args) -> R<Value> {
     }
 }
 
-fn dict_method(run: &Run, dict: &Rc<Dict>, name: &str, args: Args) -> R<Value> {
+fn dict_method(run: &Rendering, dict: &Rc<Dict>, name: &str, args: Args) -> R<Value> {
     Ok(match name {
         "get" => {
             let [key, otherwise] = args.bind(name, ["/key", "/default"], 1)?;
@@ -306,7 +306,7 @@ fn from_keys(args: Args) -> R<Value> {
 }
 
 /// `count` and `index` of a sequence.
-fn search(run: &Run, items: &[Value], name: &str, args: Args) -> R<Value> {
+fn search(run: &Rendering, items: &[Value], name: &str, args: Args) -> R<Value> {
     let [value, start, stop] = args.bind(name, ["/value", "/start", "/stop"], 1)?;
     let value = value.unwrap_or(Value::None);
     if name == "count" {

@@ -3,13 +3,13 @@ use super::arguments::Args;
 use super::ast::Operator;
 use super::attributes::is_callable;
 use super::compare::{contains, equal, is, order};
-use super::fault::{Kind, R, fault, type_fault, unsupported};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported};
 use super::filters::FILTERS;
 use super::operators::binary;
-use super::run::Run;
+use super::run::Rendering;
 use super::show::text;
 use super::strings::{is_lower, is_upper};
-use super::value::{Value, View};
+use super::values::{Value, View};
 
 pub(super) const TESTS: [&str; 39] = [
     "odd",
@@ -54,7 +54,7 @@ pub(super) const TESTS: [&str; 39] = [
 ];
 
 /// `value is name(…)`.
-pub(super) fn test(run: &Run, name: &str, value: &Value, args: Args) -> R<bool> {
+pub(super) fn test(run: &Rendering, name: &str, value: &Value, args: Args) -> R<bool> {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let compared = |args: Args, operator: &'static str, wanted: &[std::cmp::Ordering]| -> R<bool> {
         let [other] = args.bind(name, ["/other"], 1)?;
@@ -119,12 +119,12 @@ pub(super) fn test(run: &Run, name: &str, value: &Value, args: Args) -> R<bool> 
         "iterable" => value.is_iterable(),
         "callable" => is_callable(value),
         "escaped" => matches!(value, Value::Markup(_)),
-        other => return Err(fault(Kind::Runtime, format!("No test named '{other}' found."))),
+        other => return Err(fault(FaultKind::Runtime, format!("No test named '{other}' found."))),
     })
 }
 
 /// `value % divisor == wanted`.
-fn remainder_is(run: &Run, value: &Value, divisor: &Value, wanted: u8) -> R<bool> {
+fn remainder_is(run: &Rendering, value: &Value, divisor: &Value, wanted: u8) -> R<bool> {
     let remainder = binary(run, Operator::Modulo, value, divisor)?;
     equal(run, &remainder, &Value::int(wanted))
 }
@@ -139,7 +139,7 @@ fn is_name_of(value: &Value, names: &[&str]) -> R<bool> {
 }
 
 /// `a is b` in Python. Numbers and texts that are equal may or may not be one object there; where that is not sure it is refused.
-fn same(run: &Run, a: &Value, b: &Value) -> R<bool> {
+fn same(run: &Rendering, a: &Value, b: &Value) -> R<bool> {
     if is(a, b) {
         return Ok(true);
     }

@@ -1,13 +1,13 @@
 //! Equality, order and membership of values, and sorting by them.
 use std::cmp::Ordering;
 
-use super::fault::{Kind, R, fault, type_fault, unsupported};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported};
 use super::number::compare_int_float;
-use super::run::Run;
-use super::value::{Dict, Value, View};
+use super::run::Rendering;
+use super::values::{Dict, Value, View};
 
 /// Python's `a == b`.
-pub(super) fn equal(run: &Run, a: &Value, b: &Value) -> R<bool> {
+pub(super) fn equal(run: &Rendering, a: &Value, b: &Value) -> R<bool> {
     run.step()?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         return Ok(a == b);
@@ -45,11 +45,11 @@ fn all<T>(items: impl Iterator<Item = T>, mut holds: impl FnMut(T) -> R<bool>) -
     Ok(true)
 }
 
-fn same_items(run: &Run, a: &[Value], b: &[Value]) -> R<bool> {
+fn same_items(run: &Rendering, a: &[Value], b: &[Value]) -> R<bool> {
     Ok(a.len() == b.len() && all(a.iter().zip(b), |(a, b)| Ok(is(a, b) || equal(run, a, b)?))?)
 }
 
-fn same_dicts(run: &Run, a: &Dict, b: &Dict) -> R<bool> {
+fn same_dicts(run: &Rendering, a: &Dict, b: &Dict) -> R<bool> {
     let same = |(key, value): &(Value, Value)| match b.get(key)? {
         Some(other) => equal(run, value, other),
         None => Ok(false),
@@ -78,7 +78,7 @@ pub(super) fn is(a: &Value, b: &Value) -> bool {
 }
 
 /// How `a` stands to `b`; nothing where neither is less (NaN). Errors: values that Python does not order.
-pub(super) fn order(run: &Run, a: &Value, b: &Value, operator: &str) -> R<Option<Ordering>> {
+pub(super) fn order(run: &Rendering, a: &Value, b: &Value, operator: &str) -> R<Option<Ordering>> {
     run.step()?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         return Ok(Some(a.cmp(b)));
@@ -88,7 +88,7 @@ pub(super) fn order(run: &Run, a: &Value, b: &Value, operator: &str) -> R<Option
     }
     match (a, b) {
         (Value::Undefined(message), _) | (_, Value::Undefined(message)) => {
-            Err(fault(Kind::Undefined, message.to_string()))
+            Err(fault(FaultKind::Undefined, message.to_string()))
         }
         (Value::List(a), Value::List(b)) => order_items(run, &a.items, &b.items, operator),
         (Value::Tuple(a) | Value::Group(a), Value::Tuple(b) | Value::Group(b)) => {
@@ -106,7 +106,7 @@ pub(super) fn order(run: &Run, a: &Value, b: &Value, operator: &str) -> R<Option
 }
 
 /// By the first pair that differs, then by length.
-pub(super) fn order_items(run: &Run, a: &[Value], b: &[Value], operator: &str) -> R<Option<Ordering>> {
+pub(super) fn order_items(run: &Rendering, a: &[Value], b: &[Value], operator: &str) -> R<Option<Ordering>> {
     for (a, b) in a.iter().zip(b) {
         if !(is(a, b) || equal(run, a, b)?) {
             return order(run, a, b, operator);
@@ -116,7 +116,7 @@ pub(super) fn order_items(run: &Run, a: &[Value], b: &[Value], operator: &str) -
 }
 
 /// Python's `value in container`.
-pub(super) fn contains(run: &Run, container: &Value, value: &Value) -> R<bool> {
+pub(super) fn contains(run: &Rendering, container: &Value, value: &Value) -> R<bool> {
     match container {
         Value::Str(text) | Value::Markup(text) => match value.as_str() {
             Some(part) => Ok(text.contains(part)),
@@ -139,7 +139,7 @@ pub(super) fn contains(run: &Run, container: &Value, value: &Value) -> R<bool> {
 }
 
 /// Sorts stably by keys with Python's `<`.
-pub(super) fn sort(run: &Run, mut items: Vec<(Value, Value)>, reverse: bool) -> R<Vec<Value>> {
+pub(super) fn sort(run: &Rendering, mut items: Vec<(Value, Value)>, reverse: bool) -> R<Vec<Value>> {
     // Python keeps the order of equal items when it reverses: it reverses, sorts and reverses again.
     if reverse {
         items.reverse();
@@ -151,7 +151,7 @@ pub(super) fn sort(run: &Run, mut items: Vec<(Value, Value)>, reverse: bool) -> 
     Ok(sorted.into_iter().map(|(_, item)| item).collect())
 }
 
-fn merge_sort(run: &Run, mut items: Vec<(Value, Value)>) -> R<Vec<(Value, Value)>> {
+fn merge_sort(run: &Rendering, mut items: Vec<(Value, Value)>) -> R<Vec<(Value, Value)>> {
     if items.len() < 2 {
         return Ok(items);
     }

@@ -4,13 +4,13 @@ use std::rc::Rc;
 use super::arguments::Args;
 use super::ast::{Arguments, Comparison, Expression, Literal, Operator};
 use super::compare::{contains, equal, order};
-use super::fault::{Kind, R, fault, type_fault};
-use super::run::Run;
+use super::fault::{FaultKind, R, fault, type_fault};
+use super::run::Rendering;
 use super::show::{escape, text};
-use super::value::{Dict, Scope, Value};
+use super::values::{Dict, Scope, Value};
 use super::{attributes, checks, filters, operators};
 
-impl Run {
+impl Rendering {
     /// The value of an expression.
     pub fn evaluate(&self, expression: &Expression, scope: &Rc<Scope>) -> R<Value> {
         self.nested(|| self.value_of(expression, scope))
@@ -24,7 +24,7 @@ impl Run {
 
     fn truth_of(&self, value: &Value) -> R<bool> {
         match value {
-            Value::Undefined(message) if !self.lenient => Err(fault(Kind::Undefined, message.to_string())),
+            Value::Undefined(message) if !self.lenient => Err(fault(FaultKind::Undefined, message.to_string())),
             Value::Chance(what) => Err(super::fault::unsupported(*what)),
             value => Ok(value.truth()),
         }
@@ -129,7 +129,7 @@ impl Run {
             Expression::Filter(value, name, arguments) => {
                 let value = match value {
                     Some(value) => self.evaluate(value, scope)?,
-                    None => return Err(fault(Kind::Syntax, "a filter without a value")),
+                    None => return Err(fault(FaultKind::Syntax, "a filter without a value")),
                 };
                 self.filter(name, &value, self.arguments(arguments, scope)?)?
             }
@@ -199,7 +199,7 @@ impl Run {
     fn compare(&self, comparison: Comparison, a: &Value, b: &Value) -> R<bool> {
         use std::cmp::Ordering::{Greater, Less};
         if let (false, Value::Undefined(message), _) | (false, _, Value::Undefined(message)) = (self.lenient, a, b) {
-            return Err(fault(Kind::Undefined, message.to_string()));
+            return Err(fault(FaultKind::Undefined, message.to_string()));
         }
         Ok(match comparison {
             Comparison::Equal => equal(self, a, b)?,
@@ -217,7 +217,7 @@ impl Run {
     fn concatenate(&self, parts: &[Value]) -> R<Value> {
         for part in parts {
             if let (false, Value::Undefined(message)) = (self.lenient, part) {
-                return Err(fault(Kind::Undefined, message.to_string()));
+                return Err(fault(FaultKind::Undefined, message.to_string()));
             }
         }
         if self.escapes() && parts.iter().any(|p| matches!(p, Value::Markup(_))) {

@@ -4,13 +4,13 @@ use super::checks::TESTS;
 use super::fault::R;
 use super::filters::FILTERS;
 use super::lexer::Token;
-use super::parser::{Parser, is_constant, syntax};
+use super::parser::{TemplateParser, is_constant, syntax};
 
 fn boxed(e: Expression) -> Box<Expression> {
     Box::new(e)
 }
 
-impl Parser {
+impl TemplateParser {
     pub fn expression(&mut self, conditional: bool) -> R<Expression> {
         self.nested(|p| if conditional { p.condition() } else { p.or() })
     }

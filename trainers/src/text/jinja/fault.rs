@@ -2,7 +2,7 @@
 
 /// The kind of an error: `int` and `float` catch some of them, everybody else passes them on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FaultKind {
     /// A value of the wrong type (Python's TypeError).
     Type,
     /// A value of the right type that will not do (ValueError).
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 /// An error with the line of the template it came from, once that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub kind: Kind,
+    pub kind: FaultKind,
     pub message: String,
     pub line: Option<usize>,
 }
@@ -32,18 +32,18 @@ pub(super) struct Fault {
 pub(super) type R<T> = Result<T, Fault>;
 
 /// An error of a kind, without a line.
-pub(super) fn fault(kind: Kind, message: impl Into<String>) -> Fault {
+pub(super) fn fault(kind: FaultKind, message: impl Into<String>) -> Fault {
     Fault { kind, message: message.into(), line: None }
 }
 
 pub(super) fn type_fault(message: impl Into<String>) -> Fault {
-    fault(Kind::Type, message)
+    fault(FaultKind::Type, message)
 }
 
 pub(super) fn value_fault(message: impl Into<String>) -> Fault {
-    fault(Kind::Value, message)
+    fault(FaultKind::Value, message)
 }
 
 pub(super) fn unsupported(what: impl Into<String>) -> Fault {
-    fault(Kind::Unsupported, format!("{} is not supported here", what.into()))
+    fault(FaultKind::Unsupported, format!("{} is not supported here", what.into()))
 }

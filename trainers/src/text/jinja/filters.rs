@@ -1,13 +1,13 @@
 //! The filters of Jinja2 that make one text or number of a value; those over lists are in `list_filters`.
 use super::arguments::{Args, index, optional_index};
-use super::fault::{Kind, R, fault, type_fault, unsupported, value_fault};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
 use super::number::{float_to_int, int_to_float, parse_float, parse_int, round_float, round_int};
-use super::run::Run;
+use super::run::Rendering;
 use super::show::{escape, repr, text};
 use super::string_methods::replaced;
 use super::strings;
 use super::unicode::is_alnum;
-use super::value::Value;
+use super::values::Value;
 
 pub(super) const FILTERS: [&str; 54] = [
     "abs",
@@ -67,19 +67,19 @@ pub(super) const FILTERS: [&str; 54] = [
 ];
 
 /// MarkupSafe's `soft_str`: a string as it is, anything else as its text.
-fn soft(run: &Run, value: &Value) -> R<Value> {
+fn soft(run: &Rendering, value: &Value) -> R<Value> {
     Ok(match value {
         Value::Str(_) | Value::Markup(_) => value.clone(),
         value => Value::str(text(run, value)?),
     })
 }
 
-fn method(run: &Run, value: &Value, name: &str, args: Vec<Value>) -> R<Value> {
+fn method(run: &Rendering, value: &Value, name: &str, args: Vec<Value>) -> R<Value> {
     super::string_methods::call(run, &soft(run, value)?, name, Args::of(args))
 }
 
 /// `value | name(…)`.
-pub(super) fn filter(run: &Run, name: &str, value: &Value, args: Args) -> R<Value> {
+pub(super) fn filter(run: &Rendering, name: &str, value: &Value, args: Args) -> R<Value> {
     if let (Value::Chance(what), false) = (value, matches!(name, "d" | "default")) {
         return Err(unsupported(*what));
     }
@@ -192,7 +192,7 @@ pub(super) fn filter(run: &Run, name: &str, value: &Value, args: Args) -> R<Valu
 }
 
 /// A value with the keys of its dictionaries in order, as pprint shows them.
-fn ordered(run: &Run, value: &Value) -> R<Value> {
+fn ordered(run: &Rendering, value: &Value) -> R<Value> {
     Ok(match value {
         Value::Dict(dict) => {
             let mut keyed = Vec::new();
@@ -202,7 +202,7 @@ fn ordered(run: &Run, value: &Value) -> R<Value> {
                 }
                 keyed.push((key.clone(), Value::tuple(vec![key.clone(), ordered(run, value)?])?));
             }
-            let mut out = super::value::Dict::default();
+            let mut out = super::values::Dict::default();
             for pair in super::compare::sort(run, keyed, false)? {
                 if let [key, value] = &pair.items()?[..] {
                     out.insert(key.clone(), value.clone())?;
@@ -235,7 +235,7 @@ fn title(shown: &str) -> String {
 
 fn undefined_fault(value: &Value) -> Option<super::fault::Fault> {
     match value {
-        Value::Undefined(message) => Some(fault(Kind::Undefined, message.to_string())),
+        Value::Undefined(message) => Some(fault(FaultKind::Undefined, message.to_string())),
         _ => None,
     }
 }
@@ -280,7 +280,7 @@ fn to_float(value: &Value, args: Args) -> R<Value> {
     })
 }
 
-fn round(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn round(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [precision, method] = args.bind("round", ["precision", "method"], 0)?;
     let method = method.map_or(Ok("common".into()), |m| text(run, &m))?;
     if !matches!(method.as_str(), "common" | "ceil" | "floor") {
@@ -317,7 +317,7 @@ fn round(run: &Run, value: &Value, args: Args) -> R<Value> {
     super::operators::binary(run, super::ast::Operator::Divide, &whole, &scale)
 }
 
-fn replace(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn replace(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [old, new, count] = args.bind("replace", ["old", "new", "count"], 2)?;
     let (old, new) = (old.unwrap_or(Value::None), new.unwrap_or(Value::None));
     let limit = match optional_index(&count)? {
@@ -348,7 +348,7 @@ fn like(value: &Value, text: String) -> Value {
     if matches!(value, Value::Markup(_)) { Value::Markup(text.into()) } else { Value::str(text) }
 }
 
-fn indent(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn indent(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [width, first, blank] = args.bind("indent", ["width", "first", "blank"], 0)?;
     if let Some(e) = undefined_fault(value) {
         return Err(e);
@@ -388,7 +388,7 @@ fn indent(run: &Run, value: &Value, args: Args) -> R<Value> {
     Ok(like(value, out))
 }
 
-fn truncate(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn truncate(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [length, kill, end, leeway] = args.bind("truncate", ["length", "killwords", "end", "leeway"], 0)?;
     let length = length.map_or(Ok(255), |v| index(&v))?;
     let leeway = optional_index(&leeway)?.unwrap_or(5);
@@ -409,7 +409,7 @@ fn truncate(run: &Run, value: &Value, args: Args) -> R<Value> {
     super::operators::binary(run, super::ast::Operator::Add, &like(value, kept), &end)
 }
 
-fn file_size(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn file_size(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [binary] = args.bind("filesizeformat", ["binary"], 0)?;
     let binary = binary.is_some_and(|b| b.truth());
     if let Some(e) = undefined_fault(value) {
@@ -461,9 +461,9 @@ fn quoted(shown: &str, in_query: bool) -> String {
     out
 }
 
-fn url_encode(run: &Run, value: &Value) -> R<Value> {
+fn url_encode(run: &Rendering, value: &Value) -> R<Value> {
     let pairs = match value {
-        Value::Dict(dict) => Value::View(super::value::View::Items, dict.clone()),
+        Value::Dict(dict) => Value::View(super::values::View::Items, dict.clone()),
         value if value.as_str().is_some() || !value.is_iterable() => {
             let shown = text(run, value)?;
             run.charge(shown.len() * 3)?;
@@ -483,7 +483,7 @@ fn url_encode(run: &Run, value: &Value) -> R<Value> {
     Ok(Value::str(parts.join("&")))
 }
 
-fn xml_attributes(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn xml_attributes(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [space] = args.bind("xmlattr", ["autospace"], 0)?;
     let Value::Dict(dict) = value else {
         return Err(undefined_fault(value)

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::fault::R;
-use super::value::{Dict, Value};
+use super::values::{Dict, Value};
 use crate::text::exact_json::exact_number;
 
 /// The value that Python's `json.loads` would make.

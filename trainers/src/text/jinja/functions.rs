@@ -5,9 +5,9 @@ use std::rc::Rc;
 use num_bigint::BigInt;
 
 use super::arguments::Args;
-use super::fault::{Kind, R, fault, type_fault, unsupported, value_fault};
-use super::run::Run;
-use super::value::{Cycler, Dict, Joiner, Namespace, Range, Value};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
+use super::run::Rendering;
+use super::values::{Cycler, Dict, IntRange, Joiner, Namespace, Value};
 
 /// Numbers that a `range` may have: Jinja2's bound.
 const MAX_RANGE: usize = 100_000;
@@ -17,7 +17,7 @@ pub(super) const FUNCTIONS: [&str; 8] =
     ["cycler", "dict", "joiner", "lipsum", "namespace", "raise_exception", "range", "strftime_now"];
 
 /// Calls a global function.
-pub(super) fn call(run: &Run, name: &str, args: Args) -> R<Value> {
+pub(super) fn call(run: &Rendering, name: &str, args: Args) -> R<Value> {
     match name {
         "range" => range(args),
         "dict" => Ok(Value::Dict(Rc::new(dict(run, args)?))),
@@ -34,7 +34,7 @@ pub(super) fn call(run: &Run, name: &str, args: Args) -> R<Value> {
                 return Err(type_fault("cycler takes no keyword arguments"));
             }
             if args.positional.is_empty() {
-                return Err(fault(Kind::Runtime, "at least one item has to be provided"));
+                return Err(fault(FaultKind::Runtime, "at least one item has to be provided"));
             }
             Ok(Value::Cycler(Rc::new(Cycler { items: args.positional, position: Cell::new(0) })))
         }
@@ -46,7 +46,7 @@ pub(super) fn call(run: &Run, name: &str, args: Args) -> R<Value> {
         "raise_exception" => {
             let [message] = args.bind(name, ["message"], 1)?;
             let message = super::show::text(run, &message.unwrap_or(Value::None))?;
-            Err(fault(Kind::Runtime, message))
+            Err(fault(FaultKind::Runtime, message))
         }
         "strftime_now" => {
             let [format] = args.bind(name, ["format"], 1)?;
@@ -64,7 +64,7 @@ pub(super) fn call(run: &Run, name: &str, args: Args) -> R<Value> {
 pub(super) fn check_field(name: &str) -> R<()> {
     if name.starts_with('_') {
         let message = format!("a chat template cannot set {name:?} on a namespace: its name begins with an underscore");
-        return Err(fault(Kind::Runtime, message));
+        return Err(fault(FaultKind::Runtime, message));
     }
     Ok(())
 }
@@ -84,10 +84,10 @@ fn range(args: Args) -> R<Value> {
     if step == BigInt::ZERO {
         return Err(value_fault("range() arg 3 must not be zero"));
     }
-    let range = Range { start, stop, step };
+    let range = IntRange { start, stop, step };
     if range.len() > MAX_RANGE.into() {
         return Err(fault(
-            Kind::Limit,
+            FaultKind::Limit,
             format!("range: {} numbers are more than the {MAX_RANGE} a template may have", range.len()),
         ));
     }
@@ -95,7 +95,7 @@ fn range(args: Args) -> R<Value> {
 }
 
 /// Python's `dict(…)`: from a dictionary or pairs, and names.
-fn dict(run: &Run, args: Args) -> R<Dict> {
+fn dict(run: &Rendering, args: Args) -> R<Dict> {
     if args.positional.len() > 1 {
         return Err(type_fault(format!("dict expected at most 1 argument, got {}", args.positional.len())));
     }

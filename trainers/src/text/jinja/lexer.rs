@@ -1,7 +1,7 @@
 //! Template source to tokens, with Jinja2's white-space rules as transformers sets them (trim_blocks, lstrip_blocks).
 use num_bigint::BigInt;
 
-use super::fault::{Fault, Kind, R, fault};
+use super::fault::{Fault, FaultKind, R, fault};
 use super::number::parse_int;
 use super::string_literal::unescape;
 use super::unicode::{is_alnum, is_identifier, is_space};
@@ -52,7 +52,7 @@ struct Lexer<'a> {
 }
 
 fn syntax(message: impl Into<String>) -> Fault {
-    fault(Kind::Syntax, message)
+    fault(FaultKind::Syntax, message)
 }
 
 /// The white-space sign at the beginning of a text.

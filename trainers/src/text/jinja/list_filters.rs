@@ -4,11 +4,11 @@ use super::ast::Operator;
 use super::attributes::item;
 use super::checks::test;
 use super::compare::{equal, order, sort};
-use super::fault::{Kind, R, fault, type_fault, unsupported, value_fault};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
 use super::operators::binary;
-use super::run::Run;
+use super::run::Rendering;
 use super::show::{escape, text};
-use super::value::{Items, Value, View};
+use super::values::{Elements, Value, View};
 
 /// The way to an attribute: `"a.0.b"`, a number, or none.
 fn path(attribute: &Value) -> R<Vec<Value>> {
@@ -28,7 +28,7 @@ fn path(attribute: &Value) -> R<Vec<Value>> {
 }
 
 /// Goes down a path; what is undefined on the way becomes `otherwise`, if there is one.
-fn walk(run: &Run, value: &Value, path: &[Value], otherwise: Option<&Value>) -> R<Value> {
+fn walk(run: &Rendering, value: &Value, path: &[Value], otherwise: Option<&Value>) -> R<Value> {
     let mut value = value.clone();
     for part in path {
         value = item(run, &value, part)?;
@@ -55,14 +55,14 @@ fn not_none(value: Option<Value>) -> Option<Value> {
 }
 
 /// The items of a value, paid for.
-fn items_of(run: &Run, value: &Value) -> R<Vec<Value>> {
+fn items_of(run: &Rendering, value: &Value) -> R<Vec<Value>> {
     let items = value.items()?;
     run.charge(items.len() * 24)?;
     Ok(items)
 }
 
 /// `value | name(…)` of a filter over lists.
-pub(super) fn filter(run: &Run, name: &str, value: &Value, args: Args) -> R<Value> {
+pub(super) fn filter(run: &Rendering, name: &str, value: &Value, args: Args) -> R<Value> {
     match name {
         "list" => {
             args.none(name)?;
@@ -127,12 +127,12 @@ pub(super) fn filter(run: &Run, name: &str, value: &Value, args: Args) -> R<Valu
         "groupby" => group(run, value, args),
         "batch" => batch(run, value, args),
         "slice" => slices(run, value, args),
-        other => Err(fault(Kind::Runtime, format!("No filter named '{other}' found."))),
+        other => Err(fault(FaultKind::Runtime, format!("No filter named '{other}' found."))),
     }
 }
 
 /// Python's `reversed(value)`.
-fn reversed(run: &Run, value: &Value) -> R<Vec<Value>> {
+fn reversed(run: &Rendering, value: &Value) -> R<Vec<Value>> {
     if matches!(value, Value::Once(_) | Value::Loop(_)) {
         return Err(type_fault(format!("'{}' object is not reversible", value.type_name())));
     }
@@ -141,7 +141,7 @@ fn reversed(run: &Run, value: &Value) -> R<Vec<Value>> {
     Ok(items)
 }
 
-fn join(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn join(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [joiner, attribute] = args.bind("join", ["d", "attribute"], 0)?;
     let joiner = joiner.unwrap_or_else(|| Value::str(""));
     let mut items = items_of(run, value)?;
@@ -170,7 +170,7 @@ fn name_of(value: &Value) -> R<String> {
     value.as_str().map(String::from).ok_or_else(|| type_fault("the name of a filter or test must be a str"))
 }
 
-fn map(run: &Run, value: &Value, mut args: Args) -> R<Value> {
+fn map(run: &Rendering, value: &Value, mut args: Args) -> R<Value> {
     if !value.truth() {
         return Value::once(Vec::new());
     }
@@ -198,7 +198,7 @@ fn map(run: &Run, value: &Value, mut args: Args) -> R<Value> {
     Value::once(out)
 }
 
-fn select(run: &Run, value: &Value, mut args: Args, wanted: bool, by_attribute: bool) -> R<Value> {
+fn select(run: &Rendering, value: &Value, mut args: Args, wanted: bool, by_attribute: bool) -> R<Value> {
     if !value.truth() {
         return Value::once(Vec::new());
     }
@@ -226,7 +226,7 @@ fn select(run: &Run, value: &Value, mut args: Args, wanted: bool, by_attribute: 
     Value::once(out)
 }
 
-fn sum(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn sum(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [attribute, start] = args.bind("sum", ["attribute", "start"], 0)?;
     let mut total = start.unwrap_or_else(|| Value::int(0));
     if total.as_str().is_some() {
@@ -239,7 +239,7 @@ fn sum(run: &Run, value: &Value, args: Args) -> R<Value> {
     Ok(total)
 }
 
-fn extreme(run: &Run, value: &Value, args: Args, name: &str) -> R<Value> {
+fn extreme(run: &Rendering, value: &Value, args: Args, name: &str) -> R<Value> {
     let [case_sensitive, attribute] = args.bind(name, ["case_sensitive", "attribute"], 0)?;
     let (case_sensitive, path) = (truth(&case_sensitive), path(&attribute.unwrap_or(Value::None))?);
     let mut best: Option<(Value, Value)> = None;
@@ -260,7 +260,7 @@ fn extreme(run: &Run, value: &Value, args: Args, name: &str) -> R<Value> {
     Ok(best.map_or_else(|| Value::undefined("No aggregated item, sequence was empty."), |(_, item)| item))
 }
 
-fn sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn sorted(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [reverse, case_sensitive, attribute] = args.bind("sort", ["reverse", "case_sensitive", "attribute"], 0)?;
     let case_sensitive = truth(&case_sensitive);
     let paths = match attribute.as_ref().and_then(Value::as_str) {
@@ -276,7 +276,7 @@ fn sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
     Value::list(sort(run, keyed, truth(&reverse))?)
 }
 
-fn dict_sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn dict_sorted(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [case_sensitive, by, reverse] = args.bind("dictsort", ["case_sensitive", "by", "reverse"], 0)?;
     let at = match by.as_ref().map(|b| b.as_str().unwrap_or("")) {
         None | Some("key") => 0,
@@ -285,7 +285,7 @@ fn dict_sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
     };
     let Value::Dict(dict) = value else {
         return Err(match value {
-            Value::Undefined(message) => fault(Kind::Undefined, message.to_string()),
+            Value::Undefined(message) => fault(FaultKind::Undefined, message.to_string()),
             value => type_fault(format!("'{}' object has no attribute 'items'", value.type_name())),
         });
     };
@@ -298,7 +298,7 @@ fn dict_sorted(run: &Run, value: &Value, args: Args) -> R<Value> {
     Value::list(sort(run, keyed, truth(&reverse))?)
 }
 
-fn unique(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn unique(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [case_sensitive, attribute] = args.bind("unique", ["case_sensitive", "attribute"], 0)?;
     let (case_sensitive, path) = (truth(&case_sensitive), path(&attribute.unwrap_or(Value::None))?);
     let mut seen = std::collections::HashSet::new();
@@ -313,7 +313,7 @@ fn unique(run: &Run, value: &Value, args: Args) -> R<Value> {
     Value::once(out)
 }
 
-fn group(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn group(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [attribute, otherwise, case_sensitive] = args.bind("groupby", ["attribute", "default", "case_sensitive"], 1)?;
     let (path, otherwise) = (path(&attribute.unwrap_or(Value::None))?, not_none(otherwise));
     let case_sensitive = truth(&case_sensitive);
@@ -332,12 +332,12 @@ fn group(run: &Run, value: &Value, args: Args) -> R<Value> {
     }
     let pair = |(key, members): (Value, Vec<Value>)| -> R<Value> {
         let shown = if case_sensitive { key } else { walk(run, &members[0], &path, otherwise.as_ref())? };
-        Items::new(vec![shown, Value::list(members)?]).map(Value::Group)
+        Elements::new(vec![shown, Value::list(members)?]).map(Value::Group)
     };
     Value::list(groups.into_iter().map(pair).collect::<R<_>>()?)
 }
 
-fn batch(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn batch(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [count, fill] = args.bind("batch", ["linecount", "fill_with"], 1)?;
     let items = items_of(run, value)?;
     let count = count.unwrap_or(Value::None);
@@ -366,12 +366,12 @@ fn batch(run: &Run, value: &Value, args: Args) -> R<Value> {
     Value::once(out.into_iter().map(Value::list).collect::<R<_>>()?)
 }
 
-fn slices(run: &Run, value: &Value, args: Args) -> R<Value> {
+fn slices(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [count, fill] = args.bind("slice", ["slices", "fill_with"], 1)?;
     let items = items_of(run, value)?;
     let n = index(&count.unwrap_or(Value::None))?;
     if n == 0 {
-        return Err(fault(Kind::Arithmetic, "integer division or modulo by zero"));
+        return Err(fault(FaultKind::Arithmetic, "integer division or modulo by zero"));
     }
     let n = usize::try_from(n).unwrap_or(0);
     run.charge(n.saturating_mul(32))?;

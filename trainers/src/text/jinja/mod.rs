@@ -6,9 +6,9 @@
 //! through f64 and i128, no tuples), so that its operators cannot be made to agree from outside; hence this evaluator. What Jinja2
 //! can do and this cannot is an error that names it.
 //!
-//! In reading order: `fault`, `unicode`, `number`, `value`, `show`, `compare`, `operators`; the grammar
+//! In reading order: `fault`, `unicode`, `number`, `values`, `show`, `compare`, `operators`; the grammar
 //! (`string_literal`, `lexer`, `ast`, `parser`, `expressions`); what may be called (`arguments`, `strings`, `string_methods`,
-//! `spec`, `printf`, `str_format`, `html`, `attributes`, `functions`, `strftime`, `checks`, `wrap`, `tojson`, `filters`,
+//! `format_spec`, `printf`, `str_format`, `html`, `attributes`, `functions`, `strftime`, `checks`, `wrap`, `tojson`, `filters`,
 //! `list_filters`); and the rendering (`from_json`, `evaluate`, `run`).
 //!
 //! A template comes from whoever made the model: steps, memory, depth and output are bounded.
@@ -32,7 +32,7 @@ mod parser;
 mod printf;
 mod run;
 mod show;
-mod spec;
+mod format_spec;
 mod str_format;
 mod strftime;
 mod string_literal;
@@ -40,16 +40,16 @@ mod string_methods;
 mod strings;
 mod tojson;
 mod unicode;
-mod value;
+mod values;
 mod wrap;
 
 use std::ops::Range;
 
 use serde_json::Value as Json;
 
-pub use strftime::Clock;
+pub use strftime::LocalTime;
 
-use fault::{Fault, Kind, R, fault};
+use fault::{Fault, FaultKind, R, fault};
 
 /// Bytes of stack for a rendering: macros that call themselves go deep.
 const STACK: usize = 128 << 20;
@@ -62,7 +62,7 @@ pub struct Template {
 
 /// What a template printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Printed {
+pub struct PrintedTemplate {
     pub text: String,
     /// Byte ranges of `text` that stood between generation marks, in order.
     pub generation: Vec<Range<usize>>,
@@ -81,7 +81,7 @@ pub struct TemplateError {
 impl From<Fault> for TemplateError {
     fn from(fault: Fault) -> Self {
         let message = match fault.kind {
-            Kind::Syntax => format!("syntax error: {}", fault.message),
+            FaultKind::Syntax => format!("syntax error: {}", fault.message),
             _ => fault.message,
         };
         TemplateError { message, line: fault.line }
@@ -112,9 +112,9 @@ impl Template {
     pub fn render<'a>(
         &self,
         names: impl IntoIterator<Item = (&'a str, &'a Json)>,
-        clock: Clock,
+        clock: LocalTime,
         strict: bool,
-    ) -> Result<Printed, TemplateError> {
+    ) -> Result<PrintedTemplate, TemplateError> {
         let names: Vec<(&str, &Json)> = names.into_iter().collect();
         let printed = on_own_stack(|| {
             let mut values = Vec::with_capacity(names.len());
@@ -122,7 +122,7 @@ impl Template {
                 values.push((name.to_string(), from_json::from_json(json)?));
             }
             let output = run::run(&self.body, values, clock, !strict)?;
-            Ok(Printed { text: output.text, generation: output.spans, misplaced: output.misplaced })
+            Ok(PrintedTemplate { text: output.text, generation: output.spans, misplaced: output.misplaced })
         })?;
         Ok(printed)
     }
@@ -132,7 +132,7 @@ impl Template {
 fn on_own_stack<T: Send>(work: impl FnOnce() -> R<T> + Send) -> R<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
-        let thread = thread.map_err(|e| fault(Kind::Limit, format!("no thread to render on: {e}")))?;
-        thread.join().map_err(|_| fault(Kind::Limit, "the rendering broke off"))?
+        let thread = thread.map_err(|e| fault(FaultKind::Limit, format!("no thread to render on: {e}")))?;
+        thread.join().map_err(|_| fault(FaultKind::Limit, "the rendering broke off"))?
     })
 }

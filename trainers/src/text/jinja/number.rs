@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 
 use num_bigint::{BigInt, Sign};
 
-use super::fault::{Kind, R, fault, value_fault};
+use super::fault::{FaultKind, R, fault, value_fault};
 
 /// Digits of a whole number that Python writes or reads at most.
 const MAX_DIGITS: usize = 4300;
@@ -18,14 +18,33 @@ pub(super) fn float_text(x: f64) -> String {
     if x.is_infinite() {
         return if x > 0.0 { "inf".into() } else { "-inf".into() };
     }
-    let scientific = format!("{x:e}");
+    let scientific = shortest(x);
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let e: i32 = exponent.parse().unwrap_or(0);
     if x == 0.0 || (-4..16).contains(&e) {
-        let plain = format!("{x}");
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        let n_digits = digits.bytes().filter(u8::is_ascii_digit).count() as i32;
+        let decimals = (n_digits - 1 - e).max(1) as usize;
+        return plain(digits, e, decimals);
     }
     format!("{digits}e{}{:02}", if e < 0 { '-' } else { '+' }, e.abs())
+}
+
+/// The shortest digits that read back, in the form 1.5e7; of several the nearest, and the even one of two that are as near.
+fn shortest(x: f64) -> String {
+    let found = format!("{x:e}");
+    let digits = found.split('e').next().map_or(0, |d| d.bytes().filter(u8::is_ascii_digit).count());
+    let nearest = format!("{x:.*e}", digits.saturating_sub(1));
+    if nearest.parse() == Ok(x) { nearest } else { found }
+}
+
+/// Digits such as -1.25 with an exponent, written out with a point.
+fn plain(digits: &str, exponent: i32, decimals: usize) -> String {
+    let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |d| ("-", d));
+    let all: String = digits.chars().filter(char::is_ascii_digit).collect();
+    let at = |i: i32| usize::try_from(i).ok().and_then(|i| all.as_bytes().get(i)).map_or('0', |b| char::from(*b));
+    let whole: String = if exponent < 0 { "0".into() } else { (0..=exponent).map(at).collect() };
+    let fraction: String = (exponent + 1..=exponent + decimals as i32).map(at).collect();
+    format!("{sign}{whole}.{fraction}")
 }
 
 /// A whole number in decimal. Errors: more digits than Python writes.
@@ -41,7 +60,7 @@ pub(super) fn int_text(n: &BigInt) -> R<String> {
 pub(super) fn int_to_float(n: &BigInt) -> R<f64> {
     let x = nearest(n);
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "int too large to convert to float"));
+        return Err(fault(FaultKind::Arithmetic, "int too large to convert to float"));
     }
     Ok(x)
 }
@@ -66,7 +85,7 @@ pub(super) fn float_to_int(x: f64) -> R<BigInt> {
         return Err(value_fault("cannot convert float NaN to integer"));
     }
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "cannot convert float infinity to integer"));
+        return Err(fault(FaultKind::Arithmetic, "cannot convert float infinity to integer"));
     }
     Ok(format!("{:.0}", x.trunc()).parse().unwrap_or_default())
 }
@@ -155,7 +174,7 @@ pub(super) fn parse_float(text: &str) -> Option<f64> {
 /// Whole quotient towards minus infinity and the remainder with the divisor's sign.
 pub(super) fn int_divmod(a: &BigInt, b: &BigInt) -> R<(BigInt, BigInt)> {
     if b.sign() == Sign::NoSign {
-        return Err(fault(Kind::Arithmetic, "integer division or modulo by zero"));
+        return Err(fault(FaultKind::Arithmetic, "integer division or modulo by zero"));
     }
     let (q, r) = (a / b, a % b);
     if r.sign() != Sign::NoSign && (r.sign() == Sign::Minus) != (b.sign() == Sign::Minus) {
@@ -167,7 +186,7 @@ pub(super) fn int_divmod(a: &BigInt, b: &BigInt) -> R<(BigInt, BigInt)> {
 /// Floor division and remainder of floats, as CPython's `_float_div_mod` computes them.
 pub(super) fn float_divmod(a: f64, b: f64) -> R<(f64, f64)> {
     if b == 0.0 {
-        return Err(fault(Kind::Arithmetic, "float floor division or modulo by zero"));
+        return Err(fault(FaultKind::Arithmetic, "float floor division or modulo by zero"));
     }
     let mut remainder = a % b;
     let mut quotient = (a - remainder) / b;
@@ -189,7 +208,7 @@ pub(super) fn float_divmod(a: f64, b: f64) -> R<(f64, f64)> {
 /// `a / b`: the float nearest to the quotient of two whole numbers.
 pub(super) fn int_true_division(a: &BigInt, b: &BigInt) -> R<f64> {
     if b.sign() == Sign::NoSign {
-        return Err(fault(Kind::Arithmetic, "division by zero"));
+        return Err(fault(FaultKind::Arithmetic, "division by zero"));
     }
     if a.bits() <= 53 && b.bits() <= 53 {
         return Ok(nearest(a) / nearest(b));
@@ -204,14 +223,14 @@ pub(super) fn int_true_division(a: &BigInt, b: &BigInt) -> R<f64> {
     let exponent = (-(shift + 1)).clamp(-2200, 2200) as i32;
     let x = nearest(&quotient) * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2);
     if x.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "integer division result too large for a float"));
+        return Err(fault(FaultKind::Arithmetic, "integer division result too large for a float"));
     }
     Ok(if negative { -x } else { x })
 }
 
 /// `base ** exponent` of whole numbers with an exponent that is not negative.
 pub(super) fn int_power(base: &BigInt, exponent: &BigInt) -> R<BigInt> {
-    let too_large = || fault(Kind::Limit, format!("a power may have at most {MAX_BITS} bits"));
+    let too_large = || fault(FaultKind::Limit, format!("a power may have at most {MAX_BITS} bits"));
     if base.magnitude().bits() <= 1 {
         // 0, 1 and -1 to any power.
         let odd = exponent % 2 != BigInt::ZERO;
@@ -231,14 +250,14 @@ pub(super) fn int_power(base: &BigInt, exponent: &BigInt) -> R<BigInt> {
 /// `base ** exponent` of floats.
 pub(super) fn float_power(base: f64, exponent: f64) -> R<f64> {
     if base == 0.0 && exponent < 0.0 {
-        return Err(fault(Kind::Arithmetic, "0.0 cannot be raised to a negative power"));
+        return Err(fault(FaultKind::Arithmetic, "0.0 cannot be raised to a negative power"));
     }
     if base < 0.0 && base.is_finite() && exponent.is_finite() && exponent.fract() != 0.0 {
         return Err(super::fault::unsupported("a complex number (a negative number to a power with a fraction)"));
     }
     let x = base.powf(exponent);
     if x.is_infinite() && base.is_finite() && exponent.is_finite() {
-        return Err(fault(Kind::Arithmetic, "the result of ** is too large"));
+        return Err(fault(FaultKind::Arithmetic, "the result of ** is too large"));
     }
     Ok(x)
 }
@@ -260,7 +279,7 @@ pub(super) fn round_float(x: f64, digits: i64) -> R<f64> {
     let rounded = round_half_even(&twice, &(scale.clone() * 2)) * scale;
     let y = nearest(&rounded);
     if y.is_infinite() {
-        return Err(fault(Kind::Arithmetic, "rounded value too large to represent"));
+        return Err(fault(FaultKind::Arithmetic, "rounded value too large to represent"));
     }
     Ok(y.copysign(x))
 }
@@ -288,4 +307,43 @@ fn round_half_even(n: &BigInt, unit: &BigInt) -> BigInt {
         Ordering::Equal => &q % 2 != BigInt::ZERO,
     };
     if up { q + 1 } else { q }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the shortest digits that read back Python takes the nearest, and the even one of two that are as near.
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (x, text) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (0.0001, "0.0001"),
+            (-2.5e-5, "-2.5e-05"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (-0.0, "-0.0"),
+            (123456789.125, "123456789.125"),
+            (1275031047177637.25, "1275031047177637.2"),
+            (89802177733976.625, "89802177733976.62"),
+            (1000000000000045.25, "1000000000000045.2"),
+        ] {
+            assert_eq!(float_text(x), text);
+        }
+    }
+
+    #[test]
+    fn whole_numbers_divide_to_the_nearest_float() {
+        let n = |text: &str| text.parse::<BigInt>().expect("digits");
+        let third = int_true_division(&n("123456789012345678901234567890"), &n("3")).expect("a float");
+        assert_eq!(third, 4.115226300411522e28);
+        assert_eq!(int_true_division(&n("-1"), &n("3")).expect("a float"), -1.0 / 3.0);
+        assert!(int_true_division(&n(&"9".repeat(400)), &n("7")).is_err());
+        assert_eq!(int_divmod(&n("-7"), &n("2")).expect("numbers"), (n("-4"), n("1")));
+        assert_eq!(round_float(2.675, 2).expect("a float"), 2.67);
+        assert_eq!(round_float(1250.0, -2).expect("a float"), 1200.0);
+    }
 }

@@ -2,11 +2,11 @@
 use num_bigint::BigInt;
 
 use super::ast::Operator;
-use super::fault::{Fault, Kind, R, fault, type_fault, unsupported, value_fault};
+use super::fault::{Fault, FaultKind, R, fault, type_fault, unsupported, value_fault};
 use super::number::{float_divmod, float_power, int_divmod, int_power, int_to_float, int_true_division};
-use super::run::Run;
+use super::run::Rendering;
 use super::show::escape;
-use super::value::{Range, Value};
+use super::values::{IntRange, Value};
 
 impl Operator {
     fn sign(self) -> &'static str {
@@ -32,14 +32,14 @@ fn no_operator(operator: Operator, a: &Value, b: &Value) -> Fault {
 }
 
 /// A binary operator.
-pub(super) fn binary(run: &Run, operator: Operator, a: &Value, b: &Value) -> R<Value> {
+pub(super) fn binary(run: &Rendering, operator: Operator, a: &Value, b: &Value) -> R<Value> {
     // A string formats an undefined value and joins an escaped one before anything else.
     if let (Operator::Modulo, Some(_)) = (operator, a.as_str()) {
         return super::printf::modulo(run, a, b);
     }
     for value in [a, b] {
         match value {
-            Value::Undefined(message) => return Err(fault(Kind::Undefined, message.to_string())),
+            Value::Undefined(message) => return Err(fault(FaultKind::Undefined, message.to_string())),
             Value::Chance(what) => return Err(unsupported(*what)),
             _ => {}
         }
@@ -77,7 +77,7 @@ pub(super) fn binary(run: &Run, operator: Operator, a: &Value, b: &Value) -> R<V
         Operator::Add => x + y,
         Operator::Subtract => x - y,
         Operator::Multiply => x * y,
-        Operator::Divide if y == 0.0 => return Err(fault(Kind::Arithmetic, "float division by zero")),
+        Operator::Divide if y == 0.0 => return Err(fault(FaultKind::Arithmetic, "float division by zero")),
         Operator::Divide => x / y,
         Operator::FloorDivide => float_divmod(x, y)?.0,
         Operator::Modulo => float_divmod(x, y)?.1,
@@ -88,7 +88,7 @@ pub(super) fn binary(run: &Run, operator: Operator, a: &Value, b: &Value) -> R<V
 fn whole(operator: Operator, a: &BigInt, b: &BigInt) -> R<Value> {
     let bits = a.bits().saturating_add(b.bits());
     if bits > 1 << 21 {
-        return Err(fault(Kind::Limit, "a whole number grows too large"));
+        return Err(fault(FaultKind::Limit, "a whole number grows too large"));
     }
     Ok(match operator {
         Operator::Add => Value::Int(a + b),
@@ -103,7 +103,7 @@ fn whole(operator: Operator, a: &BigInt, b: &BigInt) -> R<Value> {
 }
 
 /// `+` of strings, lists and tuples; nothing for other values.
-fn add_sequences(run: &Run, a: &Value, b: &Value) -> R<Option<Value>> {
+fn add_sequences(run: &Rendering, a: &Value, b: &Value) -> R<Option<Value>> {
     if let (Some(x), Some(y)) = (a.as_str(), b.as_str()) {
         if matches!(a, Value::Markup(_)) || matches!(b, Value::Markup(_)) {
             let joined = escape(run, a)? + &escape(run, b)?;
@@ -127,7 +127,7 @@ fn add_sequences(run: &Run, a: &Value, b: &Value) -> R<Option<Value>> {
 }
 
 /// `*` of a string, list or tuple with a whole number; nothing for other values.
-fn repeat(run: &Run, a: &Value, b: &Value) -> R<Option<Value>> {
+fn repeat(run: &Rendering, a: &Value, b: &Value) -> R<Option<Value>> {
     let is_sequence = |v: &Value| {
         matches!(
             v,
@@ -162,7 +162,7 @@ fn repeat(run: &Run, a: &Value, b: &Value) -> R<Option<Value>> {
 /// `-value` and `+value`.
 pub(super) fn signed(value: &Value, negative: bool) -> R<Value> {
     match value {
-        Value::Undefined(message) => Err(fault(Kind::Undefined, message.to_string())),
+        Value::Undefined(message) => Err(fault(FaultKind::Undefined, message.to_string())),
         Value::Chance(what) => Err(unsupported(*what)),
         Value::Float(x) => Ok(Value::Float(if negative { -x } else { *x })),
         value => match value.as_int() {
@@ -182,9 +182,9 @@ pub(super) fn place(index: &BigInt, length: usize) -> Option<usize> {
 }
 
 /// `value[key]`; nothing where Python raises TypeError or LookupError.
-pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Option<Value>> {
+pub(super) fn item(run: &Rendering, value: &Value, key: &Value) -> R<Option<Value>> {
     if let Value::Undefined(message) = value {
-        return Err(fault(Kind::Undefined, message.to_string()));
+        return Err(fault(FaultKind::Undefined, message.to_string()));
     }
     if let Value::Chance(what) = value {
         return Err(unsupported(*what));
@@ -192,7 +192,7 @@ pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Option<Value>> {
     if let Value::Dict(dict) = value {
         return match dict.get(key) {
             Ok(found) => Ok(found.cloned()),
-            Err(e) if e.kind == Kind::Type => Ok(None),
+            Err(e) if e.kind == FaultKind::Type => Ok(None),
             Err(e) => Err(e),
         };
     }
@@ -216,9 +216,9 @@ pub(super) fn item(run: &Run, value: &Value, key: &Value) -> R<Option<Value>> {
 }
 
 /// `value[start:stop:step]`.
-pub(super) fn slice(run: &Run, value: &Value, bounds: [&Value; 3]) -> R<Value> {
+pub(super) fn slice(run: &Rendering, value: &Value, bounds: [&Value; 3]) -> R<Value> {
     if let Value::Undefined(message) = value {
-        return Err(fault(Kind::Undefined, message.to_string()));
+        return Err(fault(FaultKind::Undefined, message.to_string()));
     }
     let picked = |length: usize| -> R<Vec<usize>> {
         let indices = slice_indices(length, bounds)?;
@@ -282,8 +282,12 @@ fn slice_indices(length: usize, bounds: [&Value; 3]) -> R<Vec<usize>> {
     Ok(out)
 }
 
-fn slice_range(r: &Range, bounds: [&Value; 3]) -> R<Value> {
+fn slice_range(r: &IntRange, bounds: [&Value; 3]) -> R<Value> {
     let (start, stop, step) = clipped(usize::try_from(r.len()).unwrap_or(usize::MAX), bounds)?;
     let at = |i: i128| &r.start + &r.step * BigInt::from(i);
-    Ok(Value::Range(std::rc::Rc::new(Range { start: at(start), stop: at(stop), step: &r.step * BigInt::from(step) })))
+    Ok(Value::Range(std::rc::Rc::new(IntRange {
+        start: at(start),
+        stop: at(stop),
+        step: &r.step * BigInt::from(step),
+    })))
 }

@@ -1,8 +1,8 @@
 //! Tokens to statements, as Jinja2's parser and compiler accept them.
 use std::sync::Arc;
 
-use super::ast::{Action, Arguments, Expression, For, Macro, Statement, Target};
-use super::fault::{Fault, Kind, R, fault, unsupported};
+use super::ast::{Action, Arguments, Expression, For, MacroNode, Statement, Target};
+use super::fault::{Fault, FaultKind, R, fault, unsupported};
 use super::lexer::{Token, tokens};
 
 /// Blocks and brackets in one another.
@@ -12,7 +12,7 @@ const MAX_DEPTH: usize = 200;
 pub(super) fn parse(source: &str, trim: bool) -> R<Vec<Statement>> {
     let tokens = tokens(source, trim)?;
     let mut parser =
-        Parser { tokens, at: 0, depth: 0, loops: 0, soft: false, unknown: Vec::new(), watched: Vec::new() };
+        TemplateParser { tokens, at: 0, depth: 0, loops: 0, soft: false, unknown: Vec::new(), watched: Vec::new() };
     let body = parser.body(&[]).map_err(|mut e| {
         e.line.get_or_insert(parser.line());
         e
@@ -23,7 +23,7 @@ pub(super) fn parse(source: &str, trim: bool) -> R<Vec<Statement>> {
     }
 }
 
-pub(super) struct Parser {
+pub(super) struct TemplateParser {
     tokens: Vec<(usize, Token)>,
     at: usize,
     depth: usize,
@@ -34,11 +34,11 @@ pub(super) struct Parser {
     /// Filters and tests that there are none of, with their lines.
     unknown: Vec<(usize, String)>,
     /// For each macro around: which of the special names its body reads before it sets them.
-    watched: Vec<Watched>,
+    watched: Vec<SpecialNames>,
 }
 
 #[derive(Default)]
-struct Watched {
+struct SpecialNames {
     read: Vec<&'static str>,
     stored: Vec<&'static str>,
 }
@@ -46,10 +46,10 @@ struct Watched {
 const SPECIAL: [&str; 3] = ["caller", "kwargs", "varargs"];
 
 pub(super) fn syntax(message: impl Into<String>) -> Fault {
-    fault(Kind::Syntax, message)
+    fault(FaultKind::Syntax, message)
 }
 
-impl Parser {
+impl TemplateParser {
     pub fn line(&self) -> usize {
         self.tokens[self.at.min(self.tokens.len() - 1)].0
     }
@@ -127,7 +127,7 @@ impl Parser {
     /// Runs a part of the parser one level deeper.
     pub fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> R<T>) -> R<T> {
         if self.depth >= MAX_DEPTH {
-            return Err(fault(Kind::Limit, format!("blocks and brackets are nested more than {MAX_DEPTH} deep")));
+            return Err(fault(FaultKind::Limit, format!("blocks and brackets are nested more than {MAX_DEPTH} deep")));
         }
         self.depth += 1;
         let result = parse(self);
@@ -336,16 +336,21 @@ impl Parser {
     }
 
     /// The body of a macro or of a call block.
-    fn macro_body(&mut self, name: Option<String>, signature: (Vec<String>, Vec<Expression>), end: &str) -> R<Macro> {
+    fn macro_body(
+        &mut self,
+        name: Option<String>,
+        signature: (Vec<String>, Vec<Expression>),
+        end: &str,
+    ) -> R<MacroNode> {
         let (parameters, defaults) = signature;
         let loops = std::mem::replace(&mut self.loops, 0);
-        self.watched.push(Watched::default());
+        self.watched.push(SpecialNames::default());
         let parsed = self.hard(|p| p.block(&[end]));
         let watched = self.watched.pop().unwrap_or_default();
         self.loops = loops;
         let uses = |special: &str| watched.read.contains(&special) && !parameters.iter().any(|p| p == special);
         let (uses_caller, uses_kwargs, uses_varargs) = (uses("caller"), uses("kwargs"), uses("varargs"));
-        Ok(Macro { name, parameters, defaults, body: parsed?.0, uses_caller, uses_kwargs, uses_varargs })
+        Ok(MacroNode { name, parameters, defaults, body: parsed?.0, uses_caller, uses_kwargs, uses_varargs })
     }
 
     fn signature(&mut self) -> R<(Vec<String>, Vec<Expression>)> {

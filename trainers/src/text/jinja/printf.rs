@@ -1,10 +1,10 @@
 //! `%` formatting of strings: `"%05d|%s" % (42, x)` and the filter `format`.
-use super::fault::{Kind, R, fault, type_fault, unsupported, value_fault};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported, value_fault};
+use super::format_spec::{MAX_WIDTH, float_digits};
 use super::number::{float_to_int, int_to_float};
-use super::run::Run;
+use super::run::Rendering;
 use super::show::{ascii, escape, repr, text};
-use super::spec::{MAX_WIDTH, float_digits};
-use super::value::{Dict, Value};
+use super::values::{Dict, Value};
 
 /// The values that a format takes from: one by one, or by name.
 enum Source<'a> {
@@ -18,13 +18,13 @@ enum Source<'a> {
 }
 
 /// Python's `format % values`.
-pub(super) fn modulo(run: &Run, format: &Value, values: &Value) -> R<Value> {
+pub(super) fn modulo(run: &Rendering, format: &Value, values: &Value) -> R<Value> {
     let escaped = matches!(format, Value::Markup(_));
     let shown = printf(run, format.as_str().unwrap_or(""), values, escaped)?;
     Ok(if escaped { Value::Markup(shown.into()) } else { Value::str(shown) })
 }
 
-fn printf(run: &Run, format: &str, values: &Value, escaped: bool) -> R<String> {
+fn printf(run: &Rendering, format: &str, values: &Value, escaped: bool) -> R<String> {
     let mut source = match values {
         Value::Tuple(items) | Value::Group(items) => Source::Each { items: items.items.clone(), next: 0 },
         Value::Dict(dict) => Source::Named(dict, values),
@@ -67,7 +67,7 @@ impl Source<'_> {
 }
 
 /// Formats the field behind a `%`; what follows it.
-fn field<'a>(run: &Run, field: &'a str, source: &mut Source, escaped: bool, out: &mut String) -> R<&'a str> {
+fn field<'a>(run: &Rendering, field: &'a str, source: &mut Source, escaped: bool, out: &mut String) -> R<&'a str> {
     let mut rest = field;
     let mut named = None;
     if let Some(tail) = rest.strip_prefix('(') {
@@ -80,7 +80,7 @@ fn field<'a>(run: &Run, field: &'a str, source: &mut Source, escaped: bool, out:
         let Source::Named(dict, _) = source else { return Err(type_fault("format requires a mapping")) };
         let key = Value::str(&tail[..end]);
         let found = dict.get(&key)?.cloned();
-        named = Some(found.ok_or_else(|| fault(Kind::Runtime, format!("KeyError: '{}'", &tail[..end])))?);
+        named = Some(found.ok_or_else(|| fault(FaultKind::Runtime, format!("KeyError: '{}'", &tail[..end])))?);
         rest = &tail[end + 1..];
     }
     let flags: String = rest.chars().take_while(|c| matches!(c, '-' | '+' | ' ' | '#' | '0')).collect();
@@ -90,7 +90,7 @@ fn field<'a>(run: &Run, field: &'a str, source: &mut Source, escaped: bool, out:
             *rest = tail;
             let n = source.next()?;
             let n = n.as_int().ok_or_else(|| type_fault("* wants int"))?;
-            return i64::try_from(&n).map(Some).map_err(|_| fault(Kind::Arithmetic, "width too big"));
+            return i64::try_from(&n).map(Some).map_err(|_| fault(FaultKind::Arithmetic, "width too big"));
         }
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (shown, tail) = rest.split_at(digits);
@@ -98,7 +98,7 @@ fn field<'a>(run: &Run, field: &'a str, source: &mut Source, escaped: bool, out:
         if digits == 0 {
             return Ok(None);
         }
-        shown.parse().map(Some).map_err(|_| fault(Kind::Limit, "a format width is too large"))
+        shown.parse().map(Some).map_err(|_| fault(FaultKind::Limit, "a format width is too large"))
     };
     let width = number(&mut rest, source)?.unwrap_or(0);
     let precision = match rest.strip_prefix('.') {
@@ -109,7 +109,7 @@ fn field<'a>(run: &Run, field: &'a str, source: &mut Source, escaped: bool, out:
         None => None,
     };
     if width.unsigned_abs() > MAX_WIDTH as u64 || precision.is_some_and(|p| p > MAX_WIDTH as i64) {
-        return Err(fault(Kind::Limit, format!("a format width may be at most {MAX_WIDTH}")));
+        return Err(fault(FaultKind::Limit, format!("a format width may be at most {MAX_WIDTH}")));
     }
     rest = rest.strip_prefix(['h', 'l', 'L']).unwrap_or(rest);
     let kind = rest.chars().next().ok_or_else(|| value_fault("incomplete format"))?;
@@ -156,7 +156,7 @@ enum Converted {
 }
 
 fn converted(
-    run: &Run,
+    run: &Rendering,
     kind: char,
     value: &Value,
     precision: Option<usize>,
@@ -182,7 +182,7 @@ fn converted(
             _ => {
                 let n = value.as_int().ok_or_else(|| type_fault("%c requires int or char"))?;
                 let c = u32::try_from(&n).ok().and_then(char::from_u32);
-                c.ok_or_else(|| fault(Kind::Arithmetic, "%c arg not in range(0x110000)"))?.to_string()
+                c.ok_or_else(|| fault(FaultKind::Arithmetic, "%c arg not in range(0x110000)"))?.to_string()
             }
         }),
         'd' | 'i' | 'u' | 'x' | 'X' | 'o' => {
@@ -214,7 +214,7 @@ fn converted(
                 value => match value.as_int() {
                     Some(n) => int_to_float(&n)?,
                     None if value.is_undefined() => {
-                        return Err(fault(Kind::Undefined, "an undefined value is no number"));
+                        return Err(fault(FaultKind::Undefined, "an undefined value is no number"));
                     }
                     None => return Err(type_fault(format!("must be real number, not {}", value.type_name()))),
                 },

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::arguments::Args;
 use super::ast::{self, Action, Statement, Target};
-use super::fault::{Kind, R, fault, type_fault, value_fault};
+use super::fault::{FaultKind, R, fault, type_fault, value_fault};
 use super::functions::{FUNCTIONS, check_field};
 use super::show::{escape, text};
-use super::strftime::Clock;
-use super::value::{Loop, Macro, Scope, Value};
+use super::strftime::LocalTime;
+use super::values::{Loop, Macro, Scope, Value};
 
 /// Steps of one rendering: statements, expressions, items walked.
 pub(super) const FUEL: u64 = 8_000_000;
@@ -21,13 +21,13 @@ const MAX_DEPTH: usize = 1500;
 const MAX_NAMESPACES: usize = 10_000;
 
 /// What all parts of a rendering share.
-pub(super) struct Run {
+pub(super) struct Rendering {
     fuel: Cell<u64>,
     memory: Cell<usize>,
     depth: Cell<usize>,
     namespaces: Cell<usize>,
     escapes: Cell<bool>,
-    clock: Clock,
+    clock: LocalTime,
     /// Whether an undefined value may be printed, walked and tested.
     pub(super) lenient: bool,
     /// Scopes that hold macros, which hold them: they are emptied at the end.
@@ -60,8 +60,8 @@ pub(super) struct Output {
 }
 
 /// Renders statements with these names and values.
-pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: Clock, lenient: bool) -> R<Output> {
-    let run = Run {
+pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: LocalTime, lenient: bool) -> R<Output> {
+    let run = Rendering {
         fuel: Cell::new(FUEL),
         memory: Cell::new(MEMORY),
         depth: Cell::new(0),
@@ -96,7 +96,7 @@ pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: Clock,
     Ok(Output { text: out.text, spans: run.spans.take(), misplaced: run.misplaced.get() })
 }
 
-impl Run {
+impl Rendering {
     /// Pays for `bytes` of memory.
     pub fn charge(&self, bytes: usize) -> R<()> {
         match self.memory.get().checked_sub(bytes) {
@@ -104,7 +104,7 @@ impl Run {
                 self.memory.set(left);
                 Ok(())
             }
-            None => Err(fault(Kind::Limit, format!("makes more than {} MiB of text and lists", MEMORY >> 20))),
+            None => Err(fault(FaultKind::Limit, format!("makes more than {} MiB of text and lists", MEMORY >> 20))),
         }
     }
 
@@ -115,11 +115,11 @@ impl Run {
                 self.fuel.set(left);
                 Ok(())
             }
-            None => Err(fault(Kind::Limit, format!("runs for more than {FUEL} steps"))),
+            None => Err(fault(FaultKind::Limit, format!("runs for more than {FUEL} steps"))),
         }
     }
 
-    pub fn clock(&self) -> Clock {
+    pub fn clock(&self) -> LocalTime {
         self.clock
     }
 
@@ -131,7 +131,7 @@ impl Run {
     pub fn count_namespace(&self) -> R<()> {
         self.namespaces.set(self.namespaces.get() + 1);
         if self.namespaces.get() > MAX_NAMESPACES {
-            return Err(fault(Kind::Limit, format!("makes more than {MAX_NAMESPACES} namespaces")));
+            return Err(fault(FaultKind::Limit, format!("makes more than {MAX_NAMESPACES} namespaces")));
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Run {
         self.step()?;
         if self.depth.get() >= MAX_DEPTH {
             return Err(fault(
-                Kind::Limit,
+                FaultKind::Limit,
                 format!("is nested more than {MAX_DEPTH} deep (a macro that calls itself?)"),
             ));
         }
@@ -183,7 +183,7 @@ impl Run {
         if let Value::Undefined(message) = value
             && !self.lenient
         {
-            return Err(fault(Kind::Undefined, message.to_string()));
+            return Err(fault(FaultKind::Undefined, message.to_string()));
         }
         let shown = if self.escapes() { escape(self, value)? } else { text(self, value)? };
         self.charge(shown.len())?;
@@ -271,7 +271,7 @@ impl Run {
         Ok(Flow::Next)
     }
 
-    fn macro_value(&self, node: &Arc<ast::Macro>, scope: &Rc<Scope>) -> Value {
+    fn macro_value(&self, node: &Arc<ast::MacroNode>, scope: &Rc<Scope>) -> Value {
         self.scopes.borrow_mut().push(scope.clone());
         Value::Macro(Rc::new(Macro { node: node.clone(), scope: scope.clone(), autoescape: self.escapes() }))
     }
@@ -292,7 +292,7 @@ impl Run {
             Target::Field(name, field) => {
                 let Some(Value::Namespace(namespace)) = scope.get(name) else {
                     return Err(fault(
-                        Kind::Runtime,
+                        FaultKind::Runtime,
                         format!("cannot assign attribute on non-namespace object '{name}'"),
                     ));
                 };
@@ -314,7 +314,7 @@ impl Run {
         if let Value::Undefined(message) = iterable
             && !self.lenient
         {
-            return Err(fault(Kind::Undefined, message.to_string()));
+            return Err(fault(FaultKind::Undefined, message.to_string()));
         }
         let mut items = iterable.items()?;
         self.charge(items.len() * 24)?;

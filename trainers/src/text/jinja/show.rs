@@ -1,12 +1,12 @@
 //! Values as text: Python's `str` and `repr`, and HTML escapes.
-use super::fault::{Kind, R, fault, unsupported};
+use super::fault::{FaultKind, R, fault, unsupported};
 use super::number::{float_text, int_text};
-use super::run::Run;
+use super::run::Rendering;
 use super::unicode::is_printable;
-use super::value::{Dict, Value, View};
+use super::values::{Dict, Value, View};
 
 /// Python's `str(value)`.
-pub(super) fn text(run: &Run, value: &Value) -> R<String> {
+pub(super) fn text(run: &Rendering, value: &Value) -> R<String> {
     if let Some(text) = value.as_str() {
         run.charge(text.len())?;
         return Ok(text.to_string());
@@ -18,18 +18,18 @@ pub(super) fn text(run: &Run, value: &Value) -> R<String> {
 }
 
 /// Python's `repr(value)`.
-pub(super) fn repr(run: &Run, value: &Value) -> R<String> {
+pub(super) fn repr(run: &Rendering, value: &Value) -> R<String> {
     let mut out = String::new();
     write(run, value, &mut out, 0)?;
     run.charge(out.len())?;
     Ok(out)
 }
 
-fn write(run: &Run, value: &Value, out: &mut String, depth: usize) -> R<()> {
+fn write(run: &Rendering, value: &Value, out: &mut String, depth: usize) -> R<()> {
     run.step()?;
     run.charge(8)?;
-    if depth > super::value::MAX_DEPTH {
-        return Err(fault(Kind::Limit, "a value is nested too deeply to be printed"));
+    if depth > super::values::MAX_DEPTH {
+        return Err(fault(FaultKind::Limit, "a value is nested too deeply to be printed"));
     }
     match value {
         Value::Undefined(_) => out.push_str("Undefined"),
@@ -87,7 +87,7 @@ fn write(run: &Run, value: &Value, out: &mut String, depth: usize) -> R<()> {
     Ok(())
 }
 
-fn between(run: &Run, brackets: (&str, &str), items: &[Value], out: &mut String, depth: usize) -> R<()> {
+fn between(run: &Rendering, brackets: (&str, &str), items: &[Value], out: &mut String, depth: usize) -> R<()> {
     out.push_str(brackets.0);
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
@@ -99,7 +99,7 @@ fn between(run: &Run, brackets: (&str, &str), items: &[Value], out: &mut String,
     Ok(())
 }
 
-fn write_dict(run: &Run, dict: &Dict, out: &mut String, depth: usize) -> R<()> {
+fn write_dict(run: &Rendering, dict: &Dict, out: &mut String, depth: usize) -> R<()> {
     out.push('{');
     for (i, (key, value)) in dict.iter().enumerate() {
         if i > 0 {
@@ -164,7 +164,7 @@ fn quote_bytes(bytes: &[u8], out: &mut String) {
 }
 
 /// MarkupSafe's `escape`: the five signs of HTML; what is marked up already stays.
-pub(super) fn escape(run: &Run, value: &Value) -> R<String> {
+pub(super) fn escape(run: &Rendering, value: &Value) -> R<String> {
     match value {
         Value::Markup(text) => Ok(text.to_string()),
         value => {

@@ -1,13 +1,13 @@
 //! `"{} {name!r:>8}".format(…)` as the sandbox runs it.
 use super::attributes::{attribute, item};
-use super::fault::{Fault, Kind, R, fault, value_fault};
-use super::run::Run;
+use super::fault::{Fault, FaultKind, R, fault, value_fault};
+use super::format_spec::format_value;
+use super::run::Rendering;
 use super::show::{ascii, escape, repr, text};
-use super::spec::format_value;
-use super::value::{Dict, Value};
+use super::values::{Dict, Value};
 
 struct Formatter<'a> {
-    run: &'a Run,
+    run: &'a Rendering,
     positional: &'a [Value],
     named: &'a Dict,
     escaped: bool,
@@ -17,7 +17,7 @@ struct Formatter<'a> {
 }
 
 /// Formats a string's fields with the arguments of a call.
-pub(super) fn format(run: &Run, format: &Value, positional: &[Value], named: &Dict) -> R<Value> {
+pub(super) fn format(run: &Rendering, format: &Value, positional: &[Value], named: &Dict) -> R<Value> {
     let escaped = matches!(format, Value::Markup(_));
     let mut formatter = Formatter { run, positional, named, escaped, automatic: Some(0), started: false };
     let shown = formatter.expand(format.as_str().unwrap_or(""), 2)?;
@@ -130,11 +130,12 @@ impl Formatter<'_> {
                 self.automatic = None;
                 first.parse().unwrap_or(usize::MAX)
             };
-            let missing =
-                || fault(Kind::Runtime, format!("Replacement index {index} out of range for positional args tuple"));
+            let missing = || {
+                fault(FaultKind::Runtime, format!("Replacement index {index} out of range for positional args tuple"))
+            };
             self.positional.get(index).cloned().ok_or_else(missing)?
         } else {
-            let missing = || fault(Kind::Runtime, format!("KeyError: '{first}'"));
+            let missing = || fault(FaultKind::Runtime, format!("KeyError: '{first}'"));
             self.named.get_str(first).cloned().ok_or_else(missing)?
         };
         while !rest.is_empty() {

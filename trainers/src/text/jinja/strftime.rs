@@ -2,7 +2,7 @@
 
 /// An instant, and how far local time is ahead of UTC then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
+pub struct LocalTime {
     /// Seconds since 1970 in UTC.
     pub seconds: i64,
     /// Seconds that local time is ahead of UTC.
@@ -94,7 +94,7 @@ struct Style {
 }
 
 /// `strftime`. Errors: a field that tells what is not known here (microseconds).
-pub(super) fn strftime(format: &str, clock: Clock) -> Result<String, String> {
+pub(super) fn strftime(format: &str, clock: LocalTime) -> Result<String, String> {
     let date = Date::of(clock.seconds + clock.offset);
     let mut out = String::new();
     let mut rest = format;
@@ -138,7 +138,7 @@ pub(super) fn strftime(format: &str, clock: Clock) -> Result<String, String> {
     Ok(out)
 }
 
-fn shown(code: char, date: &Date, clock: Clock, style: Style) -> Result<Option<String>, String> {
+fn shown(code: char, date: &Date, clock: LocalTime, style: Style) -> Result<Option<String>, String> {
     let number = |n: i64, digits: usize, pad: char| {
         let pad = style.pad.unwrap_or(pad);
         let text = n.to_string();
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     fn at(format: &str, seconds: i64) -> String {
-        strftime(format, Clock { seconds, offset: 0 }).unwrap()
+        strftime(format, LocalTime { seconds, offset: 0 }).unwrap()
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             at("%-d %b %Y %B %%|%e|%_m|%10d|%^a|%#p|%Q|%", 1_764_003_723),
             "24 Nov 2025 November %|24|11|0000000024|MON|pm|%Q|%"
         );
-        assert!(strftime("%f", Clock::default()).is_err());
-        assert_eq!(strftime("%H:%M %s", Clock { seconds: 0, offset: 5400 }).unwrap(), "01:30 0");
+        assert!(strftime("%f", LocalTime::default()).is_err());
+        assert_eq!(strftime("%H:%M %s", LocalTime { seconds: 0, offset: 5400 }).unwrap(), "01:30 0");
     }
 }

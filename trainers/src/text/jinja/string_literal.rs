@@ -1,5 +1,5 @@
 //! The escapes of string literals: Python's `unicode-escape`, as Jinja2 applies it.
-use super::fault::{Fault, Kind, R, fault, unsupported};
+use super::fault::{Fault, FaultKind, R, fault, unsupported};
 
 /// Names that `\N{…}` may give here; Python knows all of Unicode's.
 const NAMES: [(&str, char); 28] = [
@@ -84,7 +84,7 @@ pub(super) fn unescape(inside: &str) -> R<String> {
 }
 
 fn wrong(message: &str) -> Fault {
-    fault(Kind::Syntax, message)
+    fault(FaultKind::Syntax, message)
 }
 
 /// A character by `digits` hexadecimal digits; how many bytes they took.

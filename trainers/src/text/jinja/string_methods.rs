@@ -1,11 +1,11 @@
 //! The methods of Python's strings, and those of MarkupSafe's escaped ones.
 use super::arguments::{Args, index, optional_index, text as string};
 use super::fault::{R, type_fault, unsupported, value_fault};
-use super::run::Run;
+use super::run::Rendering;
 use super::show::{escape, text};
 use super::strings;
 use super::unicode::{self, decimal_value};
-use super::value::{Dict, Value};
+use super::values::{Dict, Value};
 
 /// Every method that a string has.
 pub(super) const METHODS: [&str; 48] = [
@@ -68,7 +68,7 @@ fn limit(value: &Option<Value>) -> R<Option<usize>> {
 }
 
 /// Calls a method of a string.
-pub(super) fn call(run: &Run, value: &Value, name: &str, args: Args) -> R<Value> {
+pub(super) fn call(run: &Rendering, value: &Value, name: &str, args: Args) -> R<Value> {
     let s = value.as_str().unwrap_or("");
     let escaped = matches!(value, Value::Markup(_));
     run.charge(s.len() + 16)?;
@@ -251,7 +251,7 @@ fn is_something(s: &str, name: &str, args: Args) -> R<Value> {
 }
 
 /// `text.replace`, paid for before it is made.
-pub(super) fn replaced(run: &Run, text: &str, from: &str, to: &str, count: Option<usize>) -> R<String> {
+pub(super) fn replaced(run: &Rendering, text: &str, from: &str, to: &str, count: Option<usize>) -> R<String> {
     let hits = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
     let hits = hits.min(count.unwrap_or(usize::MAX));
     run.charge(text.len().saturating_add(hits.saturating_mul(to.len())))?;
@@ -314,7 +314,7 @@ fn find(s: &str, name: &str, args: Args) -> R<Value> {
     }
 }
 
-fn encode(run: &Run, s: &str, args: Args) -> R<Value> {
+fn encode(run: &Rendering, s: &str, args: Args) -> R<Value> {
     let [encoding, errors] = args.bind("encode", ["encoding", "errors"], 0)?;
     let encoding = encoding.map_or(Ok("utf-8".into()), |v| text(run, &v))?.to_lowercase().replace('_', "-");
     if errors.is_some() {
@@ -367,7 +367,7 @@ fn maketrans(args: Args) -> R<Value> {
     Ok(Value::Dict(std::rc::Rc::new(table)))
 }
 
-fn translate(run: &Run, s: &str, args: Args) -> R<String> {
+fn translate(run: &Rendering, s: &str, args: Args) -> R<String> {
     let [table] = args.bind("translate", ["/table"], 1)?;
     let Some(Value::Dict(table)) = table else {
         return Err(unsupported("translate with something that is no dictionary"));

@@ -1,12 +1,12 @@
 //! The filter `tojson` as transformers has it: Python's `json.dumps` without HTML escaping.
 use super::arguments::{Args, index};
-use super::fault::{Kind, R, fault, type_fault, unsupported};
+use super::fault::{FaultKind, R, fault, type_fault, unsupported};
 use super::number::{float_text, int_text};
-use super::run::Run;
-use super::value::{MAX_DEPTH, Value};
+use super::run::Rendering;
+use super::values::{MAX_DEPTH, Value};
 
 /// `value | tojson(ensure_ascii, indent, separators, sort_keys)`.
-pub(super) fn tojson(run: &Run, value: &Value, args: Args) -> R<Value> {
+pub(super) fn tojson(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [ascii, indent, separators, sort] =
         args.bind("tojson", ["ensure_ascii", "indent", "separators", "sort_keys"], 0)?;
     let indent = match indent {
@@ -40,7 +40,7 @@ pub(super) fn tojson(run: &Run, value: &Value, args: Args) -> R<Value> {
 }
 
 struct Json<'a> {
-    run: &'a Run,
+    run: &'a Rendering,
     indent: Option<String>,
     item: String,
     key: String,
@@ -61,7 +61,7 @@ fn json_float(x: f64) -> String {
 impl Json<'_> {
     fn write(&mut self, value: &Value, depth: usize) -> R<()> {
         if depth > MAX_DEPTH {
-            return Err(fault(Kind::Limit, "tojson: a value is nested too deeply"));
+            return Err(fault(FaultKind::Limit, "tojson: a value is nested too deeply"));
         }
         self.run.step()?;
         self.run.charge(8 + self.indent.as_ref().map_or(0, |s| s.len() * depth))?;

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 use fancy_regex::Regex;
 
 use super::arguments::{Args, index};
-use super::fault::{Kind, R, fault, type_fault, value_fault};
-use super::run::Run;
+use super::fault::{FaultKind, R, fault, type_fault, value_fault};
+use super::run::Rendering;
 use super::strings::lines;
-use super::value::Value;
+use super::values::Value;
 
 /// textwrap's `wordsep_re`: blanks, dashes between words, words that may break behind a hyphen.
 static CHUNKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -20,7 +20,7 @@ static CHUNKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static BLANKS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"[\t\n\x0b\x0c\r ]+|[^\t\n\x0b\x0c\r ]+").ok());
 
 /// `text | wordwrap(width, break_long_words, wrapstring, break_on_hyphens)`.
-pub(super) fn wordwrap(run: &Run, value: &Value, args: Args) -> R<Value> {
+pub(super) fn wordwrap(run: &Rendering, value: &Value, args: Args) -> R<Value> {
     let [width, long, joiner, hyphens] =
         args.bind("wordwrap", ["width", "break_long_words", "wrapstring", "break_on_hyphens"], 0)?;
     let width = width.map_or(Ok(79), |w| index(&w))?;
@@ -30,7 +30,7 @@ pub(super) fn wordwrap(run: &Run, value: &Value, args: Args) -> R<Value> {
         Some(v) => v.as_str().ok_or_else(|| type_fault("wrapstring must be a str"))?,
     };
     let text = match value {
-        Value::Undefined(message) => return Err(fault(Kind::Undefined, message.to_string())),
+        Value::Undefined(message) => return Err(fault(FaultKind::Undefined, message.to_string())),
         value => value
             .as_str()
             .ok_or_else(|| type_fault(format!("'{}' object has no attribute 'splitlines'", value.type_name())))?,
@@ -47,10 +47,11 @@ fn wrap(text: &str, width: i64, break_long: bool, break_hyphens: bool) -> R<Vec<
     let width = usize::try_from(width).ok().filter(|w| *w > 0);
     let width = width.ok_or_else(|| value_fault("invalid width (must be > 0)"))?;
     let pattern = if break_hyphens { &CHUNKS } else { &BLANKS };
-    let pattern = pattern.as_ref().ok_or_else(|| fault(Kind::Unsupported, "wordwrap's expression does not compile"))?;
+    let pattern =
+        pattern.as_ref().ok_or_else(|| fault(FaultKind::Unsupported, "wordwrap's expression does not compile"))?;
     let mut chunks: Vec<String> = Vec::new();
     for found in pattern.find_iter(text) {
-        let found = found.map_err(|e| fault(Kind::Limit, format!("wordwrap: {e}")))?;
+        let found = found.map_err(|e| fault(FaultKind::Limit, format!("wordwrap: {e}")))?;
         chunks.push(found.as_str().to_string());
     }
     chunks.reverse();

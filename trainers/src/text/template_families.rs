@@ -6,7 +6,7 @@
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::jinja::{Clock, Template};
+use super::jinja::{LocalTime, Template};
 
 /// How the assistant's turns stand in the text of a family of templates.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ fn fingerprint(template: &Template) -> String {
             ("add_generation_prompt", &prompt),
         ];
         let names = names.into_iter().chain(special.iter().map(|(name, token)| (*name, token)));
-        template.render(names, Clock::default(), false).map_or("refused".into(), |printed| printed.text)
+        template.render(names, LocalTime::default(), false).map_or("refused".into(), |printed| printed.text)
     });
     let shown: Vec<String> = shown.collect();
     Sha256::digest(shown.join("\0").as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()

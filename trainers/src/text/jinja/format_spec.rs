@@ -1,11 +1,11 @@
 //! Python's format specifications (`{:>8.2f}`) for numbers and strings; `printf` uses the digits too.
 use num_bigint::{BigInt, Sign};
 
-use super::fault::{Fault, Kind, R, fault, unsupported, value_fault};
+use super::fault::{Fault, FaultKind, R, fault, unsupported, value_fault};
 use super::number::{float_text, int_to_float};
-use super::run::Run;
+use super::run::Rendering;
 use super::show::text;
-use super::value::Value;
+use super::values::Value;
 
 /// Widths and precisions beyond this are refused.
 pub(super) const MAX_WIDTH: usize = 1 << 20;
@@ -49,7 +49,7 @@ fn parse(text: &str, type_name: &str) -> R<Spec> {
         match digits.parse::<usize>() {
             _ if digits.is_empty() => Ok(None),
             Ok(n) if n <= MAX_WIDTH => Ok(Some(n)),
-            _ => Err(fault(Kind::Limit, format!("a format width may be at most {MAX_WIDTH}"))),
+            _ => Err(fault(FaultKind::Limit, format!("a format width may be at most {MAX_WIDTH}"))),
         }
     };
     spec.width = number(&mut at)?.unwrap_or(0);
@@ -71,7 +71,7 @@ fn parse(text: &str, type_name: &str) -> R<Spec> {
 }
 
 /// Python's `format(value, spec)`.
-pub(super) fn format_value(run: &Run, value: &Value, spec_text: &str) -> R<String> {
+pub(super) fn format_value(run: &Rendering, value: &Value, spec_text: &str) -> R<String> {
     if spec_text.is_empty() {
         return text(run, value);
     }
@@ -191,7 +191,7 @@ fn whole(n: &BigInt, spec: &Spec) -> R<String> {
     }
     if kind == 'c' {
         let c = u32::try_from(n).ok().and_then(char::from_u32);
-        let c = c.ok_or_else(|| fault(Kind::Arithmetic, "%c arg not in range(0x110000)"))?;
+        let c = c.ok_or_else(|| fault(FaultKind::Arithmetic, "%c arg not in range(0x110000)"))?;
         if spec.sign.is_some() || spec.grouping.is_some() || spec.alternate {
             return Err(value_fault("Sign or grouping not allowed with integer format specifier 'c'"));
         }
@@ -264,7 +264,13 @@ pub(super) fn float_digits(x: f64, kind: char, precision: Option<usize>, alterna
             if kind == 'G' { shown.to_uppercase() } else { shown }
         }
         ' ' => match precision {
-            None => float_text(x),
+            None => {
+                let shown = float_text(x);
+                match shown.find('e') {
+                    Some(at) if alternate && !shown[..at].contains('.') => format!("{}.{}", &shown[..at], &shown[at..]),
+                    _ => shown,
+                }
+            }
             // As `g`, but with a digit behind the point, and exponents one earlier.
             Some(digits) => general(x, digits.max(1), alternate, 1),
         },

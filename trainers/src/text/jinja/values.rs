@@ -7,7 +7,7 @@ use std::sync::Arc;
 use num_bigint::BigInt;
 
 use super::ast;
-use super::fault::{Kind, R, fault, type_fault};
+use super::fault::{FaultKind, R, fault, type_fault};
 
 /// Containers in containers: more is refused when they are made, so that whoever walks a value ends.
 pub(super) const MAX_DEPTH: usize = 500;
@@ -27,13 +27,13 @@ pub(super) enum Value {
     /// A string that counts as escaped HTML.
     Markup(Rc<str>),
     Bytes(Rc<[u8]>),
-    List(Rc<Items>),
-    Tuple(Rc<Items>),
+    List(Rc<Elements>),
+    Tuple(Rc<Elements>),
     /// What `groupby` makes: a pair with the names `grouper` and `list`.
-    Group(Rc<Items>),
+    Group(Rc<Elements>),
     Dict(Rc<Dict>),
     View(View, Rc<Dict>),
-    Range(Rc<Range>),
+    Range(Rc<IntRange>),
     /// A generator or iterator: it can be walked once.
     Once(Rc<Once>),
     Namespace(Rc<Namespace>),
@@ -57,9 +57,9 @@ pub(super) enum View {
     Items,
 }
 
-/// Items with the depth of containers below them.
+/// Elements with the depth of containers below them.
 #[derive(Debug)]
-pub(super) struct Items {
+pub(super) struct Elements {
     pub items: Vec<Value>,
     depth: usize,
 }
@@ -73,7 +73,7 @@ pub(super) struct Dict {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Range {
+pub(super) struct IntRange {
     pub start: BigInt,
     pub stop: BigInt,
     pub step: BigInt,
@@ -94,7 +94,7 @@ pub(super) struct Namespace {
 /// A macro with the scope it was defined in.
 #[derive(Debug)]
 pub(super) struct Macro {
-    pub node: Arc<ast::Macro>,
+    pub node: Arc<ast::MacroNode>,
     pub scope: Rc<Scope>,
     /// Whether text is escaped in its body: decided where it stands, not where it is called.
     pub autoescape: bool,
@@ -149,15 +149,15 @@ impl Scope {
 
 fn deeper(depth: usize) -> R<usize> {
     if depth >= MAX_DEPTH {
-        return Err(fault(Kind::Limit, format!("a value is nested more than {MAX_DEPTH} deep")));
+        return Err(fault(FaultKind::Limit, format!("a value is nested more than {MAX_DEPTH} deep")));
     }
     Ok(depth + 1)
 }
 
-impl Items {
-    pub fn new(items: Vec<Value>) -> R<Rc<Items>> {
+impl Elements {
+    pub fn new(items: Vec<Value>) -> R<Rc<Elements>> {
         let depth = deeper(items.iter().map(Value::depth).max().unwrap_or(0))?;
-        Ok(Rc::new(Items { items, depth }))
+        Ok(Rc::new(Elements { items, depth }))
     }
 }
 
@@ -199,7 +199,7 @@ impl Clone for Dict {
     }
 }
 
-impl Range {
+impl IntRange {
     /// How many numbers it has.
     pub fn len(&self) -> BigInt {
         let zero = BigInt::ZERO;
@@ -246,11 +246,11 @@ impl Value {
     }
 
     pub fn list(items: Vec<Value>) -> R<Value> {
-        Items::new(items).map(Value::List)
+        Elements::new(items).map(Value::List)
     }
 
     pub fn tuple(items: Vec<Value>) -> R<Value> {
-        Items::new(items).map(Value::Tuple)
+        Elements::new(items).map(Value::Tuple)
     }
 
     pub fn once(items: Vec<Value>) -> R<Value> {
@@ -422,7 +422,7 @@ impl Value {
                     item.hash_into(out)?;
                     out.push_str(&format!("){}", out.len() - from));
                     if out.len() > MAX_HASH {
-                        return Err(fault(Kind::Limit, "a tuple is too large for a key"));
+                        return Err(fault(FaultKind::Limit, "a tuple is too large for a key"));
                     }
                 }
             }
