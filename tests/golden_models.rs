@@ -12,7 +12,7 @@ use engine::tape::Tape;
 use engine::tensor::Tensor;
 
 /// Families of the tiny reference models.
-const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite"];
+const FAMILIES: [&str; 7] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite", "olmo2"];
 
 /// The rows of `input_ids` without their padding.
 fn sequences(expected: &Expected) -> Vec<Vec<u32>> {
@@ -84,7 +84,7 @@ fn logits_and_gradients_equal_transformers() {
 #[test]
 fn checkpointed_gradients_too() {
     for (device, tolerance) in devices() {
-        for family in ["qwen2", "granite"] {
+        for family in ["qwen2", "granite", "olmo2"] {
             compare(family, &device, tolerance, Pass { checkpointing: true, dropout: None });
         }
     }

@@ -13,6 +13,26 @@ pub enum Biased {
     Key(&'static str),
 }
 
+/// Where the norms of a block stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlace {
+    /// Before attention and before the feed-forward network.
+    Before,
+    /// Behind each of them, on what it adds to the residual stream.
+    After,
+}
+
+/// RMSNorm of queries and keys before RoPE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// There is none.
+    None,
+    /// Each head on its own, with one gain for all: [E].
+    Head,
+    /// All heads at once: [H · E] and [K · E].
+    All,
+}
+
 /// Which layers attend within a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windows {
@@ -54,8 +74,12 @@ pub struct Family {
     pub o_bias: Biased,
     /// Those of the feed-forward network.
     pub mlp_bias: Biased,
-    /// RMSNorm over each query and key head before RoPE.
-    pub qk_norm: bool,
+    /// Where the norms of a block stand.
+    pub norms: NormPlace,
+    /// RMSNorm of queries and keys.
+    pub qk_norm: QkNorm,
+    /// ε of every norm where `rms_norm_eps` is absent.
+    pub norm_eps: f64,
     /// Which layers attend within a window.
     pub windows: Windows,
     /// Factors that config.json gives; 1 where the key is absent.
@@ -64,8 +88,12 @@ pub struct Family {
     pub kv_heads: Option<usize>,
     /// E where `head_dim` is absent; None: D / H.
     pub head_size: Option<usize>,
-    /// BOS and EOS where their keys are absent.
-    pub end_ids: Option<[u32; 2]>,
+    /// BOS where its key is absent.
+    pub bos: Option<u32>,
+    /// EOS where its key is absent.
+    pub eos: Option<u32>,
+    /// The padding token where its key is absent.
+    pub pad: Option<u32>,
 }
 
 /// The row that the others differ from.
@@ -77,16 +105,20 @@ const LLAMA: Family = Family {
     qkv_bias: Biased::Key("attention_bias"),
     o_bias: Biased::Key("attention_bias"),
     mlp_bias: Biased::Key("mlp_bias"),
-    qk_norm: false,
+    norms: NormPlace::Before,
+    qk_norm: QkNorm::None,
+    norm_eps: 1e-6,
     windows: Windows::None,
     scales: ScaleKeys { embedding: None, attention: None, residual: None, logits: None },
     kv_heads: None,
     head_size: None,
-    end_ids: Some([1, 2]),
+    bos: Some(1),
+    eos: Some(2),
+    pad: None,
 };
 
 /// Every family there is. Defaults are those of the configuration classes of transformers 5.
-pub static FAMILIES: [Family; 5] = [
+pub static FAMILIES: [Family; 6] = [
     LLAMA,
     Family {
         name: "mistral",
@@ -108,7 +140,8 @@ pub static FAMILIES: [Family; 5] = [
         mlp_bias: Biased::Never,
         windows: Windows::Switched,
         kv_heads: Some(32),
-        end_ids: None,
+        bos: None,
+        eos: None,
         ..LLAMA
     },
     Family {
@@ -117,11 +150,12 @@ pub static FAMILIES: [Family; 5] = [
         gguf: "qwen3",
         gguf_interleaves: false,
         mlp_bias: Biased::Never,
-        qk_norm: true,
+        qk_norm: QkNorm::Head,
         windows: Windows::Switched,
         kv_heads: Some(32),
         head_size: Some(128),
-        end_ids: None,
+        bos: None,
+        eos: None,
         ..LLAMA
     },
     Family {
@@ -134,6 +168,20 @@ pub static FAMILIES: [Family; 5] = [
             residual: Some("residual_multiplier"),
             logits: Some("logits_scaling"),
         },
+        ..LLAMA
+    },
+    Family {
+        name: "olmo2",
+        architecture: "Olmo2ForCausalLM",
+        gguf: "olmo2",
+        gguf_interleaves: false,
+        mlp_bias: Biased::Never,
+        norms: NormPlace::After,
+        qk_norm: QkNorm::All,
+        norm_eps: 1e-5,
+        bos: None,
+        eos: Some(50279),
+        pad: Some(1),
         ..LLAMA
     },
 ];

@@ -2,6 +2,7 @@
 //!
 //! Building, loading, saving, adapters, what is trained, and what a step needs of memory and work all follow from
 //! [`ModelConfig::slots`]. The order is that of the decoder's own walk over its parameters.
+use super::family::{NormPlace, QkNorm};
 use super::{Head, ModelConfig};
 
 /// What a tensor is for.
@@ -134,19 +135,31 @@ impl ModelConfig {
         list.add("model.embed_tokens.weight", Some("token_embd.weight"), &[v, d], Role::Embedding);
         for layer in 0..self.n_layers {
             list.layer = Some(layer);
-            list.gain("input_layernorm", "attn_norm", d);
+            let norms = self.family.norms;
+            if norms == NormPlace::Before {
+                list.gain("input_layernorm", "attn_norm", d);
+            }
             list.linear("self_attn.q_proj", "attn_q", [q, d], self.qkv_bias, Some(e));
             list.linear("self_attn.k_proj", "attn_k", [kv, d], self.qkv_bias, Some(e));
             list.linear("self_attn.v_proj", "attn_v", [kv, d], self.qkv_bias, None);
             list.linear("self_attn.o_proj", "attn_output", [d, q], self.o_bias, None);
-            if self.qk_norm {
-                list.gain("self_attn.q_norm", "attn_q_norm", e);
-                list.gain("self_attn.k_norm", "attn_k_norm", e);
+            let gains = match self.qk_norm {
+                QkNorm::None => None,
+                QkNorm::Head => Some([e, e]),
+                QkNorm::All => Some([q, kv]),
+            };
+            if let Some([q, k]) = gains {
+                list.gain("self_attn.q_norm", "attn_q_norm", q);
+                list.gain("self_attn.k_norm", "attn_k_norm", k);
             }
-            list.gain("post_attention_layernorm", "ffn_norm", d);
+            let behind_attention = if norms == NormPlace::Before { "ffn_norm" } else { "post_attention_norm" };
+            list.gain("post_attention_layernorm", behind_attention, d);
             list.linear("mlp.gate_proj", "ffn_gate", [f, d], self.mlp_bias, None);
             list.linear("mlp.up_proj", "ffn_up", [f, d], self.mlp_bias, None);
             list.linear("mlp.down_proj", "ffn_down", [d, f], self.mlp_bias, None);
+            if norms == NormPlace::After {
+                list.gain("post_feedforward_layernorm", "post_ffw_norm", d);
+            }
         }
         list.layer = None;
         list.gain("model.norm", "output_norm", d);

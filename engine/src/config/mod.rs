@@ -12,7 +12,7 @@ mod windows;
 mod tests;
 
 use crate::error::{Error, Result};
-use family::{Biased, ScaleKeys};
+use family::{Biased, QkNorm, ScaleKeys};
 pub use family::{FAMILIES, Family};
 use fields::Fields;
 pub use layout::{Module, Role, SCORE, Slot};
@@ -103,8 +103,8 @@ pub struct ModelConfig {
     pub o_bias: bool,
     /// So has the feed-forward network.
     pub mlp_bias: bool,
-    /// RMSNorm over each query and key head (gain of E) before RoPE.
-    pub qk_norm: bool,
+    /// RMSNorm of queries and keys before RoPE.
+    pub qk_norm: QkNorm,
     /// Factors, for instance on embeddings and logits.
     pub scales: Scales,
     /// Per layer: keys at positions > own − window are seen; None sees all. Length L.
@@ -163,7 +163,7 @@ impl ModelConfig {
                 MAX_SIZE,
                 absent("head_dim", family.head_size, hidden_size / n_heads),
             )?,
-            rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(family.norm_eps),
             rope: Rope::parse(&fields, max_position_embeddings)?,
             max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
@@ -173,9 +173,9 @@ impl ModelConfig {
             qk_norm: family.qk_norm,
             scales: Scales::parse(family.scales, &fields)?,
             layer_windows: windows::parse(family, n_layers, &fields)?,
-            bos_id: end_ids(&fields, "bos_token_id", family.end_ids.map(|[bos, _]| bos))?.first().copied(),
-            eos_ids: end_ids(&fields, "eos_token_id", family.end_ids.map(|[_, eos]| eos))?,
-            pad_id: fields.ids("pad_token_id")?.first().copied(),
+            bos_id: end_ids(&fields, "bos_token_id", family.bos)?.first().copied(),
+            eos_ids: end_ids(&fields, "eos_token_id", family.eos)?,
+            pad_id: end_ids(&fields, "pad_token_id", family.pad)?.first().copied(),
             raw,
         };
         config.check().map_err(|detail| Error::file(source, detail))?;

@@ -1,4 +1,5 @@
 //! What a config.json means, and that it survives being written.
+use crate::config::family::QkNorm;
 use crate::config::{ModelConfig, RopeScaling};
 use crate::error::Error;
 use serde_json::{Map, Value, json};
@@ -64,13 +65,16 @@ fn absent_keys_have_the_defaults_of_the_configuration_classes() {
     let mistral = parse(with(heads)).unwrap();
     assert_eq!((mistral.n_kv_heads, &mistral.layer_windows[..]), (8, &[Some(4096); 3][..]));
     let qwen3 = parse(with(json!({"model_type": "qwen3", "attention_bias": true}))).unwrap();
-    assert_eq!((qwen3.head_size, qwen3.qk_norm, qwen3.qkv_bias, qwen3.o_bias), (128, true, true, true));
+    assert_eq!((qwen3.head_size, qwen3.qk_norm, qwen3.qkv_bias, qwen3.o_bias), (128, QkNorm::Head, true, true));
+    let olmo2 = parse(with(json!({"model_type": "olmo2"}))).unwrap();
+    assert_eq!((olmo2.qk_norm, olmo2.rms_norm_eps, olmo2.bos_id, olmo2.pad_id), (QkNorm::All, 1e-5, None, Some(1)));
+    assert_eq!(&olmo2.eos_ids, &[50279]);
     let granite = parse(with(json!({"model_type": "granite", "residual_multiplier": 0.22}))).unwrap().scales;
     assert_eq!((granite.embedding, granite.attention, granite.residual, granite.logits), (1.0, Some(1.0), 0.22, 1.0));
     let llama = parse(with(json!({"residual_multiplier": 0.22}))).unwrap().scales;
     assert_eq!((llama.attention, llama.residual), (None, 1.0));
     let qwen2 = parse(with(json!({"model_type": "qwen2", "eos_token_id": [7, 9], "pad_token_id": -1}))).unwrap();
-    assert_eq!((qwen2.qk_norm, qwen2.qkv_bias, qwen2.o_bias), (false, true, false));
+    assert_eq!((qwen2.qk_norm, qwen2.qkv_bias, qwen2.o_bias), (QkNorm::None, true, false));
     assert_eq!((&qwen2.eos_ids[..], qwen2.pad_id), (&[7, 9][..], None));
 }
 
@@ -203,6 +207,9 @@ fn tensors_of_each_family() {
     assert_eq!(biased.len(), 12 + 7);
     let (qwen2, _) = names(json!({"num_hidden_layers": 1, "model_type": "qwen2"}));
     assert_eq!(qwen2.len(), 12 + 3);
+    let (olmo2, _) = names(json!({"num_hidden_layers": 1, "model_type": "olmo2"}));
+    assert!(olmo2.contains(&("model.layers.0.self_attn.k_norm.weight".to_string(), vec![32])));
+    assert_eq!(olmo2[11], ("model.layers.0.post_feedforward_layernorm.weight".to_string(), vec![64]));
     let (qwen3, _) = names(json!({"num_hidden_layers": 1, "model_type": "qwen3", "head_dim": 32}));
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_norm.weight".to_string(), vec![32])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_proj.weight".to_string(), vec![128, 64])));
@@ -215,4 +222,29 @@ fn dropouts_that_are_not_done_are_known() {
         parse(with(json!({"attention_dropout": 0.1, "resid_pdrop": 0.0, "hidden_dropout": 0.2, "own": 1}))).unwrap();
     assert_eq!(config.dropouts(), [("attention_dropout", 0.1), ("hidden_dropout", 0.2)]);
     assert_eq!(config.to_json()["attention_dropout"], json!(0.1));
+}
+
+/// What gguf 0.19 says: `get_tensor_name_map(MODEL_ARCH.OLMO2, 2).get_name(path)`, and so for the others.
+#[test]
+fn names_in_gguf_files_are_llama_cpps() {
+    let name = |family: &str, path: &str| {
+        let config = parse(with(json!({"model_type": family}))).unwrap();
+        config
+            .slots()
+            .into_iter()
+            .find(|slot| slot.path == format!("model.layers.1.{path}.weight"))
+            .and_then(|s| s.gguf)
+    };
+    for (family, path, want) in [
+        ("olmo2", "post_attention_layernorm", "post_attention_norm"),
+        ("olmo2", "post_feedforward_layernorm", "post_ffw_norm"),
+        ("olmo2", "self_attn.k_norm", "attn_k_norm"),
+        ("granite", "post_attention_layernorm", "ffn_norm"),
+        ("llama", "input_layernorm", "attn_norm"),
+        ("qwen3", "self_attn.q_norm", "attn_q_norm"),
+        ("mistral", "self_attn.o_proj", "attn_output"),
+    ] {
+        assert_eq!(name(family, path), Some(format!("blk.1.{want}.weight")), "{family} {path}");
+    }
+    assert_eq!((name("olmo2", "input_layernorm"), name("llama", "post_feedforward_layernorm")), (None, None));
 }

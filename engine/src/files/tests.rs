@@ -46,7 +46,7 @@ fn golden_models_open() {
     }
     let config = |family| ModelFiles::open(golden(family)).unwrap().config;
     assert_eq!(config("mistral").layer_windows, [Some(16); 2]);
-    assert_eq!((config("qwen3").head_size, config("qwen3").qk_norm), (16, true));
+    assert_eq!((config("qwen3").head_size, config("qwen3").qk_norm), (16, crate::config::family::QkNorm::Head));
     assert!(matches!(config("llama3").rope.scaling, RopeScaling::Llama3 { original_max_position_embeddings: 32, .. }));
     assert_eq!((config("llama").bos_id, config("llama").eos_ids, config("llama").pad_id), (Some(0), vec![2], Some(3)));
 }

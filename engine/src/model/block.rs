@@ -10,6 +10,7 @@ use super::parameter::{Parameter, Parts, Walk, walk};
 use crate::backend::{AttentionShape, RowIndex};
 use crate::buffer::Buffer;
 use crate::config::ModelConfig;
+use crate::config::family::NormPlace;
 use crate::error::Result;
 use crate::forest::AttentionPlan;
 use crate::ops::{self, RopeTable};
@@ -40,13 +41,17 @@ impl Residual {
         self.x.needs_grad() || self.rest.as_ref().is_some_and(Tensor::needs_grad)
     }
 
-    /// (x + rest, its norm): [T, D] both.
-    fn normed(self, w: &Tensor, epsilon: f32) -> Result<(Tensor, Tensor)> {
-        match self.rest {
-            Some(rest) => ops::add_rms_norm(&self.x, rest, w, epsilon),
-            None => {
+    /// (x + rest, its norm): [T, D] both; without a gain the sum twice.
+    fn normed(self, w: Option<&Parameter>, epsilon: f32) -> Result<(Tensor, Tensor)> {
+        match (self.rest, w) {
+            (Some(rest), Some(w)) => ops::add_rms_norm(&self.x, rest, w, epsilon),
+            (None, Some(w)) => {
                 let n = ops::rms_norm(&self.x, w, epsilon)?;
                 Ok((self.x, n))
+            }
+            (rest, None) => {
+                let x = Residual { x: self.x, rest }.sum()?;
+                Ok((x.clone(), x))
             }
         }
     }
@@ -72,7 +77,7 @@ struct Attention {
     k: Linear,
     v: Linear,
     o: Linear,
-    /// Norms of each head's query and key: [E].
+    /// Norms of queries and keys: of each head [E], or of all at once.
     q_norm: Option<Parameter>,
     k_norm: Option<Parameter>,
     shape: AttentionShape,
@@ -104,15 +109,16 @@ impl Attention {
     /// n [T, D], the normed stream → [T, D]; with a cache, keys and values are stored in its rows and read from it.
     fn forward(&self, n: Tensor, context: &Context, cache: Option<(&mut LayerCache, &RowIndex)>) -> Result<Tensor> {
         let (t, s) = (n.matrix().0, &self.shape);
-        let heads =
-            |layer: &Linear, count: usize| layer.forward(&n, context.dropout)?.reshape(&[t, count, s.head_size]);
-        let normed = |y: Tensor, norm: &Option<Parameter>| match norm {
-            Some(w) => ops::rms_norm(&y, w, self.epsilon),
-            None => Ok(y),
+        let heads = |layer: &Linear, norm: &Option<Parameter>, count: usize| {
+            let mut y = layer.forward(&n, context.dropout)?;
+            if let Some(w) = norm {
+                y = ops::rms_norm(&y.reshape(&[y.len() / w.len(), w.len()])?, w, self.epsilon)?;
+            }
+            y.reshape(&[t, count, s.head_size])
         };
-        let q = ops::rope(&normed(heads(&self.q, s.n_heads)?, &self.q_norm)?, &context.rope, &context.positions)?;
-        let k = ops::rope(&normed(heads(&self.k, s.n_kv_heads)?, &self.k_norm)?, &context.rope, &context.positions)?;
-        let v = heads(&self.v, s.n_kv_heads)?;
+        let q = ops::rope(&heads(&self.q, &self.q_norm, s.n_heads)?, &context.rope, &context.positions)?;
+        let k = ops::rope(&heads(&self.k, &self.k_norm, s.n_kv_heads)?, &context.rope, &context.positions)?;
+        let v = heads(&self.v, &None, s.n_kv_heads)?;
         drop(n);
         let o = match cache {
             None => ops::attention(self.shape, &context.plan, &q, &k, &v)?,
@@ -150,23 +156,39 @@ impl FeedForward {
 /// One layer.
 #[derive(Clone, Debug)]
 pub struct Block {
-    input_norm: Parameter,
+    before_attention: Option<Parameter>,
     attention: Attention,
-    post_norm: Parameter,
+    after_attention: Option<Parameter>,
+    before_mlp: Option<Parameter>,
     mlp: FeedForward,
+    after_mlp: Option<Parameter>,
     epsilon: f32,
     /// Factor on what attention and the feed-forward network add to the stream.
     scale: f32,
 }
-walk!(Block { input_norm, attention, post_norm, mlp });
+walk!(Block { before_attention, attention, after_attention, before_mlp, mlp, after_mlp });
 
 impl Block {
     pub(crate) fn build(c: &ModelConfig, layer: usize, parts: &mut Parts) -> Result<Self> {
-        let mut gain = |part: &str| parts.take(&format!("model.layers.{layer}.{part}.weight"));
-        let (input_norm, post_norm) = (gain("input_layernorm")?, gain("post_attention_layernorm")?);
+        let mut gain = |part: &str| parts.take(&format!("model.layers.{layer}.{part}.weight")).map(Some);
+        let ([before_attention, before_mlp], [after_attention, after_mlp]) = match c.family.norms {
+            NormPlace::Before => ([gain("input_layernorm")?, gain("post_attention_layernorm")?], [None, None]),
+            NormPlace::After => {
+                ([None, None], [gain("post_attention_layernorm")?, gain("post_feedforward_layernorm")?])
+            }
+        };
         let (attention, mlp) = (Attention::build(c, layer, parts)?, FeedForward::build(layer, parts)?);
         let (epsilon, scale) = (c.rms_norm_eps as f32, c.scales.residual as f32);
-        Ok(Block { input_norm, attention, post_norm, mlp, epsilon, scale })
+        Ok(Block { before_attention, attention, after_attention, before_mlp, mlp, after_mlp, epsilon, scale })
+    }
+
+    /// What `y`, the result of attention or of the feed-forward network, adds to the stream.
+    fn added(&self, y: Tensor, norm: &Option<Parameter>) -> Result<Tensor> {
+        let y = match norm {
+            Some(w) => ops::rms_norm(&y, w, self.epsilon)?,
+            None => y,
+        };
+        scaled(y, self.scale)
     }
 
     /// Whether a gradient will be asked of any of its parameters.
@@ -183,10 +205,10 @@ impl Block {
         context: &Context,
         cache: Option<(&mut LayerCache, &RowIndex)>,
     ) -> Result<Residual> {
-        let (x, n) = x.normed(&self.input_norm, self.epsilon)?;
-        let rest = Some(scaled(self.attention.forward(n, context, cache)?, self.scale)?);
-        let (x, n) = Residual { x, rest }.normed(&self.post_norm, self.epsilon)?;
-        Ok(Residual { x, rest: Some(scaled(self.mlp.forward(&n, context.dropout)?, self.scale)?) })
+        let (x, n) = x.normed(self.before_attention.as_ref(), self.epsilon)?;
+        let rest = Some(self.added(self.attention.forward(n, context, cache)?, &self.after_attention)?);
+        let (x, n) = Residual { x, rest }.normed(self.before_mlp.as_ref(), self.epsilon)?;
+        Ok(Residual { x, rest: Some(self.added(self.mlp.forward(&n, context.dropout)?, &self.after_mlp)?) })
     }
 
     /// [`Block::forward`] that keeps only its input: see [`ops::checkpoint`].

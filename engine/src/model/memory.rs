@@ -1,4 +1,5 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
+use crate::config::family::QkNorm;
 use crate::config::{ModelConfig, Role};
 use crate::files::adapter_targets::Target;
 use crate::ops::LOGITS_KEPT;
@@ -57,7 +58,7 @@ impl StepMemory {
 fn floats_per_token(c: &ModelConfig) -> u64 {
     let outputs: usize = c.modules().iter().filter(|m| m.role == Role::Projection).map(|m| m.n_out).sum();
     let (q, kv) = (c.n_heads * c.head_size, c.n_kv_heads * c.head_size);
-    let norms = if c.qk_norm { q + kv } else { 0 };
+    let norms = if c.qk_norm != QkNorm::None { q + kv } else { 0 };
     (outputs + c.n_layers * (q + c.n_heads + norms)) as u64
 }
 

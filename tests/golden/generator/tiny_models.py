@@ -3,7 +3,15 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    GraniteConfig,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from . import chat_tokenizer
 from .tidy import remove_by_products
@@ -52,6 +60,11 @@ FAMILIES = {
         **SIZES, num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
         embedding_multiplier=3.0, attention_multiplier=0.21, residual_multiplier=0.6, logits_scaling=1.75,
         rope_parameters=dict(rope_type="default", rope_theta=10000.0),
+    ),
+    # norms behind attention and MLP instead of before them; RMSNorm over all heads of q and of k at once
+    "olmo2": Olmo2Config(
+        **SIZES, num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=False,
+        rope_parameters=dict(rope_type="default", rope_theta=500000.0),
     ),
 }  # fmt: skip
 ROW_LENGTHS = (40, 17, 3)
