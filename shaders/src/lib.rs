@@ -57,6 +57,8 @@ shaders! {
     RMS_NORM_BACKWARD "rms_norm_backward",
     RMS_NORM_BACKWARD_WEIGHT "rms_norm_backward_weight",
     ROPE "rope",
+    ROW_NORMS "row_norms",
+    ROW_NORMS_BACKWARD "row_norms_backward",
     ROW_SCALES "row_scales",
     SAMPLE "sample" + "threefry",
     SCATTER_ADD_ROWS "scatter_add_rows",

@@ -53,6 +53,9 @@ const FAULTS: &[Fault] = &[
     of("rms_norm_backward", &[("dx[first + j] += own", "dx[first + j] = own")]),
     of("rms_norm_backward_weight", &[("i < last", "i + 1u < last")]),
     of("rope", &[("c + x[i - half]", "c - x[i - half]")]),
+    of("row_norms", &[("j = lane; j < p.n", "j = lane; j + 1u < p.n")]),
+    of("row_norms_backward", &[("if y[row] == 0.0", "if y[row] < 0.0")]),
+    of("row_norms_backward", &[("dy[row] / y[row]", "dy[i % p.n] / y[row]")]),
     of("sample", &[("b.y < a.y", "b.y > a.y")]),
     of("sample", &[("select(0u, 1u, low < a.x)", "0u")]),
     of("sample", &[("counter.zw", "vec2<u32>(counter.z, 0u)")]),
@@ -139,7 +142,9 @@ fn cases_of(kernel: &'static str) -> (&'static str, fn(&mut Suite)) {
         }
         "gather_rows" | "scatter_add_rows" | "write_rows" => (kernel, rows::cases),
         "log_probs" | "log_probs_backward" => (kernel, log_probs::cases),
-        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" => (kernel, norms::cases),
+        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" | "row_norms" | "row_norms_backward" => {
+            (kernel, norms::cases)
+        }
         "rms_norm_backward_weight" => ("rms_norm_backward", norms::cases),
         "penalise" | "sample" => ("sample", sample::cases),
         "row_scales" => ("matmul", matmul::cases),
