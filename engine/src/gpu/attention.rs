@@ -203,7 +203,7 @@ fn clamp_window(window: usize) -> u32 {
 }
 
 /// Cuts every run into tiles of `rows` pairs (query row, head of the group); five words a tile, see attention.wgsl.
-fn tiles(plan: &AttentionPlan, share: usize, rows: usize) -> Result<Vec<u32>> {
+pub(super) fn tiles(plan: &AttentionPlan, share: usize, rows: usize) -> Result<Vec<u32>> {
     let mut words = Vec::new();
     for run in &plan.runs {
         let n_pairs = run.len * share;
