@@ -1,7 +1,8 @@
 //! The WGSL sources, one constant each, named as the file and as the op they serve.
 //!
 //! A source is complete as it stands, or the list below says which shared files are joined to its end: `matmul_operands.wgsl`
-//! (how the products read and write), `blocks.wgsl` (how elements of any type are decoded), `threefry.wgsl` (random numbers).
+//! (how the products read and write), `blocks.wgsl` (how elements of any type are decoded), `threefry.wgsl` (random numbers),
+//! `attention_pairs.wgsl` (gradients of attention that take single pairs).
 //! Before it is compiled, `const NAME: u32 = …;` lines may get another value (the layout of a product, the element type of a
 //! weight, a tile size); nothing else is substituted. Scalars of a call are in `var<immediate> p: Params`, in words of four
 //! bytes.
@@ -41,6 +42,12 @@ shaders! {
     ATTENTION_BACKWARD_KEY "attention_backward_key",
     ATTENTION_BACKWARD_QUERY "attention_backward_query",
     ATTENTION_DELTA "attention_delta",
+    ATTENTION_PLAIN "attention_plain",
+    ATTENTION_PLAIN_BACKWARD_KEY "attention_plain_backward_key" + "attention_pairs",
+    ATTENTION_PLAIN_BACKWARD_QUERY "attention_plain_backward_query" + "attention_pairs",
+    ATTENTION_TILED "attention_tiled",
+    ATTENTION_TILED_BACKWARD_KEY "attention_tiled_backward_key" + "attention_pairs",
+    ATTENTION_TILED_BACKWARD_QUERY "attention_tiled_backward_query" + "attention_pairs",
     BINARY "binary",
     CAST "cast" + "blocks",
     DROPOUT "dropout" + "threefry",

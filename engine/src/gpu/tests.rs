@@ -366,3 +366,26 @@ fn worked_example_of_blocks() {
     let values = down(&gpu, &gpu.cast(&x, 32, DType::F32).unwrap());
     assert_eq!([values[0], values[16], values[1]], [-3.5, -3.0, -2.5]);
 }
+
+/// The slower kernels of attention against the reference; the plain ones, which compute every score for every column, on small
+/// forests and caches alone.
+#[test]
+fn rungs_of_attention() {
+    for (attention, cases) in [
+        (AttentionRung::Tiled, &[""][..]),
+        (AttentionRung::Plain, &["small", "grandchildren", "large scores", "E=8", "prompt in pieces"]),
+    ] {
+        let Some(gpu) = software(GpuOptions { attention, ..checked() }) else { return };
+        let device: Device = gpu.clone();
+        for only in cases {
+            let tolerance = crate::verify::Tolerance { absolute: 1e-5, relative: 1e-4 };
+            let reports = crate::verify::verify_attention(&device, tolerance, only);
+            assert!(!reports.is_empty(), "{only}");
+            let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
+            assert!(failed.is_empty(), "{attention:?}: {failed:#?}");
+        }
+        let counts = gpu.counts();
+        let name = if attention == AttentionRung::Plain { "attention_plain" } else { "attention_tiled" };
+        assert!(counts.kernels.contains_key(name) && !counts.kernels.contains_key("attention"), "{counts:?}");
+    }
+}

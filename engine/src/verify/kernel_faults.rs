@@ -1,6 +1,7 @@
 //! The tests of the GPU's tests: one text of a kernel's source changed, and the suite flags a case of that kernel on the
 //! device. Every file in shaders/ has a fault here. Kernels for matrix units need a device that has them.
 use super::*;
+use crate::backend::AttentionRung;
 use crate::gpu::{AdapterKind, AdapterSelect, Gpu, GpuOptions, Plant, Rung};
 use std::collections::BTreeSet;
 
@@ -41,6 +42,15 @@ const FAULTS: &[Fault] = &[
     of("attention_backward_key", &[("(vec4<u32>(i) < ends[a])", "(vec4<u32>(i) <= ends[a])")]),
     of("attention_backward_query", &[("(rows[a] < vec4<u32>(key_end))", "(rows[a] <= vec4<u32>(key_end))")]),
     of("attention_delta", &[("var e = 0u; e < p.e", "var e = 1u; e < p.e")]),
+    of("attention_plain", &[("last >= p.window", "last > p.window")]),
+    of("attention_plain", &[("acc / sum", "acc")]),
+    of("attention_plain_backward_key", &[("i < forest[p.t + row]; i++", "i + 1u < forest[p.t + row]; i++")]),
+    of("attention_plain_backward_query", &[("j <= row; j++", "j < row; j++")]),
+    of("attention_tiled", &[("acc *= shrink", "acc *= 1.0")]),
+    of("attention_tiled", &[("x >= first && x <= last", "x <= last")]),
+    of("attention_tiled_backward_key", &[("tile[y].x, d_o", "tile[y].y, d_o")]),
+    of("attention_tiled_backward_query", &[("ds_tile[lane] = 0.0;", "ds_tile[lane] = 1.0;")]),
+    of("attention_tiled_backward_query", &[("forest[i] - forest[j] < p.window", "true")]),
     of("binary", &[("(p.first + i) % p.n_b", "min(i, p.n_b - 1u)")]),
     of("cast", &[("rest == half && (down & 1u) == 1u", "rest == half")]),
     of("dropout", &[("15u, 26u, 6u", "15u, 26u, 5u")]),
@@ -133,7 +143,10 @@ fn cases_of(kernel: &'static str) -> (&'static str, fn(&mut Suite)) {
         "adamw" | "sum_rows" | "sum_squares" => (kernel, optimise::cases),
         "adamw_many" => ("adamw", optimise::cases),
         "sum_squares_many" => ("sum_squares", optimise::cases),
-        "attention" => (kernel, attention::cases),
+        "attention" | "attention_plain" | "attention_tiled" => ("attention", attention::cases),
+        pairs if pairs.starts_with("attention_plain_") || pairs.starts_with("attention_tiled_") => {
+            ("attention_backward", attention::cases)
+        }
         "attention_backward_key" | "attention_backward_query" | "attention_delta" => {
             ("attention_backward", attention::cases)
         }
@@ -155,8 +168,14 @@ fn first_failure(fault: &Fault, only: &str, planted: Vec<Plant>) -> Option<Repor
     let cooperative = fault.rung == Some(Rung::Cooperative);
     // Kernels of one tensor are for devices that show a kernel few buffers.
     let max_bindings = ["adamw", "sum_squares"].contains(&fault.kernel).then_some(8);
+    let attention = match fault.kernel {
+        plain if plain.starts_with("attention_plain") => AttentionRung::Plain,
+        tiled if tiled.starts_with("attention_tiled") => AttentionRung::Tiled,
+        _ => AttentionRung::Shared,
+    };
     let options = GpuOptions {
         rung: fault.rung,
+        attention,
         f16_operands: cooperative,
         checked: true,
         max_bindings,
