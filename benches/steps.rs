@@ -20,9 +20,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 use trainers::advantages::scaled_by_group;
-use trainers::batch::Batch;
 use trainers::data::Sequence;
-use trainers::learner::{Learner, Optimizer, loss_device};
+use trainers::job::batch::Batch;
+use trainers::job::learner::{Learner, Optimizer, loss_device};
 use trainers::losses::policy::{Constants, Sequences, Terms, clipped, token_ratio};
 use trainers::losses::sequences::{pick, sum_of_tokens};
 
@@ -83,7 +83,7 @@ fn compare(path: &std::path::Path) -> Outcome<()> {
     let dir = std::env::temp_dir().join(format!("lapidary-bench-{}", std::process::id()));
     if python.is_some() {
         let device: Device = engine::cpu::Cpu::new(None)?;
-        let source = trainers::setup::open_source(&path.to_string_lossy())?;
+        let source = trainers::job::setup::open_source(&path.to_string_lossy())?;
         Decoder::load(&source.files, &device, DType::F32)?.save(&dir, DType::F32)?;
         source.tokenizer.save(&dir)?;
     } else {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
-use trainers::rl::tasks::{self, Split};
+use trainers::policy_gradients::tasks::{self, Split};
 use trainers::small_model::{self, Shape};
 
 /// The questions; PPO and the gold check make theirs of the same family.

@@ -16,9 +16,9 @@ use engine::ops;
 use engine::optim::AdamW;
 use engine::random::Stream;
 use engine::tape::Tape;
-use trainers::batch::Batch;
 use trainers::data::Example;
-use trainers::learner::{Learner, Optimizer};
+use trainers::job::batch::Batch;
+use trainers::job::learner::{Learner, Optimizer};
 
 const STEPS: usize = 30;
 

@@ -18,10 +18,10 @@ use engine::model::work::step_work;
 use engine::optim::AdamW;
 use std::path::Path;
 use std::sync::Arc;
-use trainers::batch::Batch;
 use trainers::data::Example;
 use trainers::doctor::counted::{CountedStep, count_step, counting_gpu, smollm2, smollm2_tables, train};
-use trainers::learner::{Learner, Optimizer};
+use trainers::job::batch::Batch;
+use trainers::job::learner::{Learner, Optimizer};
 
 fn counting() -> Option<Arc<Gpu>> {
     match counting_gpu() {

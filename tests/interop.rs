@@ -12,7 +12,7 @@ use engine::model::decoder::{Decoder, Pass};
 use serde_json::json;
 use std::path::Path;
 use std::process::Command;
-use trainers::setup::open_source;
+use trainers::job::setup::open_source;
 
 const TEXT: &str = "the old mill by the river";
 
@@ -61,7 +61,7 @@ fn compare(family: &str, more: &str) {
 
 #[test]
 fn transformers_loads_a_trained_model() {
-    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3"] {
+    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite"] {
         compare(family, "");
     }
 }

@@ -10,7 +10,7 @@ use engine::random::Stream;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use trainers::rl::tasks::{self, Split};
+use trainers::policy_gradients::tasks::{self, Split};
 use trainers::small_model::{Shape, make};
 
 /// Training questions with answers of which a quarter is right, the others the right one's letters in another order.

@@ -13,7 +13,7 @@ use engine::generate::{Sampling, generate};
 use engine::model::decoder::{Decoder, Pass};
 use serde_json::Value;
 use std::path::PathBuf;
-use trainers::setup::open_source;
+use trainers::job::setup::open_source;
 use trainers::text::RenderInput;
 
 fn model_path() -> Option<PathBuf> {

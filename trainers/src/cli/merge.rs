@@ -1,8 +1,9 @@
 //! `lapidary merge`: an adapter folded into its base model, saved as one model.
+use crate::device;
 use crate::error::Result;
+use crate::job::setup;
 use crate::options::{MergeOptions, ResumeFrom};
 use crate::run::RunDirectory;
-use crate::{device, setup};
 use engine::model::decoder::Decoder;
 
 /// Everything is read and compared first; the merged model is computed in float32 on the CPU.
@@ -11,7 +12,7 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     let source = setup::open_source(&model.model_name_or_path)?;
     let adapter = setup::load_adapter(&fold.adapter_name_or_path, source.files.config.head)?;
     adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
-    let inputs = [std::path::Path::new(&model.model_name_or_path), &fold.adapter_name_or_path];
+    let inputs = [std::path::Path::new(&*model.model_name_or_path), &fold.adapter_name_or_path];
     RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
     let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;

@@ -19,7 +19,9 @@ use crate::options::{
     MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
     ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
 };
-use crate::{cpo, dpo, grpo, kto, online_dpo, orpo, ppo, reinforce, reward, rloo, sft};
+use crate::policy_gradients::{grpo, online_dpo, ppo, reinforce, rloo};
+use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
+use crate::sft;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -193,7 +195,7 @@ pub fn carry_out(request: Request) -> Result<()> {
         Request::OnlineDpo(parsed) => online_dpo::train(&announced(*parsed)).map(|_| ()),
         Request::Grpo(parsed) => grpo::train(&announced(*parsed)).map(|_| ()),
         Request::Rloo(parsed) => rloo::train(&announced(*parsed)).map(|_| ()),
-        Request::Reward(parsed) => reward::train(&announced(*parsed)).map(|_| ()),
+        Request::Reward(parsed) => reward_trainer::train(&announced(*parsed)).map(|_| ()),
         Request::Score(parsed) => score::run(&announced(parsed)),
         Request::Dpo(parsed) => dpo::train(&announced(*parsed)).map(|_| ()),
         Request::Orpo(parsed) => orpo::train(&announced(*parsed)).map(|_| ()),

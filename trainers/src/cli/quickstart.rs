@@ -6,8 +6,8 @@
 use super::{carry_out, read};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::job::setup;
 use crate::options::QuickstartOptions;
-use crate::setup;
 use crate::small_model::{self, Shape};
 use engine::backend::Device;
 use engine::dtype::DType;

@@ -3,9 +3,9 @@ use super::ceilings::Ceilings;
 use super::devices::Found;
 use super::table::Table;
 use crate::error::Result;
+use crate::job::setup::{self, held_bytes};
 use crate::options::DoctorStepOptions;
 use crate::run::memory::show_bytes;
-use crate::setup::{self, held_bytes};
 use engine::files::ModelFiles;
 use engine::files::adapter_config::{AdapterConfig, Target};
 use engine::model::memory::{StepMemory, StepShape, step_memory};
@@ -101,7 +101,7 @@ fn on_a_gpu(planned: &Planned, step: &DoctorStepOptions, shape: StepShape<'_>) -
     let counted = CountedStep {
         n_sequences: step.per_device_train_batch_size,
         length: step.max_length,
-        dtype: crate::setup::held_dtype(step.dtype, &planned.files),
+        dtype: crate::job::setup::held_dtype(step.dtype, &planned.files),
         adapter: adapter(step).map(|adapter| (adapter.r, adapter.target_modules)),
         checkpointing: shape.checkpointing,
     };

@@ -1,8 +1,8 @@
 //! What a training step does on a GPU, counted without doing it: dispatches, bytes and operations by kernel, memory.
-use crate::batch::Batch;
 use crate::data::Example;
 use crate::error::Result;
-use crate::learner::{Learner, Optimizer};
+use crate::job::batch::Batch;
+use crate::job::learner::{Learner, Optimizer};
 use engine::backend::Device;
 use engine::config::ModelConfig;
 use engine::dtype::DType;

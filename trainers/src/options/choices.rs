@@ -1,5 +1,5 @@
 //! Option values that are one of a few names, and those with a small language of their own.
-use super::value::{Kind, OptionValue, Range, Raw};
+use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;
 pub use crate::losses::divergence::FDivergence;
@@ -46,7 +46,7 @@ impl WeightType {
 }
 
 named! {
-    /// How the learning rate moves over the run; see [`crate::schedule`].
+    /// How the learning rate moves over the run; see [`crate::run::schedule`].
     pub enum Scheduler {
         Linear = "linear",
         Cosine = "cosine",
@@ -99,7 +99,7 @@ named! {
 }
 
 named! {
-    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judge::Verdict`].
+    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judges::judge::Verdict`].
     pub enum VerdictRule {
         /// A verdict if both orders agree, else a tie (L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.4).
         Agree = "agree",
@@ -157,7 +157,7 @@ impl OptionValue for ResumeFrom {
                 "" => None,
                 "true" | "True" | "last" => Some(ResumeFrom::Last),
                 "false" | "False" => Some(ResumeFrom::Nothing),
-                path => Some(ResumeFrom::Path(path.into())),
+                path => Some(ResumeFrom::Path(with_home(path).into())),
             },
             _ => None,
         }
@@ -187,7 +187,7 @@ impl OptionValue for Messages {
             _ => String::parse(raw, range)?,
         };
         let is_json = text.trim_start().starts_with(['[', '{']);
-        Some(if is_json { Messages::Inline(text) } else { Messages::File(text.into()) })
+        Some(if is_json { Messages::Inline(text) } else { Messages::File(with_home(&text).into()) })
     }
     fn write(&self) -> Value {
         match self {

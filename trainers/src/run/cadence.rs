@@ -1,6 +1,6 @@
 //! After which optimiser steps a run logs, evaluates and saves: transformers' rules.
 use crate::options::{RecordOptions, Strategy};
-use crate::schedule::RunLength;
+use crate::run::schedule::RunLength;
 
 /// What is due after a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Cadence {
 mod tests {
     use super::*;
     use crate::options::{ResumeFrom, Steps};
-    use crate::schedule::run_length;
+    use crate::run::schedule::run_length;
 
     /// 4 steps an epoch, 10 in all.
     fn due(change: impl Fn(&mut RecordOptions)) -> [Vec<u64>; 3] {

@@ -3,6 +3,7 @@
 //! Modules in reading order; each uses only those before it.
 pub mod durable;
 pub mod memory;
+pub mod schedule;
 pub mod metrics;
 pub mod progress;
 pub mod cadence;

@@ -1,0 +1,364 @@
+//! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
+use crate::data::{Calls, Example};
+use crate::error::{Error, Result};
+use crate::job::learner::{self, Learner};
+use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
+use crate::run::{Checkpoint, FileHash, durable, memory};
+use crate::text::Tokenizer;
+use engine::backend::Device;
+use engine::config::{Head, ModelConfig, SCORE, Slot};
+use engine::dtype::DType;
+use engine::files::ModelFiles;
+use engine::files::adapter::Adapter;
+use engine::files::adapter_config::{self, AdapterConfig, Target};
+use engine::model::decoder::Decoder;
+use engine::model::memory::{StepShape, step_memory};
+use engine::model::parameter::Parameter;
+use engine::optim::AdamW;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A model on disk and its tokenizer, checked to fit each other.
+pub struct Source {
+    pub files: ModelFiles,
+    pub tokenizer: Tokenizer,
+}
+
+/// Opens a model directory or a .gguf file with its tokenizer.
+pub fn open_source(path: &str) -> Result<Source> {
+    let files = ModelFiles::open(Path::new(path))?;
+    for note in &files.notes {
+        eprintln!("note: {path}: {note}");
+    }
+    let tokenizer = open_tokenizer(&files)?;
+    let (tokens, rows) = (tokenizer.vocab_size(), files.config.vocab_size);
+    if tokens > rows {
+        return Err(Error::Input(format!(
+            "{path}: its tokenizer has {tokens} tokens, its embedding only {rows} rows: the tokenizer belongs to another model"
+        )));
+    }
+    Ok(Source { files, tokenizer })
+}
+
+fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    match &files.vocabulary {
+        Some(vocabulary) => Tokenizer::from_vocabulary(vocabulary, &files.path),
+        None => Tokenizer::from_directory(&files.path),
+    }
+}
+
+/// The type that frozen matrices are held in: with `auto`, that of the file's embedding stands for all.
+pub fn held_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+    choice.dtype().unwrap_or_else(|| stored_dtype(files, "model.embed_tokens.weight"))
+}
+
+fn stored_dtype(files: &ModelFiles, name: &str) -> DType {
+    files.weights.dtype(name).unwrap_or(DType::F32)
+}
+
+/// Bytes of all matrices as they are held where they are not trained: with `auto`, each as the file has it.
+pub fn held_bytes(choice: WeightType, files: &ModelFiles) -> u64 {
+    let bytes = |slot: &Slot| choice.dtype().unwrap_or_else(|| stored_dtype(files, &slot.path)).bytes(slot.n()) as u64;
+    files.config.slots().iter().filter(|slot| slot.role.is_matrix()).map(bytes).sum()
+}
+
+/// The type that a merged model is saved in; `auto` keeps half precision where the file has it.
+pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
+    choice.dtype().unwrap_or_else(|| match files.weights.dtype("model.embed_tokens.weight") {
+        Ok(DType::BF16) => DType::BF16,
+        Ok(DType::F16) => DType::F16,
+        _ => DType::F32,
+    })
+}
+
+/// How the tokenizer's chat template wants calls of functions.
+pub fn calls_of(tokenizer: &Tokenizer) -> Calls {
+    if tokenizer.template_mentions("tool_calls") { Calls::AsCalls } else { Calls::AsText }
+}
+
+/// The options' own chat template and end-of-sequence token, where given.
+pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokenizer: &mut Tokenizer) -> Result<()> {
+    if let Some(path) = template {
+        let file = if path.is_dir() { path.join("chat_template.jinja") } else { path.to_path_buf() };
+        let source =
+            std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
+        tokenizer.set_chat_template(&source);
+    }
+    match eos_token {
+        Some(token) => tokenizer.set_eos(token),
+        None => Ok(()),
+    }
+}
+
+/// What is trained: all weights, or an adapter (a new one, or one to go on with) beside frozen ones.
+pub struct Policy {
+    /// Of the weights; None: as their file holds them, quantised ones too.
+    dtype: Option<DType>,
+    /// That type, of the embedding: what most weights have.
+    held_bytes: u64,
+    adapter: Option<AdapterConfig>,
+    /// What it changes.
+    targets: Option<Vec<Target>>,
+    start: Option<Adapter>,
+    seed: u64,
+}
+
+impl Policy {
+    /// From the options; an adapter is read and compared with the model, nothing else is loaded yet.
+    pub fn new(source: &Source, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
+        let config = source.files.config.clone();
+        let dropouts: Vec<String> = config.dropouts().iter().map(|(key, p)| format!("{key} {p}")).collect();
+        if !dropouts.is_empty() {
+            let (path, which) = (source.files.path.display(), dropouts.join(", "));
+            eprintln!("note: {path}: its config.json asks for dropout in training, which is not done: {which}");
+        }
+        let (adapter, start) = match &lora.adapter_name_or_path {
+            Some(path) => {
+                let adapter = load_adapter(path, config.head)?;
+                adapter.check_fits(&config, path)?;
+                (Some(adapter.config.clone()), Some(adapter))
+            }
+            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)), None),
+            None => (None, None),
+        };
+        let targets = adapter.as_ref().map(|adapter| adapter.targets(&config)).transpose()?;
+        // Weights that are trained are float32.
+        let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
+        let held_bytes = held_bytes(model.dtype, &source.files);
+        Ok(Policy { dtype, held_bytes, adapter, targets, start, seed })
+    }
+
+    /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
+    pub fn step_shape(&self, training: &TrainingOptions, (n_tokens, n_items): (usize, usize)) -> StepShape<'_> {
+        let adapter = self.targets.as_deref();
+        let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
+        let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
+        StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
+    }
+
+    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
+    pub fn learner(
+        &self,
+        device: &Device,
+        source: &Source,
+        training: &TrainingOptions,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Learner> {
+        let resumed_files = match (resumed, &self.adapter) {
+            (Some(checkpoint), None) => Some(ModelFiles::open(&checkpoint.path)?),
+            _ => None,
+        };
+        let mut model = Decoder::load(resumed_files.as_ref().unwrap_or(&source.files), device, self.dtype)?;
+        match (resumed, &self.adapter, &self.start) {
+            (Some(checkpoint), Some(_), _) => model.load_adapter(&Adapter::load(&checkpoint.path)?)?,
+            (None, Some(_), Some(start)) => model.load_adapter(start)?,
+            (None, Some(config), None) => model.add_lora(config, self.seed)?,
+            (_, None, _) => {}
+        }
+        let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
+        let optimizer = match training.optim {
+            options::Optimizer::AdamW => learner::Optimizer::AdamW(adamw),
+            options::Optimizer::Sgd => learner::Optimizer::Sgd,
+        };
+        let mut learner = Learner::new(model, optimizer, training.weight_decay, training.max_grad_norm);
+        if let Some(checkpoint) = resumed {
+            learner.restore_optimizer(checkpoint.optimizer()?)?;
+        }
+        Ok(learner)
+    }
+
+    /// The model as it was before training, to compare with: a frozen copy, or for a new adapter the model with the
+    /// adapter off, or beside it the adapter that training went on from. `model` is the one to be trained;
+    /// `resumed`: it has been trained already.
+    pub fn reference(&self, model: &Decoder, source: &Source, resumed: bool) -> Result<Decoder> {
+        match (&self.adapter, &self.start) {
+            (None, _) if resumed => Ok(Decoder::load(&source.files, &model.device, self.dtype)?),
+            (None, _) => Ok(model.clone()),
+            (Some(_), None) => Ok(model.without_adapter()),
+            (Some(_), Some(start)) => {
+                let mut reference = model.without_adapter();
+                reference.load_adapter(start)?;
+                Ok(reference)
+            }
+        }
+    }
+
+    /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
+    pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
+        if lora.is_used() { 0 } else { 4 * source.files.config.count_parameters().0 }
+    }
+
+    /// One line: what is trained, on how much, where.
+    pub fn describe(&self, model: &Decoder, rows: usize, tokens: usize, device: &str) -> String {
+        let count = |all: Vec<&Parameter>| all.iter().map(|p| p.len()).sum::<usize>() as f64 / 1e6;
+        let (all, trained) = (count(model.parameters()), count(model.trained()));
+        let what = match &self.adapter {
+            None => format!("all {all:.1} M weights"),
+            Some(a) => format!("an adapter of rank {} ({trained:.2} M of {all:.1} M weights)", a.r),
+        };
+        format!("training {what} on {rows} rows, {tokens} tokens; {device}")
+    }
+
+    /// The directory that transformers (or PEFT) loads: weights or adapter, and the tokenizer.
+    pub fn save(&self, dir: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
+        match &self.adapter {
+            None => model.save(dir, DType::F32)?,
+            Some(config) => model.adapter(config.clone())?.save(dir)?,
+        }
+        tokenizer.save(dir)
+    }
+}
+
+/// The layers that `--lora_target_modules` names; without it queries and values.
+pub fn target_modules(named: Option<&TargetModules>) -> adapter_config::TargetModules {
+    match named {
+        None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+        Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
+        Some(TargetModules::Named(names)) => adapter_config::TargetModules::List(names.clone()),
+    }
+}
+
+/// PEFT's configuration of the adapter that the options describe.
+fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
+    let (task_type, modules_to_save) = match head {
+        Head::LanguageModel => ("CAUSAL_LM", Vec::new()),
+        Head::Score => ("SEQ_CLS", vec!["score".to_string()]),
+    };
+    AdapterConfig {
+        base_model_name_or_path: Some(model.to_string()),
+        r: lora.lora_r,
+        lora_alpha: lora.lora_alpha as f64,
+        lora_dropout: lora.lora_dropout,
+        use_rslora: lora.use_rslora,
+        target_modules: target_modules(lora.lora_target_modules.as_ref()),
+        task_type: Some(task_type.into()),
+        modules_to_save,
+        ..AdapterConfig::default()
+    }
+}
+
+/// The files of each role with their hashes, for the manifest.
+pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(String, FileHash)>>> {
+    read.iter().map(|(role, path)| Ok((role.to_string(), durable::hash_files(path)?))).collect()
+}
+
+/// One hash a role: resuming compares them.
+pub fn combined(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<String, String> {
+    inputs.iter().map(|(role, files)| (role.clone(), durable::combined_hash(files))).collect()
+}
+
+/// An adapter directory for a model with this head, refused where it holds what the engine does not compute.
+pub fn load_adapter(path: &Path, head: Head) -> Result<Adapter> {
+    let adapter = Adapter::load(path)?;
+    if adapter.config.use_dora {
+        return Err(Error::Input(format!("{}: a DoRA adapter; LoRA and rsLoRA are supported", path.display())));
+    }
+    if head == Head::LanguageModel && adapter.tensors.contains_key(SCORE) {
+        return Err(Error::Input(format!(
+            "{}: the adapter of a reward model (it has score.weight); lapidary score takes it",
+            path.display()
+        )));
+    }
+    if let Some((name, _)) = adapter.whole().find(|(name, _)| *name != SCORE) {
+        return Err(Error::Input(format!(
+            "{}: it replaces {name} as a whole (modules_to_save), which is not supported",
+            path.display()
+        )));
+    }
+    Ok(adapter)
+}
+
+/// (tokens, predictions) of the largest micro-batch that `batch_size` of these rows can make.
+pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize) {
+    let top = |count: &dyn Fn(&Vec<Example>) -> usize| {
+        let mut sizes: Vec<usize> = rows.iter().map(count).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.iter().take(batch_size).sum()
+    };
+    (top(&|row| row.iter().map(|e| e.ids.len()).sum()), top(&|row| row.iter().map(Example::n_trained).sum()))
+}
+
+/// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
+/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay. Returns
+/// the bytes that the run will hold at its peak.
+pub fn check_memory(
+    available: Option<u64>,
+    config: &ModelConfig,
+    shape: StepShape<'_>,
+    batch_size: usize,
+    beside: u64,
+) -> Result<u64> {
+    let needed = step_memory(config, shape).total() + beside;
+    let Some(available) = available.filter(|&a| needed > a) else { return Ok(needed) };
+    let ways = what_fits(available.saturating_sub(beside), config, shape, batch_size);
+    let advice = if ways.is_empty() {
+        "a smaller model, or a shorter --max_length, is needed".to_string()
+    } else {
+        format!("what would fit: {}", ways.join(", or "))
+    };
+    memory::check(needed, Some(available), &advice)?;
+    Ok(needed)
+}
+
+/// The step with `n` of `batch_size` rows.
+fn share(shape: StepShape<'_>, n: usize, batch_size: usize) -> StepShape<'_> {
+    let part = |all: usize| (all * n).div_ceil(batch_size);
+    StepShape { n_tokens: part(shape.n_tokens), n_items: part(shape.n_items), ..shape }
+}
+
+/// Options under which the run would fit, the least change first.
+fn what_fits(available: u64, config: &ModelConfig, shape: StepShape<'_>, batch_size: usize) -> Vec<String> {
+    let fits = |s: StepShape<'_>| step_memory(config, s).total() <= available;
+    let largest = |s: StepShape<'_>| (1..batch_size).rev().find(|&n| fits(share(s, n, batch_size)));
+    let lighter = StepShape { checkpointing: true, ..shape };
+    let usual = AdapterConfig { r: 16, target_modules: target_modules(None), ..AdapterConfig::default() };
+    let usual = usual.targets(config).unwrap_or_default();
+    let adapted = StepShape { adapter: Some(&usual), ..share(lighter, 1, batch_size) };
+    let in_16_bits = 2 * config.count_parameters().1;
+    let mut ways = Vec::new();
+    if !shape.checkpointing && fits(lighter) {
+        ways.push("--gradient_checkpointing true".to_string());
+    }
+    if let Some(n) = largest(shape) {
+        ways.push(format!("--per_device_train_batch_size {n} (more --gradient_accumulation_steps keep the result)"));
+    } else if let Some(n) = largest(lighter) {
+        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
+    }
+    if shape.adapter.is_none() && fits(adapted) {
+        ways.push("--use_peft (an adapter instead of all weights)".to_string());
+    } else if shape.matrix_bytes > in_16_bits && fits(StepShape { matrix_bytes: in_16_bits, ..adapted }) {
+        ways.push("--use_peft with --dtype bfloat16".to_string());
+    }
+    ways
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ModelConfig {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/llama");
+        ModelFiles::open(dir).expect("the tiny llama").config
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_what_would_fit() {
+        let config = config();
+        let (matrix_bytes, checkpointing) = (4 * config.count_parameters().1, false);
+        let shape = StepShape { matrix_bytes, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing, moments: 2 };
+        let needed = step_memory(&config, shape).total();
+        let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());
+        assert_eq!(told(needed), Ok(needed));
+        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(needed));
+        let text = told(needed - 1).expect_err("a byte is missing");
+        assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
+        let text = told(1000).expect_err("hopeless");
+        assert!(text.contains("a smaller model"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_batch_is_made_of_the_longest_rows() {
+        let row = |n: usize| vec![Example { ids: vec![0; n], trained: vec![true; n] }];
+        assert_eq!(largest_batch(&[row(3), row(9), row(5)], 2), (14, 14));
+    }
+}

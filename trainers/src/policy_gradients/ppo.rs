@@ -1,0 +1,308 @@
+//! PPO: proximal policy optimisation with a critic. J. Schulman et al., 2017; in language models D. M. Ziegler et al.,
+//! "Fine-tuning language models from human preferences", 2019, and TRL's former trainer.
+//!
+//! What differs from GRPO (`grpo.rs`):
+//! - A **critic** says at each token how much reward is still to come; the advantage of a token is by how much things went
+//!   better than it said (generalised advantage estimation), so one completion of a prompt is enough.
+//! - The KL from the reference is part of each token's reward.
+//! - The completions of a batch are gone through several times, in mini-batches of an optimiser step each; policy and
+//!   critic are clipped to stay near what they were when the completions were drawn.
+use crate::advantages::{gae, whiten};
+use crate::error::Result;
+use crate::job::batch::Batch;
+use crate::job::{Step, Summary};
+use crate::losses::clipping::clipped_units;
+use crate::losses::kl::{AdaptiveKl, k1, k3};
+use crate::losses::policy::{self, Constants, Terms, token_ratio};
+use crate::losses::value::clipped_value_loss;
+use crate::options::{CriticKind, KlEstimator, PpoOptions};
+use crate::policy_gradients::critic::{Critic, explained_variance};
+use crate::policy_gradients::measure::{Scored, mean, per_token, score, sequences};
+use crate::policy_gradients::penalty::{Estimator, kl_of, token_rewards};
+use crate::policy_gradients::session::Turns;
+use crate::policy_gradients::{Collected, Sample, Session};
+use engine::model::decoder::Decoder;
+use engine::ops;
+use engine::optim::AdamW;
+use engine::random::Stream;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
+use std::path::Path;
+
+const KL_FILE: &str = "kl_coef.json";
+
+/// Runs `lapidary ppo`.
+pub fn train(options: &PpoOptions) -> Result<Summary> {
+    let (training, loss) = (&options.training, &options.loss);
+    let turns = Turns { per_generation: loss.num_ppo_epochs * loss.num_mini_batches, per_step: 1 };
+    // The critic's own model: its weights, their gradients and two moments.
+    let critic_bytes = if loss.critic == CriticKind::Model { 16 } else { 0 };
+    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic_bytes)?;
+    let mut critic = open_critic(options, &session)?;
+    let mut kl = AdaptiveKl {
+        coefficient: loss.kl_coef,
+        target: loss.kl_target.unwrap_or(f64::INFINITY),
+        horizon: loss.kl_horizon,
+    };
+    if let Some(checkpoint) = &session.job.resumed {
+        critic.restore(&checkpoint.path)?;
+        kl.coefficient = load_coefficient(&checkpoint.path)?;
+    }
+    while let Some(step) = session.next_step() {
+        let (generation, turn) = session.turn(step.batches.start);
+        let mut n_tokens = 0;
+        if turn == 0 {
+            let collected = session.collect(&step, generation)?;
+            estimate(&mut session, options, &collected, &critic, &mut kl)?;
+            n_tokens = session.n_tokens();
+        }
+        let samples = mini_batch(&session, options, &step, turn);
+        let loss_sum = learn(&mut session, options, &step, &samples, &mut critic)?;
+        let rate = session.job.learning_rate();
+        let share = loss.critic_learning_rate.map_or(1.0, |own| own / training.learning_rate.max(f64::MIN_POSITIVE));
+        critic.step(rate * share)?;
+        let due = session.job.step(loss_sum, n_tokens)?;
+        let due = session.after_step(due)?;
+        if due.save {
+            session.save(|checkpoint| {
+                critic.save(checkpoint)?;
+                save_coefficient(checkpoint, kl.coefficient)
+            })?;
+        }
+    }
+    session.finish()
+}
+
+/// The critic at its start: a head of zeros, on the policy's hidden states or on a copy of the model with all its weights
+/// trained.
+fn open_critic(options: &PpoOptions, session: &Session) -> Result<Critic> {
+    let (training, job) = (&options.training, &session.job);
+    let trunk = match options.loss.critic {
+        CriticKind::Head => None,
+        CriticKind::Model => {
+            let dtype = engine::dtype::DType::F32;
+            Some(Decoder::load(&job.source.files, &job.device, dtype)?)
+        }
+    };
+    let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
+    Critic::new(&job.learner.model, trunk, adamw, training.weight_decay, training.max_grad_norm)
+}
+
+fn estimator(options: &PpoOptions) -> Estimator {
+    match options.loss.kl_estimator {
+        KlEstimator::K1 => k1,
+        KlEstimator::K3 => k3,
+    }
+}
+
+/// From rewards to advantages and returns of each token, with the critic as it was when the completions were drawn.
+fn estimate(
+    session: &mut Session,
+    options: &PpoOptions,
+    collected: &Collected,
+    critic: &Critic,
+    kl: &mut AdaptiveKl,
+) -> Result<()> {
+    let (loss, estimator) = (&options.loss, estimator(options));
+    let mut experience = session.experience_of(collected, true, options.rollout.temperature)?;
+    let batch_size = options.training.per_device_train_batch_size;
+    let values = critic.values_of(&session.job.learner.model, &experience, batch_size)?;
+    let penalty = |ended: bool| if ended { 0.0 } else { loss.missing_eos_penalty.unwrap_or(0.0) };
+    let scores: Vec<f64> =
+        collected.scores.total.iter().zip(&collected.completions).map(|(r, c)| r - penalty(c.ended)).collect();
+    let mut rewards: Vec<Vec<f64>> = experience
+        .samples
+        .iter()
+        .zip(&scores)
+        .map(|(sample, score)| token_rewards(*score, sample, kl.coefficient, estimator))
+        .collect();
+    measure_objective(session, &experience.samples, &scores, &rewards, collected);
+    if loss.whiten_rewards {
+        rewards = cut(&whiten(&rewards.concat(), true), &rewards);
+    }
+    let mut advantages = Vec::with_capacity(rewards.len());
+    for ((sample, rewards), values) in experience.samples.iter_mut().zip(&rewards).zip(values) {
+        let foreseen: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+        let (advantage, returns) = gae(rewards, &foreseen, loss.gamma, loss.lam);
+        sample.values = values;
+        sample.returns = returns.iter().map(|r| *r as f32).collect();
+        advantages.push(advantage);
+    }
+    for (sample, advantage) in experience.samples.iter_mut().zip(cut(&whiten(&advantages.concat(), false), &advantages))
+    {
+        sample.advantages = advantage.iter().map(|a| *a as f32).collect();
+    }
+    session.record(collected, None)?;
+    session.add("val/explained_variance", explained_variance(&experience.samples));
+    if loss.kl_target.is_some() {
+        session.add("kl_coef", kl.coefficient);
+        let each: Vec<f64> = experience.samples.iter().map(|s| kl_of(s, k1).iter().sum()).collect();
+        kl.update(crate::advantages::mean(&each), each.len());
+    }
+    session.experience = experience;
+    Ok(())
+}
+
+/// TRL's `objective/…` but for the KL, which the session logs: means over completions of sums over their tokens.
+fn measure_objective(
+    session: &mut Session,
+    samples: &[Sample],
+    scores: &[f64],
+    rewards: &[Vec<f64>],
+    collected: &Collected,
+) {
+    let mean = |x: Vec<f64>| crate::advantages::mean(&x);
+    let total = mean(rewards.iter().map(|r| r.iter().sum()).collect());
+    let score = crate::advantages::mean(scores);
+    let surprise = samples.iter().map(|s| -s.logp_old.iter().map(|p| f64::from(*p)).sum::<f64>());
+    let ended = collected.completions.iter().filter(|c| c.ended).count();
+    for (name, value) in [
+        ("objective/entropy", mean(surprise.collect())),
+        ("objective/scores", score),
+        ("objective/rlhf_reward", total),
+        ("objective/non_score_reward", total - score),
+        ("val/num_eos_tokens", ended as f64),
+    ] {
+        session.add(name, value);
+    }
+}
+
+/// `flat` in pieces as long as those of `like`.
+fn cut(flat: &[f64], like: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut rest = flat;
+    let mut take = |n: usize| {
+        let (own, others) = rest.split_at(n);
+        rest = others;
+        own.to_vec()
+    };
+    like.iter().map(|piece| take(piece.len())).collect()
+}
+
+/// The samples of an optimiser step: prompts in another order each time the batch is gone through, their completions
+/// together.
+fn mini_batch(session: &Session, options: &PpoOptions, step: &Step, turn: usize) -> Vec<Sample> {
+    let parts = options.loss.num_mini_batches;
+    let (pass, part) = (turn / parts, turn % parts);
+    let first_step = step.index - turn as u64;
+    let key = first_step * options.loss.num_ppo_epochs as u64 + pass as u64;
+    let order = Stream::new(options.training.seed ^ 0x7070_6f21, key).permutation(session.experience.prompts.len());
+    let group = options.rollout.num_generations;
+    let all: Vec<usize> = order.iter().flat_map(|prompt| prompt * group..(prompt + 1) * group).collect();
+    let size = all.len() / parts;
+    all[part * size..(part + 1) * size].iter().map(|&i| session.experience.samples[i].clone()).collect()
+}
+
+/// Gradients of policy and critic over one mini-batch, in micro-batches; returns the loss.
+fn learn(
+    session: &mut Session,
+    options: &PpoOptions,
+    step: &Step,
+    samples: &[Sample],
+    critic: &mut Critic,
+) -> Result<f64> {
+    let n_tokens: usize = samples.iter().map(Sample::n_trained).sum();
+    if n_tokens == 0 {
+        session.job.learner.accumulate_nothing()?;
+        return Ok(0.0);
+    }
+    let mut loss_sum = 0.0;
+    for (i, part) in samples.chunks(options.training.per_device_train_batch_size).enumerate() {
+        let batch = session.experience.batch(part)?;
+        if batch.n_items() == 0 {
+            continue;
+        }
+        let tape = Tape::new();
+        let (watched, judge) = (session.job.learner.model.watch(&tape), critic.watch(&tape));
+        let pass = session.job.pass(step, i);
+        let scored = score(&watched, &batch, options.rollout.temperature, pass)?;
+        let values = judge.values(&watched, Some(&scored.hidden), &batch, pass)?;
+        let (policy_loss, value_loss) = losses(session, options, &scored, &values, &batch, part)?;
+        let sum = ops::add(&policy_loss, &ops::scale(&value_loss, options.loss.vf_coef as f32)?)?;
+        let loss = ops::scale(&sum, 1.0 / n_tokens as f32)?;
+        let mut gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
+        critic.accumulate(judge.gradients(&mut gradients)?)?;
+        loss_sum += f64::from(loss.item()?);
+    }
+    Ok(loss_sum)
+}
+
+/// Sums over tokens of the policy's and of the critic's loss.
+fn losses(
+    session: &mut Session,
+    options: &PpoOptions,
+    scored: &Scored,
+    values: &Tensor,
+    batch: &Batch,
+    samples: &[Sample],
+) -> Result<(Tensor, Tensor)> {
+    let loss = &options.loss;
+    let sequences = sequences(batch, samples)?;
+    let log_ratio = ops::sub(&scored.logp, &per_token(samples, |s, t| s.logp_old[t])?)?;
+    let ratio = token_ratio(&log_ratio, &sequences)?;
+    let advantages = per_token(samples, Sample::advantage)?;
+    let terms = Terms {
+        logp: &scored.logp,
+        log_ratio: &log_ratio,
+        ratio: &ratio,
+        advantages: &advantages,
+        sequences: &sequences,
+    };
+    let range = loss.cliprange as f32;
+    let constants = Constants { epsilon: range, epsilon_high: range, ..Constants::default() };
+    let policy_losses = policy::clipped(&terms, &constants)?;
+    let (old, returns) = (per_token(samples, |s, t| s.values[t])?, per_token(samples, |s, t| s.returns[t])?);
+    let value_losses = clipped_value_loss(values, &old, &returns, loss.cliprange_value as f32)?;
+
+    let (ratios, logs) = (ratio.to_vec()?, log_ratio.to_vec()?);
+    let clipped = clipped_units(&ratios, &advantages.to_vec()?, range, range);
+    let share = |n: usize| n as f64 / ratios.len() as f64;
+    let moved = values
+        .to_vec()?
+        .iter()
+        .zip(old.to_vec()?)
+        .filter(|(v, o)| (**v - o).abs() > loss.cliprange_value as f32)
+        .count();
+    let ratio_mean = mean(&ratios);
+    for (name, value) in [
+        ("policy/approxkl_avg", 0.5 * logs.iter().map(|l| f64::from(*l).powi(2)).sum::<f64>() / logs.len() as f64),
+        ("policy/clipfrac_avg", share(clipped.iter().filter(|c| c.0 || c.1).count())),
+        ("policy/entropy_avg", mean(&scored.entropy)),
+        ("loss/policy_avg", mean(&policy_losses.to_vec()?)),
+        ("loss/value_avg", mean(&value_losses.to_vec()?)),
+        ("val/clipfrac_avg", share(moved)),
+        ("val/ratio", ratio_mean),
+    ] {
+        session.add(name, value);
+    }
+    Ok((ops::sum(&policy_losses)?, ops::sum(&value_losses)?))
+}
+
+fn save_coefficient(checkpoint: &Path, coefficient: f64) -> Result<()> {
+    let path = checkpoint.join(KL_FILE);
+    let text = serde_json::to_string(&coefficient).map_err(crate::Error::internal)?;
+    std::fs::write(&path, text).map_err(|e| crate::Error::file(&path, e))
+}
+
+fn load_coefficient(checkpoint: &Path) -> Result<f64> {
+    let path = checkpoint.join(KL_FILE);
+    let text = std::fs::read_to_string(&path).map_err(|e| crate::Error::file(&path, e))?;
+    serde_json::from_str(&text).map_err(|e| crate::Error::file(&path, format!("damaged: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_cut_as_they_were_joined() {
+        let pieces = vec![vec![1.0, 2.0], vec![], vec![3.0]];
+        assert_eq!(cut(&pieces.concat(), &pieces), pieces);
+    }
+
+    #[test]
+    fn the_coefficient_is_saved_to_the_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        save_coefficient(dir.path(), 0.1 + 0.2).unwrap();
+        assert_eq!(load_coefficient(dir.path()).unwrap(), 0.1 + 0.2);
+    }
+}

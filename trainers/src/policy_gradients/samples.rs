@@ -1,0 +1,58 @@
+//! `samples.jsonl`: every completion of a run with its rewards, as they come.
+use super::judged::Prompt;
+use super::rollout::Completion;
+use crate::error::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The open file.
+#[derive(Debug)]
+pub struct SamplesLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl SamplesLog {
+    pub const FILE_NAME: &str = "samples.jsonl";
+
+    /// Starts anew, or with `resumed_step` goes on after what was drawn in the first so many steps.
+    pub fn open(run: &Path, resumed_step: Option<u64>) -> Result<Self> {
+        let path = run.join(Self::FILE_NAME);
+        let kept = match resumed_step {
+            Some(step) if path.exists() => {
+                let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+                let of = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
+                text.lines().filter(|l| of(l).is_some_and(|s| s <= step)).map(|l| format!("{l}\n")).collect()
+            }
+            _ => String::new(),
+        };
+        std::fs::write(&path, kept).map_err(|e| Error::file(&path, e))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::file(&path, e))?;
+        Ok(SamplesLog { path, file })
+    }
+
+    /// A line a completion: the step it is for, what was asked and answered, each reward by name, their weighted sum.
+    pub fn write(
+        &mut self,
+        step: u64,
+        drawn: &[(&Prompt, &Completion)],
+        names: &[String],
+        rewards: &[Vec<f64>],
+        total: &[f64],
+    ) -> Result<()> {
+        let number = |x: f64| if x.is_nan() { Value::Null } else { Value::from(x) };
+        let mut text = String::new();
+        for (i, (prompt, completion)) in drawn.iter().enumerate() {
+            let each: Map<String, Value> =
+                names.iter().zip(rewards).map(|(name, r)| (name.clone(), number(r[i]))).collect();
+            let line = json!({
+                "step": step, "prompt": prompt.value(), "completion": completion.text, "rewards": each,
+                "reward": number(total[i]), "length": completion.ids.len(), "ended": completion.ended,
+            });
+            text += &format!("{line}\n");
+        }
+        self.file.write_all(text.as_bytes()).map_err(|e| Error::file(&self.path, e))
+    }
+}

@@ -1,0 +1,324 @@
+//! The loop of every trainer that learns from preferences: pairs, rankings, single answers with labels.
+//!
+//! It differs from supervised fine-tuning in what a row is and in the loss, which an [`Objective`] brings along: a row
+//! has several answers to one prompt (computed once), and their log-probabilities are compared with each other, and
+//! mostly with those of a reference, the model as it was before training.
+pub mod likelihoods;
+pub mod reward_trainer;
+pub mod dpo;
+pub mod orpo;
+pub mod cpo;
+pub mod kto;
+
+use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
+use crate::data::format::columns_not_read;
+use crate::data::preference::COLUMNS;
+use crate::data::tokenize::TruncationMode as Keep;
+use crate::data::{Loaded, Sequence, load, load_evaluation};
+use crate::error::{Error, Result};
+use crate::job::batch::Batch;
+use crate::job::learner::loss_device;
+use crate::job::setup::{self, Policy, Source};
+use crate::job::{Job, Summary, Work, length_of};
+use crate::losses::sequences::sum_of_tokens;
+use crate::options::{
+    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
+};
+use crate::preferences::likelihoods::log_probabilities;
+use crate::text::Tokenizer;
+use engine::dtype::DType;
+use engine::files::safetensors;
+use engine::model::decoder::{Decoder, Pass};
+use engine::ops;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
+use std::path::Path;
+use std::time::Instant;
+
+/// Which rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    Train,
+    Eval,
+}
+
+/// Rows for training and evaluation, as tokens.
+#[derive(Clone, Debug)]
+pub struct Rows<R> {
+    pub train: Vec<R>,
+    pub eval: Vec<R>,
+    pub stats: AnswerStats,
+    pub notes: Vec<String>,
+}
+
+impl<R> Rows<R> {
+    pub fn of(&self, set: Set) -> &[R] {
+        match set {
+            Set::Train => &self.train,
+            Set::Eval => &self.eval,
+        }
+    }
+}
+
+/// What one micro-batch says about itself.
+pub struct Measured {
+    /// Its share of the step's loss, on the tape: [1].
+    pub loss: Tensor,
+    /// By the names of METRICS.
+    pub metrics: Vec<(&'static str, f64)>,
+    /// Tokens, prompts counted with every answer, as TRL counts them.
+    pub n_tokens: u64,
+}
+
+/// What is to be learnt from rows.
+pub trait Objective {
+    fn n_rows(&self, set: Set) -> usize;
+
+    /// Loss and metrics of the rows `rows` of a step that takes `step` in all (its micro-batches together).
+    fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured>;
+
+    /// After the optimiser's step `step` (from 1).
+    fn stepped(&mut self, _model: &Decoder, _step: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts what the objective must remember into a checkpoint.
+    fn save(&mut self, _checkpoint: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The model's files and tokenizer, the latter as the options want it.
+pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<Source> {
+    let mut source = setup::open_source(&model.model_name_or_path)?;
+    setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), &mut source.tokenizer)?;
+    Ok(source)
+}
+
+/// How the options want answers made tokens.
+pub fn encoding(text: &AnswerOptions, rules: Rules) -> Encoding {
+    let keep = match text.truncation_mode {
+        TruncationMode::KeepStart => Keep::KeepStart,
+        TruncationMode::KeepEnd => Keep::KeepEnd,
+    };
+    Encoding::new(rules, text.max_length, keep)
+}
+
+/// Reads training and evaluation rows: `sort` says what kind they are, `tokenize` makes tokens of them.
+pub fn read<S, R>(
+    data: &DataOptions,
+    tokenizer: &Tokenizer,
+    encoding: &Encoding,
+    sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
+    tokenize: impl Fn(&[S], &Tokenizer, &Encoding) -> Result<(Vec<R>, AnswerStats)>,
+) -> Result<Rows<R>> {
+    let one = |loaded: Loaded| -> Result<(Vec<R>, AnswerStats, Vec<String>)> {
+        let (sorted, more) = sort(&loaded.rows)?;
+        let mut notes = loaded.notes;
+        notes.extend(columns_not_read(&loaded.rows, &COLUMNS));
+        notes.extend(more);
+        let (rows, stats) = tokenize(&sorted, tokenizer, encoding)?;
+        notes.extend(stats.notes());
+        Ok((rows, stats, notes))
+    };
+    let calls = setup::calls_of(tokenizer);
+    let (train, stats, mut notes) = one(load(data.train(), calls)?)?;
+    if data.shuffle_dataset {
+        return Err(Error::input(
+            "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
+        ));
+    }
+    let mut eval = Vec::new();
+    if let Some(set) = data.evaluation() {
+        let (rows, _, more) = one(load_evaluation(set, calls)?)?;
+        notes.extend(more.into_iter().map(|note| format!("eval_dataset: {note}")));
+        eval = rows;
+    }
+    Ok(Rows { train, eval, stats, notes })
+}
+
+/// The files that a run reads, by role.
+fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(&'static str, &'a Path)> {
+    let common = options.common();
+    let mut all =
+        vec![("model", Path::new(&*common.model.model_name_or_path)), ("data", Path::new(&*data.dataset_name))];
+    all.extend(data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+    all.extend(common.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
+    all
+}
+
+/// Opens the run. `size`: (tokens, predictions) of a row in its forest; `bytes_beside`: of a reference.
+pub fn open<C: TrainingCommand, R>(
+    options: &C,
+    data: &DataOptions,
+    source: Source,
+    rows: &Rows<R>,
+    size: impl Fn(&R) -> (usize, usize),
+    bytes_beside: u64,
+) -> Result<Job> {
+    let training = options.common().training;
+    let batch_size = training.per_device_train_batch_size;
+    let top = |sizes: &mut Vec<usize>| -> usize {
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        sizes.iter().take(batch_size).sum()
+    };
+    let (mut tokens, mut items): (Vec<usize>, Vec<usize>) = rows.train.iter().map(size).unzip();
+    let work = Work {
+        n_rows: rows.train.len(),
+        n_tokens: rows.stats.n_tokens,
+        length: length_of(rows.train.len(), training),
+        largest: (top(&mut tokens), top(&mut items)),
+        bytes_beside,
+        reads: reads(options, data),
+        notes: &rows.notes,
+    };
+    Job::open(options, source, work)
+}
+
+/// Trains to the end.
+pub fn train<O: Objective>(
+    mut job: Job,
+    mut objective: O,
+    data: &DataOptions,
+    training: &options::TrainingOptions,
+    disable_dropout: bool,
+) -> Result<Summary> {
+    let n_rows = objective.n_rows(Set::Train);
+    if job.evaluates_first && objective.n_rows(Set::Eval) > 0 {
+        log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
+    }
+    while let Some(step) = job.next_step() {
+        let micro = job.rows_of(&step, n_rows, data.train_sampling_strategy);
+        let all: Vec<usize> = micro.concat();
+        let (mut loss_sum, mut n_tokens) = (0.0, 0);
+        for (i, rows) in micro.iter().enumerate() {
+            let mut pass = job.pass(&step, i);
+            pass.dropout = pass.dropout.filter(|_| !disable_dropout);
+            let tape = Tape::new();
+            let watched = job.learner.model.watch(&tape);
+            let measured = objective.measure(&watched, Set::Train, rows, &all, pass)?;
+            job.learner.accumulate(&tape, watched, &measured.loss)?;
+            loss_sum += f64::from(measured.loss.item()?);
+            n_tokens += measured.n_tokens;
+            measured.metrics.iter().for_each(|(name, value)| job.window.add(name, *value));
+        }
+        let due = job.step(loss_sum, n_tokens)?;
+        objective.stepped(&job.learner.model, step.index + 1)?;
+        if due.log {
+            job.log()?;
+        }
+        if due.evaluate && objective.n_rows(Set::Eval) > 0 {
+            log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
+        }
+        if due.save {
+            job.save(|checkpoint| objective.save(checkpoint))?;
+        }
+    }
+    job.finish()
+}
+
+fn log_evaluation<O: Objective>(job: &mut Job, objective: &mut O, batch_size: usize) -> Result<()> {
+    let values = evaluate(&job.learner.model, objective, batch_size)?;
+    let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    job.log_evaluation(&values)
+}
+
+/// Means over the evaluation rows as transformers' Trainer takes them: the loss weighed by rows, metrics by batch.
+fn evaluate<O: Objective>(model: &Decoder, objective: &mut O, batch_size: usize) -> Result<Vec<(String, f64)>> {
+    let (began, n_rows) = (Instant::now(), objective.n_rows(Set::Eval));
+    let (mut loss, mut n_batches, mut metrics) = (0.0, 0.0, crate::job::Window::default());
+    let all: Vec<usize> = (0..n_rows).collect();
+    for rows in all.chunks(batch_size) {
+        let measured = objective.measure(model, Set::Eval, rows, rows, Pass::default())?;
+        loss += f64::from(measured.loss.item()?) * rows.len() as f64;
+        measured.metrics.iter().for_each(|(name, value)| metrics.add(name, *value));
+        n_batches += 1.0;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let mut values = vec![("eval_loss".to_string(), loss / n_rows as f64)];
+    values.extend(metrics.means().into_iter().map(|(name, value)| (format!("eval_{name}"), value)));
+    values.extend([
+        ("eval_runtime".to_string(), seconds),
+        ("eval_samples_per_second".to_string(), n_rows as f64 / seconds),
+        ("eval_steps_per_second".to_string(), n_batches / seconds),
+    ]);
+    Ok(values)
+}
+
+/// The model that the policy is compared with.
+pub enum Reference {
+    Model(Box<Decoder>),
+    /// Log-probabilities of all sequences, computed before training: by set, row, sequence of the row.
+    Known(Box<[Vec<Vec<f32>>; 2]>),
+}
+
+/// File of a checkpoint with the weights of a reference that moves.
+const REFERENCE_FILE: &str = "reference.safetensors";
+
+impl Reference {
+    /// The model as it was before training; of a resumed run whose reference moves, as it was in the checkpoint.
+    pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Self> {
+        let mut model = job.policy.reference(&job.learner.model, &job.source, job.resumed.is_some())?;
+        let moved = job.resumed.as_ref().filter(|_| options.sync_ref_model);
+        if let Some(checkpoint) = moved {
+            let weights = safetensors::open(&checkpoint.path.join(REFERENCE_FILE))?;
+            let device = model.device.clone();
+            for p in model.parameters_mut() {
+                p.tensor = Tensor::new(&device, weights.load(p.path(), DType::F32)?, p.shape())?;
+            }
+        }
+        Ok(Reference::Model(Box::new(model)))
+    }
+
+    /// Bytes that a reference will keep beside the model.
+    pub fn bytes(source: &Source, lora: &options::LoraOptions, options: &ReferenceOptions) -> u64 {
+        if options.precompute_ref_log_probs { 0 } else { Policy::reference_bytes(source, lora) }
+    }
+
+    /// reference ← α · policy + (1 − α) · reference, when due. A. Gorbatovski et al., "Learn your reference model for
+    /// real good alignment" (TR-DPO), ICLR 2025, equation 5.
+    pub fn sync(&mut self, policy: &Decoder, step: u64, options: &ReferenceOptions) -> Result<()> {
+        let Reference::Model(reference) = self else { return Ok(()) };
+        if !options.sync_ref_model || !step.is_multiple_of(options.ref_model_sync_steps) {
+            return Ok(());
+        }
+        let alpha = options.ref_model_mixup_alpha as f32;
+        for (old, new) in reference.parameters_mut().into_iter().zip(policy.parameters()) {
+            old.tensor = ops::scale(old, 1.0 - alpha)?;
+            old.tensor.add_in_place(alpha, new)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a reference that moves in a checkpoint.
+    pub fn save(&mut self, checkpoint: &Path, options: &ReferenceOptions) -> Result<()> {
+        match self {
+            Reference::Model(model) if options.sync_ref_model => {
+                Ok(safetensors::write(&checkpoint.join(REFERENCE_FILE), &model.host_tensors(DType::F32)?)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Σ log π_ref of each of `n` sequences of a batch, with the tokens' weights: [n] on the loss device.
+pub fn reference_sums(model: &Decoder, batch: &Batch, weights: Option<&[f32]>, n: usize) -> Result<Tensor> {
+    Ok(sum_of_tokens(&log_probabilities(model, batch)?, weights, &batch.sequences, n)?)
+}
+
+/// Known values as a tensor on the loss device.
+pub fn known(values: Vec<f32>) -> Result<Tensor> {
+    let n = values.len();
+    Ok(Tensor::from_f32(&loss_device(), values, &[n])?)
+}
+
+/// Tokens of a forest in which neighbours share their prompt, and predictions in it.
+pub fn shared_size(sequences: &[&Sequence]) -> (usize, usize) {
+    let (mut tokens, mut open): (usize, Option<&[u32]>) = (0, None);
+    for s in sequences {
+        let prompt = if open == Some(s.prompt()) { 0 } else { s.start };
+        tokens += prompt + s.answer().len();
+        open = Some(s.prompt());
+    }
+    (tokens, sequences.iter().map(|s| s.n_predicted()).sum())
+}

@@ -1,0 +1,111 @@
+//! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
+use crate::data::pack::{best_fit_decreasing, wrapped};
+use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
+use crate::data::{Example, Row, Stats, load, load_evaluation, order, tokenize_sft};
+use crate::error::Result;
+use crate::job::setup;
+use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
+use crate::text::Tokenizer;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Rows of a batch. A row is one example, or with packing the examples that share a bin.
+pub struct SftData {
+    pub train: Vec<Vec<Example>>,
+    pub eval: Vec<Vec<Example>>,
+    pub stats: Stats,
+    /// What a person should know about the rows.
+    pub notes: Vec<String>,
+}
+
+/// Reads the training and evaluation rows that the options name; `tokenizer` takes on the options' template and EOS.
+pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<SftData> {
+    let text = &options.text;
+    adjust_tokenizer(text, tokenizer)?;
+    let loaded = load(options.data.train(), setup::calls_of(tokenizer))?;
+    let (mut examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+    let mut notes = loaded.notes;
+    notes.extend(stats.warnings());
+    if options.data.shuffle_dataset {
+        let order = order::epoch_order(examples.len(), order::Sampling::Random, options.training.seed, u64::MAX);
+        examples = order.into_iter().map(|i| examples[i].clone()).collect();
+    }
+    let train = rows(examples, text, text.packing);
+    let mut eval = Vec::new();
+    if let Some(set) = options.data.evaluation() {
+        let loaded = load_evaluation(set, setup::calls_of(tokenizer))?;
+        let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+        notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
+        eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
+    }
+    Ok(SftData { train, eval, stats, notes })
+}
+
+impl SftData {
+    /// The files a run reads, by role.
+    pub fn paths<'a>(&self, options: &'a SftOptions) -> Vec<(&'static str, &'a Path)> {
+        let mut all = vec![
+            ("model", Path::new(&*options.model.model_name_or_path)),
+            ("data", Path::new(&*options.data.dataset_name)),
+        ];
+        all.extend(options.data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+        all.extend(options.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
+        all
+    }
+}
+
+/// The options' own chat template and end-of-sequence token, where given.
+pub fn adjust_tokenizer(text: &TextOptions, tokenizer: &mut Tokenizer) -> Result<()> {
+    setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), tokenizer)
+}
+
+/// Rows as examples.
+pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Result<(Vec<Example>, Stats)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let options = TokenizeOptions {
+        dataset_text_field: text.dataset_text_field.clone(),
+        // Wrapped packing cuts the stream, not the rows.
+        max_length: text.max_length.filter(|_| !(text.packing && text.packing_strategy == PackingStrategy::Wrapped)),
+        truncation_mode: match text.truncation_mode {
+            TruncationMode::KeepStart => Keep::KeepStart,
+            TruncationMode::KeepEnd => Keep::KeepEnd,
+        },
+        completion_only_loss: text.completion_only_loss,
+        assistant_only_loss: text.assistant_only_loss,
+        now,
+    };
+    tokenize_sft(rows, tokenizer, &options)
+}
+
+/// Examples as rows of a batch: one each, or packed into bins of `max_length` tokens.
+fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Example>> {
+    let capacity = text.max_length.filter(|_| packing);
+    let Some(capacity) = capacity else {
+        return examples.into_iter().map(|e| vec![e]).collect();
+    };
+    let lengths: Vec<usize> = examples.iter().map(|e| e.ids.len()).collect();
+    match text.packing_strategy {
+        PackingStrategy::BestFitDecreasing => {
+            let bins = best_fit_decreasing(&lengths, capacity);
+            bins.iter().map(|bin| bin.iter().map(|&i| examples[i].clone()).collect()).collect()
+        }
+        PackingStrategy::Wrapped => wrapped(&lengths, capacity)
+            .iter()
+            .map(|pieces| vec![joined(&examples, pieces)])
+            .filter(|row| row[0].n_trained() > 0)
+            .collect(),
+    }
+}
+
+/// One stretch of the wrapped stream: its tokens are one sequence, as in TRL.
+fn joined(examples: &[Example], pieces: &[(usize, usize, usize)]) -> Example {
+    let mut all = Example::default();
+    for &(index, start, end) in pieces {
+        all.ids.extend(&examples[index].ids[start..end]);
+        all.trained.extend(&examples[index].trained[start..end]);
+    }
+    if let Some(first) = all.trained.first_mut() {
+        *first = false;
+    }
+    all
+}
