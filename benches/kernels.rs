@@ -9,6 +9,10 @@
 //!
 //! `cargo bench --bench kernels -- rungs` times each rung of the GPU's matrix product by itself (shaders/README.md): of n × n
 //! matrices, n = 4096, on a software adapter 256, and of 8 rows for the kernel of few rows.
+//!
+//! `cargo bench --bench kernels -- attention` does so with the rungs of attention, of a GPU or of the CPU.
+#[path = "kernels/attention.rs"]
+mod attention;
 #[path = "kernels/others.rs"]
 mod others;
 
@@ -131,6 +135,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let threads = std::env::var("THREADS").ok().and_then(|t| t.parse().ok());
     let name = std::env::var("LAPIDARY_DEVICE").unwrap_or("cpu".into());
+    if std::env::args().any(|argument| argument == "attention") {
+        return attention::table(&name, threads);
+    }
     let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;
     let cpu: Device = trainers::device::open(chosen, threads)?;
     let slow = name == "gpu:software";

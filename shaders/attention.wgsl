@@ -7,6 +7,12 @@
 // A workgroup owns ROWS = 4·QUADS rows of one run and one key head. A row is a pair (query, head of the group), so that the
 // query heads that share a key head share its loads, in decoding too. It walks over the keys in blocks of 64:
 // first a thread is a key (scores of all rows), then a thread is a column of the output (o += probabilities · v).
+//
+// Worked example: two tokens, one head of e = 3, scale 1, both queries (1, 0, 0); k = (0, 0, 0), (ln 3, 0, 0); v = (4, 8, 0), (8, 0, 4).
+// One run, so one tile: 0 (first row), 0 (first pair), 2 (pairs), 0 (position), 0 (its path in path_rows = 0, 1). As a thread is a
+// key, thread 0 finds the scores 0 and 0 of the two pairs, thread 1 finds ln 3 for both; pair 0 does not see key 1: HIDDEN. row_max
+// becomes 0 and ln 3, the tile e^0, 0 and e^(−ln 3) = ⅓, 1. As a thread is a column, thread 0 adds 1 · 4 for pair 0, ⅓ · 4 + 1 · 8
+// for pair 1; the sums are 1 and 4/3, so o = (4, 8, 0), (7, 2, 3) and lse = 0 + ln 1, ln 3 + ln 4/3 = ln 4.
 const QUADS: u32 = 4u;
 const COLUMNS: u32 = 1u;
 const ROWS: u32 = QUADS * 4u;

@@ -9,6 +9,11 @@
 // w[i] = ⌊2⁴⁴ e^(x[i] − max x)⌋ are whole numbers of 64 bits, low word first: their sums are exact in any order, and all is as in
 // engine/src/likelihood.rs, bit for bit. u = (bits + ½) / 2³², bits = Threefry of a row's counter under its key.
 // logits: [m, v] from `offset`; numbers: key and counter of each row, tokens: [rows], both from `first_row`. A workgroup a row.
+//
+// Worked example: logits ln 1, ln 2, ln 5. The largest is ln 5, so w = 2⁴⁴ · (0.2, 0.4, 1), running sums 2⁴⁴ · (0.2, 0.6, 1.6). MODE 1
+// takes the first with sum > u · 1.6: token 0 for u < 1/8, 1 for u < 3/8, else 2. With top_k = 2 token 0 is out: sums 0.4, 1.4, so
+// 1 for u < 2/7, else 2. With top_p = 0.6 the fewest largest that weigh 0.6 · 1.6 = 0.96 are token 2 alone. With min_p = 0.3 tokens 1
+// (0.4) and 2 stay, as with top_k = 2.
 const MODE: u32 = 1u;
 
 /// `zero` is 0, which no compiler knows.

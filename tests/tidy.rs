@@ -8,7 +8,6 @@ const LIBRARIES: [&str; 2] = ["engine", "trainers"];
 /// What is not yet in order; to be emptied. A line that begins so is not reported.
 const NOT_YET: &[&str] = &[
     "AdamW:",
-    "Backward:",
     "Block:",
     "Decode:",
     "Family:",
@@ -33,18 +32,10 @@ const NOT_YET: &[&str] = &[
     "Tensor:",
     "Values:",
     "Weights:",
-    "cpu/panels:",
-    "engine/src/cpu/attention.rs promises a worked example",
-    "engine/src/cpu/attention/backward.rs promises a worked example",
-    "engine/src/cpu/attention/forward.rs promises a worked example",
-    "engine/src/cpu/matmul/panels.rs promises a worked example",
-    "engine/src/cpu/panels.rs promises a worked example",
     "engine/src/lib.rs does not switch missing_docs on; clippy makes it an error",
     "judge:",
     "preference:",
     "preview:",
-    "shaders/attention.wgsl promises a worked example",
-    "shaders/sample.wgsl promises a worked example",
     "trainers/src/lib.rs does not switch missing_docs on; clippy makes it an error",
 ];
 
@@ -59,7 +50,7 @@ const WORKED_EXAMPLES: [&str; 7] = [
     "engine/src/cpu/attention.rs",
     "engine/src/cpu/attention/forward.rs",
     "engine/src/cpu/attention/backward.rs",
-    "engine/src/cpu/matmul/panels.rs",
+    "engine/src/cpu/matmul/packed.rs",
     "engine/src/cpu/panels.rs",
     "shaders/attention.wgsl",
     "shaders/sample.wgsl",

@@ -83,6 +83,9 @@ fn transformer(t: &Table) -> Outcome<()> {
         d.rms_norm_backward(RmsNormBackward { dy: &dy, x: &x, w: &w, rstd: &rstd, m: T, d: D, need_dw: true }, None)
             .map(drop)
     })?;
+    t.row("row_norms", T * D, 0, || d.row_norms(&x, T, D).map(drop))?;
+    let (dn, norms) = (random(d, T, 10)?, d.row_norms(&x, T, D)?);
+    t.row("row_norms_backward", 2 * T * D, 0, || d.row_norms_backward(&dn, &x, &norms, T, D).map(drop))?;
     let (cos_sin, positions) = (random(d, 256 * E, 4)?, d.upload(Host::U32((0..T as u32).map(|i| i % 256).collect()))?);
     t.row("rope", 2 * T * H * E, 0, || {
         d.rope(Rotation {

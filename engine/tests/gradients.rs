@@ -136,6 +136,7 @@ fn transformer_parts() {
     check("rms_norm beside a residual", &[random(&[5, 8], 1), random(&[8], 2)], |t| {
         ops::mul(&ops::rms_norm(&t[0], &t[1], 1e-5)?, &t[0])
     });
+    check("row_norms", &[random(&[5, 8], 1)], |t| ops::row_norms(&t[0]));
     check("swiglu", &[random(&[3, 5], 1), random(&[3, 5], 2)], |t| ops::swiglu(&t[0], &t[1]));
     check("dropout", &[random(&[3, 9], 1)], |t| ops::dropout(&t[0], 0.4, Stream::new(1, 2)));
     check("to_device", &[random(&[3], 1)], |t| ops::to_device(&t[0], &device()));

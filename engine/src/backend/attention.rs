@@ -15,6 +15,19 @@ pub struct AttentionShape {
     pub window: usize,
 }
 
+/// Kernels of attention, slowest first, each one idea further than the one before. CPU and GPU have all three; shaders/README.md
+/// and the head of `cpu/attention.rs` tell them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AttentionRung {
+    /// The equation as it stands: a (query, head) pair, or a number of its output, at a time.
+    Plain,
+    /// Keys in blocks that are read once for many scores, with a running softmax.
+    Tiled,
+    /// Several pairs share what is read of a key. The default.
+    #[default]
+    Shared,
+}
+
 /// What attention reads, forward and backward.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInputs<'a> {

@@ -19,7 +19,7 @@ mod sample;
 mod sums;
 
 pub use adamw::{AdamWStep, Optimise, Trained};
-pub use attention::{AttentionInputs, AttentionShape, SoftmaxAttention};
+pub use attention::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 pub use elementwise::{Binary, Elementwise, Unary};
 pub use log_probs::{Head, LogProbs, LogProbsBackward};
 pub use matmul::{Layout, Product, Products};

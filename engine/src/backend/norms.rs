@@ -38,4 +38,8 @@ pub trait Norms {
         d: usize,
         epsilon: f32,
     ) -> Result<(Buffer, Buffer, Buffer)>;
+    /// y[i] = √(Σⱼ x[i, j]²), the Euclidean norm of each row: x [m, n] → [m].
+    fn row_norms(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer>;
+    /// dx [m, n] of `row_norms`, whose y [m] is at hand; 0 for rows of zeros.
+    fn row_norms_backward(&self, dy: &Buffer, x: &Buffer, y: &Buffer, m: usize, n: usize) -> Result<Buffer>;
 }

@@ -9,13 +9,27 @@
 //! (row, head in the group) pairs, one pair a lane; every lane is computed on its own, with its keys in path order. The
 //! softmax is rescaled after blocks of 64 positions counted from the root, so it does not matter which other rows
 //! share the block: a masked key adds 0 to sums that are not −0, which changes no bit.
+//!
+//! That is the last of three rungs, each one idea further than the one before: `plain` (a pair at a time), `tiled` (blocks of
+//! keys and a running softmax), `forward` and `backward` (pairs beside each other in the lanes of vectors).
+//!
+//! Worked example: two tokens, one head of three entries, scale 1, both queries (1, 0, 0).
+//!
+//! ```text
+//! k[0] = (0, 0, 0)       v[0] = (4, 8, 0)        row 0 sees key 0 alone:  s = 0          p = 1        lse = 0
+//! k[1] = (ln 3, 0, 0)    v[1] = (8, 0, 4)        row 1 sees both:         s = 0, ln 3    p = ¼, ¾     lse = ln 4
+//!
+//! o[0] = v[0] = (4, 8, 0)        o[1] = ¼ (4, 8, 0) + ¾ (8, 0, 4) = (7, 2, 3)
+//! ```
 mod backward;
 mod forward;
+mod plain;
 mod products;
+mod tiled;
 
 use super::threads::{Shared, build};
 use super::{Cpu, check};
-use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
+use crate::backend::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
@@ -64,6 +78,59 @@ impl<'a> Checked<'a> {
     }
     fn k_stride(&self) -> usize {
         self.shape.n_kv_heads * self.shape.head_size
+    }
+}
+
+/// What the backward knows beside the forward's operands.
+#[derive(Clone, Copy)]
+struct Gradients<'a> {
+    call: Checked<'a>,
+    /// [T, H]
+    lse: &'a [f32],
+    /// ∂loss/∂o: [T, H, E]
+    d_o: &'a [f32],
+    /// δ[i] = Σ_e do[i, e] o[i, e]: [T, H]
+    delta: &'a [f32],
+}
+
+/// Single rows, for the rungs that take one pair at a time.
+impl<'a> Checked<'a> {
+    fn query(&self, row: usize, head: usize) -> &'a [f32] {
+        let e = self.shape.head_size;
+        &self.q[row * self.q_stride() + head * e..][..e]
+    }
+
+    /// The key that query head `head` reads in a key row.
+    fn key(&self, row: u32, head: usize) -> &'a [f32] {
+        let e = self.shape.head_size;
+        &self.k[row as usize * self.k_stride() + head / self.group() * e..][..e]
+    }
+
+    fn value(&self, row: u32, head: usize) -> &'a [f32] {
+        let e = self.shape.head_size;
+        &self.v[row as usize * self.k_stride() + head / self.group() * e..][..e]
+    }
+}
+
+impl<'a> Gradients<'a> {
+    fn d_o(&self, row: usize, head: usize) -> &'a [f32] {
+        let e = self.call.shape.head_size;
+        &self.d_o[row * self.call.q_stride() + head * e..][..e]
+    }
+
+    /// (p, ds) of a query and a key that it sees: p = e^(scale q·k − lse), ds = p (do·v − δ).
+    fn pair(&self, row: usize, head: usize, key: u32) -> (f32, f32) {
+        let (call, at) = (&self.call, row * self.call.shape.n_heads + head);
+        let s = call.shape.scale * plain::dot(call.query(row, head), call.key(key, head));
+        let p = plain::exp(s - self.lse[at]);
+        (p, p * (plain::dot(self.d_o(row, head), call.value(key, head)) - self.delta[at]))
+    }
+
+    /// Query rows i that see key row j: j ≤ i < end[j], position[i] − position[j] < window.
+    fn rows_that_see(&self, key: usize) -> impl Iterator<Item = usize> + use<'a> {
+        let (plan, window) = (self.call.plan, self.call.shape.window);
+        let end = (plan.ends[key] as usize).min(plan.positions.len());
+        (key..end).filter(move |&row| ((plan.positions[row].saturating_sub(plan.positions[key])) as usize) < window)
     }
 }
 
@@ -117,9 +184,13 @@ impl SoftmaxAttention for Cpu {
         let lse_to = Shared::of(&mut lse);
         // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
         let o = unsafe {
-            build(call.q.len(), |o| {
-                self.threads
-                    .each(tasks.len(), |i| self.level.run(forward::Forward { call, task: tasks[i], o, lse: lse_to }));
+            build(call.q.len(), |o| match self.attention {
+                AttentionRung::Plain => plain::forward(&self.threads, call, o, lse_to),
+                AttentionRung::Tiled => tiled::forward(&self.threads, call, &tasks, o, lse_to),
+                AttentionRung::Shared => {
+                    let lanes = |i: usize| forward::Forward { call, task: tasks[i], o, lse: lse_to };
+                    self.threads.each(tasks.len(), |i| self.level.run(lanes(i)));
+                }
             })?
         };
         Ok((Buffer::from_f32(o), Buffer::from_f32(lse)))
@@ -155,12 +226,16 @@ impl SoftmaxAttention for Cpu {
                 }
             })?
         };
-        let back = backward::Backward { call, lse, d_o, delta: &delta };
+        let back = Gradients { call, lse, d_o, delta: &delta };
         let tasks = query_tasks(&call);
         // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
         let dq = unsafe {
-            build(call.q.len(), |dq| {
-                self.threads.each(tasks.len(), |i| self.level.run(backward::Queries { back, task: tasks[i], dq }));
+            build(call.q.len(), |dq| match self.attention {
+                AttentionRung::Plain => plain::queries(&self.threads, back, dq),
+                AttentionRung::Tiled => tiled::queries(&self.threads, back, &tasks, dq),
+                AttentionRung::Shared => {
+                    self.threads.each(tasks.len(), |i| self.level.run(backward::Queries { back, task: tasks[i], dq }));
+                }
             })?
         };
         // Blocks of key rows, the ones with most queries behind them first.
@@ -170,16 +245,52 @@ impl SoftmaxAttention for Cpu {
         let dv_to = Shared::of_raw(dv.as_mut_ptr());
         // SAFETY: the tasks cover all (row, key head) pairs once, and each writes all of its pairs, in dk and in dv.
         let dk = unsafe {
-            let dk = build(call.k.len(), |dk| {
-                self.threads.each(n_blocks * shape.n_kv_heads, |i| {
+            let dk = build(call.k.len(), |dk| match self.attention {
+                AttentionRung::Plain => plain::keys(&self.threads, back, dk, dv_to),
+                AttentionRung::Tiled => tiled::keys(&self.threads, back, dk, dv_to),
+                AttentionRung::Shared => self.threads.each(n_blocks * shape.n_kv_heads, |i| {
                     let (first, kv_head) = (i / shape.n_kv_heads * TASK_LANES, i % shape.n_kv_heads);
                     let rows = first..(first + TASK_LANES).min(t);
                     self.level.run(backward::Keys { back, rows, kv_head, dk, dv: dv_to });
-                });
+                }),
             })?;
             dv.set_len(call.k.len());
             dk
         };
         Ok((Buffer::from_f32(dq), Buffer::from_f32(dk), Buffer::from_f32(dv)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+    use crate::forest::Forest;
+
+    /// The tokens of the example: scale, q, k, v.
+    pub(super) fn example() -> (AttentionShape, AttentionPlan, [Buffer; 3]) {
+        let shape = AttentionShape { n_heads: 1, n_kv_heads: 1, head_size: 3, scale: 1.0, window: usize::MAX };
+        let plan = Forest::from_sequences(&[vec![0, 0]]).unwrap().attention_plan();
+        let q = vec![1.0, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let k = vec![0.0, 0.0, 0.0, 3f32.ln(), 0.0, 0.0];
+        let v = vec![4.0, 8.0, 0.0, 8.0, 0.0, 4.0];
+        (shape, plan, [q, k, v].map(Buffer::from_f32))
+    }
+
+    pub(super) fn close(found: &Buffer, expected: &[f32]) {
+        let found = found.f32().unwrap();
+        assert_eq!(found.len(), expected.len());
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn worked_example() {
+        let (shape, plan, [q, k, v]) = example();
+        for rung in [AttentionRung::Plain, AttentionRung::Tiled, AttentionRung::Shared] {
+            let cpu = Cpu::with_rung(Some(1), Level::best(), rung).unwrap();
+            let (o, lse) = cpu.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }).unwrap();
+            close(&o, &[4.0, 8.0, 0.0, 7.0, 2.0, 3.0]);
+            close(&lse, &[0.0, 4f32.ln()]);
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! where the first block gives c = α s if there is no C to add to. So a row alone equals the row among a thousand.
 mod kernel;
 mod pack;
-mod panels;
+mod packed;
 
 use super::check;
 use super::panels::Panels;
@@ -20,7 +20,7 @@ use crate::backend::{Layout, Product, Products};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use kernel::Rectangle;
-use panels::PackedColumns;
+use packed::PackedColumns;
 use std::sync::Arc;
 
 /// Length of a block of sums along k: part of the definition of the result, the same for every machine.

@@ -27,7 +27,7 @@ mod threads;
 mod tile;
 mod weights;
 
-use crate::backend::Backend;
+use crate::backend::{AttentionRung, Backend};
 use crate::error::Result;
 pub use level::Level;
 pub use panels::Panels;
@@ -39,6 +39,7 @@ use threads::Threads;
 pub struct Cpu {
     threads: Threads,
     level: Level,
+    attention: AttentionRung,
 }
 
 impl Cpu {
@@ -51,8 +52,13 @@ impl Cpu {
 
     /// As `new`, on a given instruction set. `Error::Unsupported` if this machine lacks it.
     pub fn with_level(threads: Option<usize>, level: Level) -> Result<Arc<Cpu>> {
+        Cpu::with_rung(threads, level, AttentionRung::Shared)
+    }
+
+    /// As `with_level`, with a slower kernel of attention: to compare them.
+    pub fn with_rung(threads: Option<usize>, level: Level, attention: AttentionRung) -> Result<Arc<Cpu>> {
         keep_freed_memory();
-        Ok(Arc::new(Cpu { level: level.checked()?, threads: Threads::new(threads)? }))
+        Ok(Arc::new(Cpu { level: level.checked()?, threads: Threads::new(threads)?, attention }))
     }
 
     /// How many threads it has.

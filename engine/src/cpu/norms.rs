@@ -2,7 +2,7 @@
 use super::level::Level;
 use super::map::{Map, map_in_place, map_part};
 use super::reduce::{Dot, Dot3, fold};
-use super::threads::{Shared, build};
+use super::threads::{Shared, build, build_chunks};
 use super::{Cpu, check};
 use crate::backend::{Norms, RmsNormBackward};
 use crate::buffer::Buffer;
@@ -102,6 +102,17 @@ impl Map<2, 1> for Add {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, [x, f]: [S::f32s; 2]) -> [S::f32s; 1] {
         [simd.add_f32s(x, f)]
+    }
+}
+
+/// a x
+#[derive(Clone, Copy)]
+struct Times(f32);
+
+impl Map<1, 1> for Times {
+    #[inline(always)]
+    fn map<S: Simd>(self, simd: S, [x]: [S::f32s; 1]) -> [S::f32s; 1] {
+        [simd.mul_f32s(simd.splat_f32s(self.0), x)]
     }
 }
 
@@ -210,5 +221,39 @@ impl Norms for Cpu {
             })?
         };
         Ok((f, Buffer::from_f32(y), Buffer::from_f32(rstd)))
+    }
+
+    /// y[i] = √(Σⱼ x[i, j]²), the sum in the order of [`fold`]: x [m, n] → y [m]
+    fn row_norms(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let x = check::f32s("row_norms", "x", x, check::size("row_norms", &[m, n])?)?;
+        // SAFETY: every element of a part is written.
+        let y = unsafe {
+            build_chunks(&self.threads, m, ROWS, |start, part: &mut [MaybeUninit<f32>]| {
+                for (i, y) in part.iter_mut().enumerate() {
+                    y.write(self.level.run(SumSquares(&x[(start + i) * n..][..n])).sqrt());
+                }
+            })?
+        };
+        Ok(Buffer::from_f32(y))
+    }
+
+    /// The forward was y = √(Σ x²), so dx = (dy / y) x for each row; at 0, where the norm has a kink, 0.
+    fn row_norms_backward(&self, dy: &Buffer, x: &Buffer, y: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let op = "row_norms_backward";
+        let size = check::size(op, &[m, n])?;
+        let x = check::f32s(op, "x", x, size)?;
+        let (dy, y) = (check::f32s(op, "dy", dy, m)?, check::f32s(op, "y", y, m)?);
+        // SAFETY: tasks own disjoint rows of dx, and write all of them.
+        let dx = unsafe {
+            build(size, |to| {
+                self.threads.chunks(m, ROWS, |start, end| {
+                    for i in start..end {
+                        let factor = if y[i] == 0.0 { 0.0 } else { dy[i] / y[i] };
+                        map_part(self.level, [&x[i * n..][..n]], [to.part(i * n, n)], Times(factor));
+                    }
+                });
+            })?
+        };
+        Ok(Buffer::from_f32(dx))
     }
 }

@@ -3,6 +3,15 @@
 //! Sixteen rows of a weight W [n, k] (sixteen outputs) make a panel [k, 16]. A row of x then meets its weights from front to
 //! back, at the speed of memory and with nothing to transpose. Weights of two bytes stay so, and quantised ones stay
 //! quantised (the codes of `crate::codes`): they are decoded a block of sums at a time, in the first-level cache.
+//!
+//! Worked example: two outputs of three inputs, W = (1 2 3; 4 5 6), are one panel of three lines, each a column of W and 14 zeros:
+//!
+//! ```text
+//! 1 4 0 0 …    2 5 0 0 …    3 6 0 0 …
+//! ```
+//!
+//! Of codes of 4 bits with scale s = ½ and minimum m = −4, [`fold`] keeps 2⁴ s = 8 and m − 8 = −12: code 9 is ½ · 9 − 4 = ½, and
+//! with the code in the fraction of the number 1, 8 · (1 + 9/16) − 12 = ½ as well.
 use super::matmul::K_BLOCK;
 use super::threads::{Shared, Threads, build};
 use super::tile::{load, prefetch, store};
@@ -337,5 +346,29 @@ unsafe fn decode_words<S: Simd, const BITS: usize>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worked_example() {
+        let threads = Threads::new(Some(1)).unwrap();
+        let w = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let packed = Panels::pack(&threads, Weights::F32(&w), DType::F32, 2, 3).unwrap();
+        let lines =
+            packed.as_f32().unwrap().chunks(PANEL).map(|line| (line[0], line[1], line[2..].iter().sum::<f32>()));
+        assert_eq!(lines.collect::<Vec<_>>(), [(1.0, 4.0, 0.0), (2.0, 5.0, 0.0), (3.0, 6.0, 0.0)]);
+
+        let mut scales = [[0.5f32; PANEL], [-4.0; PANEL]].concat();
+        assert!(fold(&mut scales, 4));
+        assert_eq!((scales[0], scales[PANEL]), (8.0, -12.0));
+        assert_eq!(scales[0] * (1.0 + 9.0 / 16.0) + scales[PANEL], 0.5 * 9.0 - 4.0);
+        // 1 − 2²⁴ has 25 bits: then the numbers stay as they are.
+        let mut exact = [[(1 << 20) as f32; PANEL], [1.5; PANEL]].concat();
+        assert!(!fold(&mut exact, 4));
+        assert_eq!((exact[0], exact[PANEL]), ((1 << 20) as f32, 1.5));
     }
 }

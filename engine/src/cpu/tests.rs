@@ -367,3 +367,37 @@ fn a_fused_norm_gives_the_bits_of_its_parts() {
     assert_eq!(onto.f32().unwrap(), added.f32().unwrap());
     assert_eq!(dw_onto.unwrap().f32().unwrap(), dw.unwrap().f32().unwrap());
 }
+
+/// The slower kernels of attention are those that are read first: they must be right, and say what the fast one says.
+#[test]
+fn rungs_of_attention() {
+    let level = Level::best();
+    let rungs = [AttentionRung::Plain, AttentionRung::Tiled, AttentionRung::Shared];
+    let cpus = rungs.map(|rung| Cpu::with_rung(Some(2), level, rung).unwrap());
+    for (rung, cpu) in rungs.iter().zip(&cpus) {
+        let device: Device = cpu.clone();
+        let reports = crate::verify::verify_attention(&device, Tolerance::FLOAT32, "");
+        assert!(reports.len() > 100, "{} cases", reports.len());
+        let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(ToString::to_string).collect();
+        assert!(failed.is_empty(), "{rung:?}: {failed:#?}");
+    }
+    // Each against the others: a prompt with two answers, a window that cuts, two query heads to a key head.
+    let mut forest = Forest::new();
+    let prompt = forest.push(None, &[0; 70]).unwrap();
+    forest.push(Some(prompt), &[0; 9]).unwrap();
+    forest.push(Some(prompt), &[0; 66]).unwrap();
+    let (plan, t) = (forest.attention_plan(), forest.n_tokens());
+    let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_size: 24, scale: 0.2, window: 67 };
+    let [q, d_o] = [1, 2].map(|seed| buffer(seed, t * 4 * 24));
+    let [k, v] = [3, 4].map(|seed| buffer(seed, t * 2 * 24));
+    let all = cpus.map(|cpu| {
+        let inputs = AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v };
+        let (o, lse) = cpu.attention(inputs).unwrap();
+        let (dq, dk, dv) = cpu.attention_backward(inputs, &o, &lse, &d_o).unwrap();
+        [o, lse, dq, dk, dv].iter().flat_map(|x| x.f32().unwrap().to_vec()).collect::<Vec<f32>>()
+    });
+    for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+        let far = all[a].iter().zip(&all[b]).map(|(x, y)| (x - y).abs() / (1.0 + y.abs())).fold(0.0, f32::max);
+        assert!(far < 1e-5, "{:?} and {:?} are {far} apart", rungs[a], rungs[b]);
+    }
+}

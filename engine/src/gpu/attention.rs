@@ -3,10 +3,11 @@ use super::counting::{Cost, visible_pairs};
 use super::pool::Pool;
 use super::recorder::Call;
 use super::{Gpu, GpuBuffer, lock, shared, word};
-use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
+use crate::backend::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::forest::AttentionPlan;
+use shaders::Shader;
 use std::sync::{Arc, Mutex};
 
 /// Rows of a block, in which the forest's ends and positions are summed up; the kernels' KEYS and QUERIES.
@@ -30,16 +31,51 @@ enum List {
     Forest,
 }
 
-/// Sizes of one call, and the constants of its kernel.
-struct Sizes {
+/// The kernel of one call, its sizes and constants.
+struct Kernel {
+    shader: Shader,
+    /// Query heads to a key head.
     share: usize,
+    /// Pairs, or keys, that a workgroup takes.
     rows: usize,
-    constants: [(&'static str, u32); 2],
+    constants: Vec<(&'static str, u32)>,
 }
 
+/// The kernels of one job by rung; of the last: arrays of 64 vec4 in workgroup memory for each quad of rows and 64 columns, and
+/// further ones for each quad.
+struct Ladder {
+    plain: Shader,
+    tiled: Shader,
+    shared: Shader,
+    arrays: usize,
+    extra: usize,
+}
+
+const FORWARD: Ladder = Ladder {
+    plain: shaders::ATTENTION_PLAIN,
+    tiled: shaders::ATTENTION_TILED,
+    shared: shaders::ATTENTION,
+    arrays: 1,
+    extra: 1,
+};
+const BACKWARD_QUERY: Ladder = Ladder {
+    plain: shaders::ATTENTION_PLAIN_BACKWARD_QUERY,
+    tiled: shaders::ATTENTION_TILED_BACKWARD_QUERY,
+    shared: shaders::ATTENTION_BACKWARD_QUERY,
+    arrays: 2,
+    extra: 1,
+};
+const BACKWARD_KEY: Ladder = Ladder {
+    plain: shaders::ATTENTION_PLAIN_BACKWARD_KEY,
+    tiled: shaders::ATTENTION_TILED_BACKWARD_KEY,
+    shared: shaders::ATTENTION_BACKWARD_KEY,
+    arrays: 2,
+    extra: 2,
+};
+
 impl Gpu {
-    /// `tiles_per_row`: 64-wide vec4 arrays of a kernel in workgroup memory per quad of rows, `extra` further such.
-    fn attention_sizes(&self, shape: AttentionShape, arrays: usize, extra: usize) -> Result<Sizes> {
+    /// The kernel of the rung that the options name.
+    fn attention_kernel(&self, shape: AttentionShape, ladder: &Ladder) -> Result<Kernel> {
         let AttentionShape { n_heads, n_kv_heads, head_size, .. } = shape;
         if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
             return Err(Error::shape(
@@ -52,8 +88,17 @@ impl Gpu {
                 "attention on a GPU: head size {head_size}; 1 to 256 are supported"
             )));
         }
+        let share = n_heads / n_kv_heads;
+        let shader = match self.options.attention {
+            AttentionRung::Plain => ladder.plain,
+            AttentionRung::Tiled => ladder.tiled,
+            AttentionRung::Shared => ladder.shared,
+        };
+        if self.options.attention != AttentionRung::Shared {
+            return Ok(Kernel { shader, share, rows: 1, constants: Vec::new() });
+        }
         let columns = head_size.div_ceil(64);
-        let quad_bytes = 16 * 64 * (arrays * columns + extra);
+        let quad_bytes = 16 * 64 * (ladder.arrays * columns + ladder.extra);
         let room = (self.max_workgroup_bytes as usize).min(32 << 10).saturating_sub(1 << 10);
         let quads = [4, 2, 1].into_iter().find(|q| q * quad_bytes <= room).ok_or_else(|| {
             Error::Unsupported(format!(
@@ -61,11 +106,8 @@ impl Gpu {
                 self.label
             ))
         })?;
-        Ok(Sizes {
-            share: n_heads / n_kv_heads,
-            rows: 4 * quads,
-            constants: [("QUADS", quads as u32), ("COLUMNS", columns as u32)],
-        })
+        let constants = vec![("QUADS", quads as u32), ("COLUMNS", columns as u32)];
+        Ok(Kernel { shader, share, rows: 4 * quads, constants })
     }
 
     fn plan_list(&self, plan: &AttentionPlan, list: List) -> Result<Arc<GpuBuffer>> {
@@ -97,19 +139,19 @@ impl SoftmaxAttention for Gpu {
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
         let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
-        let sizes = self.attention_sizes(shape, 1, 1)?;
+        let kernel = self.attention_kernel(shape, &FORWARD)?;
         let (t, n_kv) = (plan.n_queries(), plan.n_keys * n_kv_heads * head_size);
         let (n_q, size) = (t * n_heads * head_size, |n: usize| word("attention", n));
         let q = self.f32("attention", q, n_q)?;
         let (k, v) = (self.f32("attention", k, n_kv)?, self.f32("attention", v, n_kv)?);
         let (o, lse) = (self.new_f32(n_q)?, self.new_f32(t * n_heads)?);
-        let tiles = self.plan_list(plan, List::Tiles { share: sizes.share, rows: sizes.rows })?;
+        let tiles = self.plan_list(plan, List::Tiles { share: kernel.share, rows: kernel.rows })?;
         let path = self.plan_list(plan, List::Path)?;
         let n_tiles = tiles.len() / TILE_WORDS;
         let [x, y, _] = self.groups(n_tiles);
         let call = Call {
-            shader: shaders::ATTENTION,
-            constants: &sizes.constants,
+            shader: kernel.shader,
+            constants: &kernel.constants,
             params: &[
                 size(n_heads)?,
                 size(n_kv_heads)?,
@@ -169,11 +211,11 @@ impl SoftmaxAttention for Gpu {
             [size(n_heads)?, size(n_kv_heads)?, size(head_size)?, scale.to_bits(), clamp_window(window), size(t)?];
         let inputs = [q.whole(), k.whole(), v.whole(), d_o.whole(), lse_delta.whole(), forest.whole()];
 
-        let sizes = self.attention_sizes(shape, 2, 1)?;
-        let [x, y, _] = self.groups((t * sizes.share).div_ceil(sizes.rows));
+        let kernel = self.attention_kernel(shape, &BACKWARD_QUERY)?;
+        let [x, y, _] = self.groups((t * kernel.share).div_ceil(kernel.rows));
         let call = Call {
-            shader: shaders::ATTENTION_BACKWARD_QUERY,
-            constants: &sizes.constants,
+            shader: kernel.shader,
+            constants: &kernel.constants,
             params: &params,
             binds: &[&inputs[..], &[dq.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
@@ -182,11 +224,11 @@ impl SoftmaxAttention for Gpu {
         };
         self.dispatch(call)?;
 
-        let sizes = self.attention_sizes(shape, 2, 2)?;
-        let [x, y, _] = self.groups(t.div_ceil(sizes.rows));
+        let kernel = self.attention_kernel(shape, &BACKWARD_KEY)?;
+        let [x, y, _] = self.groups(t.div_ceil(kernel.rows));
         let call = Call {
-            shader: shaders::ATTENTION_BACKWARD_KEY,
-            constants: &sizes.constants,
+            shader: kernel.shader,
+            constants: &kernel.constants,
             params: &params,
             binds: &[&inputs[..], &[dk.whole(), dv.whole()]].concat(),
             groups: [x, y, if t == 0 { 0 } else { params[1] }],
@@ -203,7 +245,7 @@ fn clamp_window(window: usize) -> u32 {
 }
 
 /// Cuts every run into tiles of `rows` pairs (query row, head of the group); five words a tile, see attention.wgsl.
-fn tiles(plan: &AttentionPlan, share: usize, rows: usize) -> Result<Vec<u32>> {
+pub(super) fn tiles(plan: &AttentionPlan, share: usize, rows: usize) -> Result<Vec<u32>> {
     let mut words = Vec::new();
     for run in &plan.runs {
         let n_pairs = run.len * share;

@@ -239,7 +239,7 @@ impl Gpu {
             Layout::NT => 1,
             Layout::TN => 2,
         };
-        let mut constants = vec![("LAYOUT", layout), ("B_TYPE", b_code)];
+        let mut constants = vec![("LAYOUT", layout), ("TYPE", b_code)];
         let tiles = |side: usize| [s.n.div_ceil(side), s.m.div_ceil(side)];
         let (shader, groups) = match rung {
             Rung::Naive => (shaders::MATMUL_NAIVE, tiles(16)),

@@ -26,7 +26,7 @@ mod windows;
 #[cfg(test)]
 mod tests;
 
-use crate::backend::Backend;
+use crate::backend::{AttentionRung, Backend};
 use crate::buffer::Buffer;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub struct GpuOptions {
     pub no_immediates: bool,
     /// Always use this matrix product kernel.
     pub rung: Option<Rung>,
+    /// Use this kernel of attention.
+    pub attention: AttentionRung,
     /// Take kernels on a software adapter as on a real GPU.
     pub hardware_rungs: bool,
     /// Cut the depth of every product that can be cut into this many slices.

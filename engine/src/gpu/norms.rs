@@ -100,4 +100,39 @@ impl Norms for Gpu {
         }
         Ok((f, shared(y), shared(rstd)))
     }
+
+    fn row_norms(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let op = "row_norms";
+        let x = self.f32(op, x, m * n)?;
+        let y = self.new_f32(m)?;
+        for (first, rows) in self.row_blocks(op, m, n)? {
+            self.dispatch(Call {
+                shader: shaders::ROW_NORMS,
+                constants: &[],
+                params: &[rows as u32, word(op, n)?],
+                binds: &[self.window(x, first * n, rows * n, 4).bind, self.window(&y, first, rows, 4).bind],
+                groups: self.groups(rows),
+                cost: Cost::flops(2 * rows * n),
+            })?;
+        }
+        Ok(shared(y))
+    }
+
+    fn row_norms_backward(&self, dy: &Buffer, x: &Buffer, y: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let op = "row_norms_backward";
+        let (dy, x, y) = (self.f32(op, dy, m)?, self.f32(op, x, m * n)?, self.f32(op, y, m)?);
+        let dx = self.new_f32(m * n)?;
+        for (first, rows) in self.row_blocks(op, m, n)? {
+            let (all, row) = (|x| self.window(x, first * n, rows * n, 4).bind, |x| self.window(x, first, rows, 4).bind);
+            self.dispatch(Call {
+                shader: shaders::ROW_NORMS_BACKWARD,
+                constants: &[],
+                params: &[word(op, rows * n)?, word(op, n)?],
+                binds: &[row(dy), all(x), row(y), all(&dx)],
+                groups: self.groups((rows * n).div_ceil(64)),
+                cost: Cost::flops(2 * rows * n),
+            })?;
+        }
+        Ok(shared(dx))
+    }
 }

@@ -46,7 +46,7 @@ fn every_shader_compiles() {
 fn cooperative_matrices_are_valid() {
     for size in [8, 16] {
         let source =
-            recorder::substitute(shaders::MATMUL_COOPERATIVE, &[("SIZE", size), ("LAYOUT", 1), ("B_TYPE", 1)]).unwrap();
+            recorder::substitute(shaders::MATMUL_COOPERATIVE, &[("SIZE", size), ("LAYOUT", 1), ("TYPE", 1)]).unwrap();
         let module =
             wgpu::naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&source)));
         let all = wgpu::naga::valid::Capabilities::all();
@@ -336,4 +336,56 @@ fn a_lost_device_is_an_error() {
     let y = gpu.unary(Unary::Exp, &x, 8);
     let error = y.and_then(|y| gpu.download(&y)).unwrap_err().to_string();
     assert!(error.contains("llvmpipe") && error.contains("unplugged"), "{error}");
+}
+
+/// The example at the head of attention.wgsl, with its tile.
+#[test]
+fn worked_example_of_attention() {
+    let Some(gpu) = software(checked()) else { return };
+    let shape = AttentionShape { n_heads: 1, n_kv_heads: 1, head_size: 3, scale: 1.0, window: usize::MAX };
+    let plan = crate::forest::Forest::from_sequences(&[vec![0, 0]]).unwrap().attention_plan();
+    assert_eq!(attention::tiles(&plan, 1, 16).unwrap(), [0, 0, 2, 0, 0]);
+    let q = up(&gpu, &[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    let k = up(&gpu, &[0.0, 0.0, 0.0, 3f32.ln(), 0.0, 0.0]);
+    let v = up(&gpu, &[4.0, 8.0, 0.0, 8.0, 0.0, 4.0]);
+    let (o, lse) = gpu.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }).unwrap();
+    let near = |found: Vec<f32>, expected: &[f32]| {
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}, not {expected:?}");
+    };
+    near(down(&gpu, &o), &[4.0, 8.0, 0.0, 7.0, 2.0, 3.0]);
+    near(down(&gpu, &lse), &[0.0, 4f32.ln()]);
+}
+
+/// The example at the head of blocks.wgsl: a block of Q4_0.
+#[test]
+fn worked_example_of_blocks() {
+    let Some(gpu) = software(checked()) else { return };
+    let mut block = vec![0x00, 0x38, 0x21, 0x43];
+    block.resize(18, 0x88);
+    let x = gpu.upload(Host::Blocks(DType::Quant(crate::dtype::Quant::Q4_0), block)).unwrap();
+    let values = down(&gpu, &gpu.cast(&x, 32, DType::F32).unwrap());
+    assert_eq!([values[0], values[16], values[1]], [-3.5, -3.0, -2.5]);
+}
+
+/// The slower kernels of attention against the reference; the plain ones, which compute every score for every column, on small
+/// forests and caches alone: Mesa's software Vulkan breaks a thread's loops off after 65,535 rounds.
+#[test]
+fn rungs_of_attention() {
+    for (attention, cases) in [
+        (AttentionRung::Tiled, &[""][..]),
+        (AttentionRung::Plain, &["small", "grandchildren", "large scores", "E=8 window", "prompt in pieces"]),
+    ] {
+        let Some(gpu) = software(GpuOptions { attention, ..checked() }) else { return };
+        let device: Device = gpu.clone();
+        for only in cases {
+            let tolerance = crate::verify::Tolerance { absolute: 1e-5, relative: 1e-4 };
+            let reports = crate::verify::verify_attention(&device, tolerance, only);
+            assert!(!reports.is_empty(), "{only}");
+            let failed: Vec<String> = reports.iter().filter(|r| !r.passed).map(|r| r.to_string()).collect();
+            assert!(failed.is_empty(), "{attention:?}: {failed:#?}");
+        }
+        let counts = gpu.counts();
+        let name = if attention == AttentionRung::Plain { "attention_plain" } else { "attention_tiled" };
+        assert!(counts.kernels.contains_key(name) && !counts.kernels.contains_key("attention"), "{counts:?}");
+    }
 }

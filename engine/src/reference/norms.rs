@@ -72,4 +72,24 @@ impl Norms for Reference {
         let (y, rstd) = self.rms_norm(&f, w, m, d, epsilon)?;
         Ok((f, y, rstd))
     }
+
+    /// y[i] = √(Σⱼ x[i, j]²): x [m, n] → y [m]
+    fn row_norms(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let x = values("row_norms", "x", x, size("row_norms", &[m, n])?)?;
+        let square = |j: usize| f64::from(x[j]) * f64::from(x[j]);
+        let norm = |i: usize| (i * n..(i + 1) * n).map(square).sum::<f64>().sqrt() as f32;
+        Ok(Buffer::from_f32((0..m).map(norm).collect()))
+    }
+
+    /// The forward was y = √(Σ x²), so dx = dy x / y for each row; at 0, where the norm has a kink, 0.
+    fn row_norms_backward(&self, dy: &Buffer, x: &Buffer, y: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let op = "row_norms_backward";
+        let x = values(op, "x", x, size(op, &[m, n])?)?;
+        let (dy, y) = (values(op, "dy", dy, m)?, values(op, "y", y, m)?);
+        let dx = |j: usize| {
+            let (dy, y) = (f64::from(dy[j / n]), f64::from(y[j / n]));
+            if y == 0.0 { 0.0 } else { (dy * f64::from(x[j]) / y) as f32 }
+        };
+        Ok(Buffer::from_f32((0..m * n).map(dx).collect()))
+    }
 }

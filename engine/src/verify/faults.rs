@@ -33,6 +33,9 @@ enum Fault {
     NormOntoNothing,
     NormOfOneTerm,
     SumNotKept,
+    RowNormSquared,
+    RowNormUpstream,
+    RowOfZeros,
     RopePositions,
     RopeWholeHead,
     RopeNotInverted,
@@ -325,6 +328,22 @@ impl Norms for Faulty {
             _ => Reference.rms_norm_backward(inputs, onto),
         }
     }
+    fn row_norms(&self, x: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        let y = Reference.row_norms(x, m, n)?;
+        if self.0 == Fault::RowNormSquared { changed(&y, |y| y.iter_mut().for_each(|y| *y *= *y)) } else { Ok(y) }
+    }
+    fn row_norms_backward(&self, dy: &Buffer, x: &Buffer, y: &Buffer, m: usize, n: usize) -> Result<Buffer> {
+        match self.0 {
+            Fault::RowNormUpstream => Reference.row_norms_backward(&ones(m), x, y, m, n),
+            // 0 / 0
+            Fault::RowOfZeros => {
+                let smallest = changed(y, |y| y.iter_mut().for_each(|y| *y += 1e-30))?;
+                let x = changed(x, |x| x.iter_mut().for_each(|x| *x += 1e-30))?;
+                Reference.row_norms_backward(dy, &x, &smallest, m, n)
+            }
+            _ => Reference.row_norms_backward(dy, x, y, m, n),
+        }
+    }
 }
 
 impl Rotary for Faulty {
@@ -488,7 +507,7 @@ impl Optimise for Faulty {
 type Cases = fn(&mut Suite);
 
 /// Each fault with the kernel whose cases have to fail.
-const FAULTS: [(Fault, &str, Cases); 60] = [
+const FAULTS: &[(Fault, &str, Cases)] = &[
     (Fault::UnaryUpstream, "unary_backward", elementwise::cases),
     (Fault::ClampBounds, "unary_backward", elementwise::cases),
     (Fault::BroadcastByBlocks, "binary", elementwise::cases),
@@ -515,6 +534,9 @@ const FAULTS: [(Fault, &str, Cases); 60] = [
     (Fault::NormOntoNothing, "rms_norm_backward", norms::cases),
     (Fault::NormOfOneTerm, "add_rms_norm", norms::cases),
     (Fault::SumNotKept, "add_rms_norm", norms::cases),
+    (Fault::RowNormSquared, "row_norms", norms::cases),
+    (Fault::RowNormUpstream, "row_norms_backward", norms::cases),
+    (Fault::RowOfZeros, "row_norms_backward", norms::cases),
     (Fault::RopePositions, "rope", norms::cases),
     (Fault::RopeWholeHead, "rope", norms::cases),
     (Fault::RopeNotInverted, "rope", norms::cases),
@@ -570,7 +592,7 @@ fn the_reference_does_not_depend_on_the_batch() {
 /// Even at the wide tolerance.
 #[test]
 fn every_planted_fault_is_flagged() {
-    for (fault, kernel, cases) in FAULTS {
+    for &(fault, kernel, cases) in FAULTS {
         let faulty = Faulty(fault);
         let mut suite = Suite::new(&faulty, Tolerance::FLOAT16);
         suite.first_failure_of = Some(kernel);

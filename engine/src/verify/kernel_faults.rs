@@ -1,6 +1,7 @@
 //! The tests of the GPU's tests: one text of a kernel's source changed, and the suite flags a case of that kernel on the
 //! device. Every file in shaders/ has a fault here. Kernels for matrix units need a device that has them.
 use super::*;
+use crate::backend::AttentionRung;
 use crate::gpu::{AdapterKind, AdapterSelect, Gpu, GpuOptions, Plant, Rung};
 use std::collections::BTreeSet;
 
@@ -41,10 +42,21 @@ const FAULTS: &[Fault] = &[
     of("attention_backward_key", &[("(vec4<u32>(i) < ends[a])", "(vec4<u32>(i) <= ends[a])")]),
     of("attention_backward_query", &[("(rows[a] < vec4<u32>(key_end))", "(rows[a] <= vec4<u32>(key_end))")]),
     of("attention_delta", &[("var e = 0u; e < p.e", "var e = 1u; e < p.e")]),
+    of("attention_plain", &[("last >= p.window", "last > p.window")]),
+    of("attention_plain", &[("acc / sum", "acc")]),
+    of("attention_plain_backward_key", &[("i < forest[p.t + row]; i++", "i + 1u < forest[p.t + row]; i++")]),
+    of("attention_plain_backward_query", &[("j <= row; j++", "j < row; j++")]),
+    of("attention_tiled", &[("acc *= shrink", "acc *= 1.0")]),
+    of("attention_tiled", &[("x >= first && x <= last", "x <= last")]),
+    of("attention_tiled_backward_key", &[("tile[y].x, d_o", "tile[y].y, d_o")]),
+    of("attention_tiled_backward_query", &[("ds_tile[lane] = 0.0;", "ds_tile[lane] = 1.0;")]),
+    of("attention_tiled_backward_query", &[("forest[i] - forest[j] < p.window", "true")]),
     of("binary", &[("(p.first + i) % p.n_b", "min(i, p.n_b - 1u)")]),
     of("cast", &[("rest == half && (down & 1u) == 1u", "rest == half")]),
     of("dropout", &[("15u, 26u, 6u", "15u, 26u, 5u")]),
     of("gather_rows", &[("row < p.row_last", "row + 1u < p.row_last")]),
+    of("gather_rows", &[("select(16u, 48u, TYPE == 9u)", "16u")]),
+    of("gather_rows", &[("(2u * group)", "(group)")]),
     of("log_probs", &[("other_index < best_index[lane]", "other_index > best_index[lane]")]),
     of("log_probs_backward", &[("hit - probability", "hit")]),
     of("penalise", &[("if z > 0.0", "if z < 0.0")]),
@@ -53,6 +65,9 @@ const FAULTS: &[Fault] = &[
     of("rms_norm_backward", &[("dx[first + j] += own", "dx[first + j] = own")]),
     of("rms_norm_backward_weight", &[("i < last", "i + 1u < last")]),
     of("rope", &[("c + x[i - half]", "c - x[i - half]")]),
+    of("row_norms", &[("j = lane; j < p.n", "j = lane; j + 1u < p.n")]),
+    of("row_norms_backward", &[("if y[row] == 0.0", "if y[row] < 0.0")]),
+    of("row_norms_backward", &[("dy[row] / y[row]", "dy[i % p.n] / y[row]")]),
     of("sample", &[("b.y < a.y", "b.y > a.y")]),
     of("sample", &[("select(0u, 1u, low < a.x)", "0u")]),
     of("sample", &[("counter.zw", "vec2<u32>(counter.z, 0u)")]),
@@ -99,14 +114,9 @@ const FAULTS: &[Fault] = &[
     product("matmul_register", Rung::RegisterTiled, "B Q4_1", &[("half_at(at + 2u)", "half_at(at)")]),
     product("matmul_blocked", Rung::Blocked, "B Q5_0", &[("& 1u) << 4u", "& 1u) << 3u")]),
     product("matmul_few_rows", Rung::FewRows, "B Q5_1", &[("at + select(2u, 4u, has_min)", "at + 2u")]),
-    product(
-        "matmul_register",
-        Rung::RegisterTiled,
-        "B Q8_0",
-        &[("byte(at + 2u + i) << 24u) >> 24u", "byte(at + 2u + i))")],
-    ),
+    product("matmul_register", Rung::RegisterTiled, "B Q8_0", &[("bitcast<i32>(byte(at) << 24u) >> 24u", "byte(at)")]),
     product("matmul_few_rows", Rung::FewRows, "B float16", &[("16u * (i & 1u)", "0u")]),
-    product("matmul_tiled", Rung::Tiled, "B bfloat16", &[("if B_TYPE == 1u", "if B_TYPE <= 2u")]),
+    product("matmul_tiled", Rung::Tiled, "B bfloat16", &[("if TYPE == 1u", "if TYPE <= 2u")]),
     // Matrix units: half of the depth, the wrong matrix, another row's scale, sums in f16, scales too large.
     product("matmul_cooperative", Rung::Cooperative, "B float16", &[("l < DEPTH; l += SIZE", "l < SIZE; l += SIZE")]),
     product("matmul_cooperative", Rung::Cooperative, "B float16", &[("(a1, b1, sum11)", "(a1, b0, sum11)")]),
@@ -133,13 +143,18 @@ fn cases_of(kernel: &'static str) -> (&'static str, fn(&mut Suite)) {
         "adamw" | "sum_rows" | "sum_squares" => (kernel, optimise::cases),
         "adamw_many" => ("adamw", optimise::cases),
         "sum_squares_many" => ("sum_squares", optimise::cases),
-        "attention" => (kernel, attention::cases),
+        "attention" | "attention_plain" | "attention_tiled" => ("attention", attention::cases),
+        pairs if pairs.starts_with("attention_plain_") || pairs.starts_with("attention_tiled_") => {
+            ("attention_backward", attention::cases)
+        }
         "attention_backward_key" | "attention_backward_query" | "attention_delta" => {
             ("attention_backward", attention::cases)
         }
         "gather_rows" | "scatter_add_rows" | "write_rows" => (kernel, rows::cases),
         "log_probs" | "log_probs_backward" => (kernel, log_probs::cases),
-        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" => (kernel, norms::cases),
+        "add_rms_norm" | "rms_norm" | "rms_norm_backward" | "rope" | "row_norms" | "row_norms_backward" => {
+            (kernel, norms::cases)
+        }
         "rms_norm_backward_weight" => ("rms_norm_backward", norms::cases),
         "penalise" | "sample" => ("sample", sample::cases),
         "row_scales" => ("matmul", matmul::cases),
@@ -153,8 +168,14 @@ fn first_failure(fault: &Fault, only: &str, planted: Vec<Plant>) -> Option<Repor
     let cooperative = fault.rung == Some(Rung::Cooperative);
     // Kernels of one tensor are for devices that show a kernel few buffers.
     let max_bindings = ["adamw", "sum_squares"].contains(&fault.kernel).then_some(8);
+    let attention = match fault.kernel {
+        plain if plain.starts_with("attention_plain") => AttentionRung::Plain,
+        tiled if tiled.starts_with("attention_tiled") => AttentionRung::Tiled,
+        _ => AttentionRung::Shared,
+    };
     let options = GpuOptions {
         rung: fault.rung,
+        attention,
         f16_operands: cooperative,
         checked: true,
         max_bindings,

@@ -70,7 +70,15 @@ pub fn verify_backend(device: &Device, tolerance: Tolerance) -> Vec<Report> {
     suite.reports
 }
 
-/// The same on buffers longer than 65,535 workgroups of 256: 17 million elements and more. Takes seconds and about
+/// The kernels of attention alone, forward and backward, in the cases whose names contain `only`: to compare their rungs.
+pub fn verify_attention(device: &Device, tolerance: Tolerance, only: &str) -> Vec<Report> {
+    let mut suite = Suite::new(&**device, tolerance);
+    suite.only = only.into();
+    attention::cases(&mut suite);
+    suite.reports
+}
+
+/// Every elementwise kernel on buffers longer than 65,535 workgroups of 256: 17 million elements and more. Takes seconds and about
 /// 500 MB, as a large vocabulary does.
 pub fn verify_large(device: &Device, tolerance: Tolerance) -> Vec<Report> {
     let mut suite = Suite::new(&**device, tolerance);

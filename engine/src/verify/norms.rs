@@ -1,4 +1,4 @@
-//! RMSNorm and RoPE.
+//! Norms of rows, and RoPE.
 use super::compare::{Scale, out};
 use super::{Data, Suite, f32s, u32s};
 use crate::backend::{Norms, RmsNormBackward, Rotation};
@@ -11,6 +11,9 @@ pub(super) fn cases(suite: &mut Suite) {
     // rows so small that ε decides
     rms_norm(suite, 7, 65, 1e-5, 1e-3);
     rms_norm(suite, 7, 64, 1e-6, 0.0);
+    for [m, n] in [[1, 1], [7, 33], [33, 65], [65, 63], [300, 3], [2, 1025]] {
+        row_norms(suite, m, n);
+    }
     // t, heads, e, rotary
     for [t, heads, e, rotary] in
         [[1, 1, 2, 2], [7, 3, 8, 8], [33, 2, 16, 8], [65, 1, 80, 80], [5, 9, 64, 64], [129, 4, 32, 32], [3, 2, 96, 24]]
@@ -50,6 +53,21 @@ fn rms_norm(suite: &mut Suite, m: usize, d: usize, epsilon: f32, size: f32) {
             Ok(outputs)
         });
     }
+}
+
+/// One row is of zeros.
+fn row_norms(suite: &mut Suite, m: usize, n: usize) {
+    let mut data = Data::new(m + n);
+    let (mut x, dy) = (data.scaled(m * n, 3.0), data.normals(m));
+    x[m / 2 * n..][..n].fill(0.0);
+    suite.case(format!("row_norms m={m} n={n}"), |d| {
+        Ok(vec![out("y", d.row_norms(&f32s(d, &x)?, m, n)?, Scale::AtLeast(0.0))])
+    });
+    suite.case(format!("row_norms_backward m={m} n={n}"), |d| {
+        let y = Reference.row_norms(&f32s(&Reference, &x)?, m, n)?;
+        let [dy, x, y] = [&dy, &x, y.f32()?].map(|v| f32s(d, v));
+        Ok(vec![out("dx", d.row_norms_backward(&dy?, &x?, &y?, m, n)?, Scale::AtLeast(0.0))])
+    });
 }
 
 fn rope(suite: &mut Suite, [t, heads, e]: [usize; 3], rotary: usize) {

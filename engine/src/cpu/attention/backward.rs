@@ -5,9 +5,17 @@
 //! ```text
 //! ds = p (dp − delta)      dq = scale Σⱼ ds k[j]      dk = scale Σᵢ ds q[i]      dv = Σᵢ p do[i]
 //! ```
+//!
+//! Worked example: the two tokens of `attention`, with do[0] = 0 and do[1] = (1, 0, 0). Of row 1, p = (¼, ¾), and
+//!
+//! ```text
+//! dp = do·v = (4, 8)        delta = do·o = 7 = ¼ 4 + ¾ 8        ds = (¼ (4 − 7), ¾ (8 − 7)) = (−¾, ¾)
+//! dq[1] = −¾ k[0] + ¾ k[1] = (¾ ln 3, 0, 0)
+//! dk[0] = −¾ q[1] = (−¾, 0, 0)     dk[1] = (¾, 0, 0)     dv[0] = ¼ do[1] = (¼, 0, 0)     dv[1] = (¾, 0, 0)
+//! ```
 use super::forward::{Lanes, Seen};
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
-use super::{Checked, KEY_BLOCK, QueryTask};
+use super::{Checked, Gradients, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
 use crate::cpu::scratch::Scratch;
@@ -27,17 +35,9 @@ impl WithSimd for RowDot<'_> {
     }
 }
 
-#[derive(Clone, Copy)]
-pub(super) struct Backward<'a> {
-    pub call: Checked<'a>,
-    pub lse: &'a [f32],
-    pub d_o: &'a [f32],
-    pub delta: &'a [f32],
-}
-
 /// dq of one task's pairs: lanes are queries, as in the forward.
 pub(super) struct Queries<'a> {
-    pub back: Backward<'a>,
+    pub back: Gradients<'a>,
     pub task: QueryTask,
     pub dq: Shared<f32>,
 }
@@ -64,7 +64,7 @@ impl Queries<'_> {
 
     #[inline(always)]
     fn lanes<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, lanes: Lanes) {
-        let Backward { call, lse, d_o, delta } = self.back;
+        let Gradients { call, lse, d_o, delta } = self.back;
         let width = NV * S::F32_LANES;
         let size = call.shape.head_size;
         let mut scratch = Scratch::new((3 * size + 2 * KEY_BLOCK) * width);
@@ -122,7 +122,7 @@ impl Queries<'_> {
 
 /// dk and dv of some key rows and one key head: lanes are keys.
 pub(super) struct Keys<'a> {
-    pub back: Backward<'a>,
+    pub back: Gradients<'a>,
     pub rows: Range<usize>,
     pub kv_head: usize,
     pub dk: Shared<f32>,
@@ -201,7 +201,7 @@ impl Keys<'_> {
         q_head: usize,
         [k, v, dk, dv, s]: [*mut f32; 5],
     ) {
-        let Backward { call, lse, d_o, delta } = self.back;
+        let Gradients { call, lse, d_o, delta } = self.back;
         let plan = call.plan;
         let (size, n_heads) = (call.shape.head_size, call.shape.n_heads);
         let positions = &plan.positions[queries.clone()];
@@ -272,5 +272,28 @@ impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
         let (i, position) = (simd.splat_i32s(row as i32), simd.splat_i32s(position as i32));
         let below = simd.and_m32s(simd.less_than_or_equal_i32s(self.row[v], i), simd.less_than_i32s(i, self.end[v]));
         simd.and_m32s(below, simd.less_than_i32s(position, self.last_position[v]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{close, example};
+    use crate::backend::{AttentionInputs, AttentionRung, SoftmaxAttention};
+    use crate::buffer::Buffer;
+    use crate::cpu::{Cpu, Level};
+
+    #[test]
+    fn worked_example() {
+        let (shape, plan, [q, k, v]) = example();
+        let d_o = Buffer::from_f32(vec![0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+        for rung in [AttentionRung::Plain, AttentionRung::Tiled, AttentionRung::Shared] {
+            let cpu = Cpu::with_rung(Some(1), Level::best(), rung).unwrap();
+            let inputs = AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v };
+            let (o, lse) = cpu.attention(inputs).unwrap();
+            let (dq, dk, dv) = cpu.attention_backward(inputs, &o, &lse, &d_o).unwrap();
+            close(&dq, &[0.0, 0.0, 0.0, 0.75 * 3f32.ln(), 0.0, 0.0]);
+            close(&dk, &[-0.75, 0.0, 0.0, 0.75, 0.0, 0.0]);
+            close(&dv, &[0.25, 0.0, 0.0, 0.75, 0.0, 0.0]);
+        }
     }
 }

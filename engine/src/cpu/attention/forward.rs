@@ -1,4 +1,14 @@
 //! The forward: blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
+//!
+//! Worked example: 66 keys before one query, one entry a head. The 64 of the first block have the score 0 and the value 1, the
+//! two of the second the score ln 32 and the value 4. m is the maximum so far, l the sum and o the sum of values under it:
+//!
+//! ```text
+//! block 1:   m = 0                              l = 64 · e⁰ = 64        o = 64 · 1 = 64
+//! block 2:   m = ln 32, shrink = e^(0 − ln 32) = 1/32
+//!                                               l = 64/32 + 1 + 1 = 4   o = 64/32 + 4 + 4 = 10
+//! end:       o / l = 2.5                        lse = m + ln l = ln 32 + ln 4 = ln 128
+//! ```
 use super::products::{
     FEW, FewLanes, Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel,
 };
@@ -289,5 +299,29 @@ impl<S: Simd, const NV: usize> Seen<S, NV> {
     pub fn mask(&self, simd: S, v: usize, position: usize) -> S::m32s {
         let p = simd.splat_i32s(position as i32);
         simd.and_m32s(simd.less_than_or_equal_i32s(self.lo[v], p), simd.less_than_i32s(p, self.hi[v]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::close;
+    use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
+    use crate::buffer::Buffer;
+    use crate::cpu::Cpu;
+    use crate::forest::AttentionPlan;
+
+    #[test]
+    fn worked_example() {
+        let (mut k, mut v) = (vec![0.0; 66], vec![1.0; 66]);
+        k[64..].fill(32f32.ln());
+        v[64..].fill(4.0);
+        let mut plan = AttentionPlan { n_keys: 66, ..Default::default() };
+        plan.push_queries(1, 65, &(0..66).collect::<Vec<u32>>());
+        let shape = AttentionShape { n_heads: 1, n_kv_heads: 1, head_size: 1, scale: 1.0, window: usize::MAX };
+        let [q, k, v] = [vec![1.0], k, v].map(Buffer::from_f32);
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let (o, lse) = cpu.attention(AttentionInputs { shape, plan: &plan, q: &q, k: &k, v: &v }).unwrap();
+        close(&o, &[2.5]);
+        close(&lse, &[128f32.ln()]);
     }
 }

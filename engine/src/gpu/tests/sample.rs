@@ -181,3 +181,24 @@ fn wrong_choices_are_errors() {
     assert!(message(4, Choice { top_p: 0.0, ..ALL }).contains("top_p: 0.0"));
     assert!(message(4, Choice { repetition_penalty: f32::NAN, ..ALL }).contains("repetition_penalty: NaN"));
 }
+
+/// The example at the head of sample.wgsl, for a thousand draws.
+#[test]
+fn worked_example_of_sampling() {
+    let row = [0.0, 2f32.ln(), 5f32.ln()];
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let gpu = software(checked());
+    let mut devices: Vec<&dyn Backend> = vec![&*cpu];
+    devices.extend(gpu.as_deref().map(|gpu| gpu as &dyn Backend));
+    let u: Vec<f64> = (0..1000).map(|row| (f64::from(Stream::new(5, row).bits(0)) + 0.5) / 4_294_967_296.0).collect();
+    let below = |bounds: [f64; 2]| -> Vec<u32> {
+        u.iter().map(|&u| bounds.iter().filter(|&&bound| u >= bound).count() as u32).collect()
+    };
+    for device in devices {
+        let drawn = |choice: Choice| tokens(device, &row, choice, 1000, 0);
+        assert_eq!(drawn(ALL), below([1.0 / 8.0, 3.0 / 8.0]));
+        assert_eq!(drawn(Choice { top_k: 2, ..ALL }), below([0.0, 2.0 / 7.0]));
+        assert_eq!(drawn(Choice { min_p: 0.3, ..ALL }), below([0.0, 2.0 / 7.0]));
+        assert_eq!(drawn(Choice { top_p: 0.6, ..ALL }), vec![2; 1000]);
+    }
+}

@@ -1,4 +1,11 @@
 //! The product with a packed weight: C ← α·A·Wᵀ (+ C), the same sums in the same order as the other products.
+//!
+//! Worked example: x = (1, 10, 100) against the panel of W = (1 2 3; 4 5 6) (see `cpu/panels.rs`). A vector of sums takes one line
+//! of the panel for each element of x, so that all outputs grow together:
+//!
+//! ```text
+//! 1 · (1, 4) = (1, 4)      + 10 · (2, 5) = (21, 54)      + 100 · (3, 6) = (321, 654)
+//! ```
 use super::K_BLOCK;
 use crate::cpu::panels::{Column, Decode, PANEL, Panels, Words};
 use crate::cpu::scratch::Scratch;
@@ -322,6 +329,25 @@ impl<const HEIGHT: usize, const NV: usize, const BITS: usize> WithSimd for CodeT
                 }
             }
             self.output.write::<S, HEIGHT, NV>(simd, sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::{Layout, Product, Products};
+    use crate::buffer::Buffer;
+    use crate::cpu::Cpu;
+
+    #[test]
+    fn worked_example() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let w = Buffer::from_f32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let packed = cpu.pack_weight(&w, 2, 3).unwrap();
+        let p = Product { layout: Layout::NT, m: 1, n: 2, k: 3, alpha: 1.0 };
+        for w in [w, packed] {
+            let y = cpu.matmul(p, &Buffer::from_f32(vec![1.0, 10.0, 100.0]), &w, None).unwrap();
+            assert_eq!(y.f32().unwrap(), [321.0, 654.0]);
         }
     }
 }

@@ -1,0 +1,60 @@
+// Attention over a forest, rung 1: the equation as it stands, a thread a number of the output. Nothing is shared: each thread
+// computes all scores of its query twice, once for their maximum and once for the sums.
+//   s = scale · q·k,   o = Σ e^(s − max) v / Σ e^(s − max),   lse = max + log Σ e^(s − max)   over the keys that a query sees.
+// q, o: [T, H, E]; k, v: [S, K, E]; lse: [T, H]. The query row at position `pos` of a run sees the key rows
+// path_rows[path_offset + x] for x in max(0, pos + 1 − window) ..= pos. A workgroup a pair (query, head of the group).
+struct Params { n_heads: u32, n_kv_heads: u32, e: u32, scale: f32, window: u32, n_tiles: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> q: array<f32>;
+@group(0) @binding(1) var<storage, read> k: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+// Per pair: first query row of its run, the pair's place in the run, pairs of the run, position of the run's first query,
+// where its path starts.
+@group(0) @binding(3) var<storage, read> tiles: array<u32>;
+@group(0) @binding(4) var<storage, read> path_rows: array<u32>;
+@group(0) @binding(5) var<storage, read_write> o: array<f32>;
+@group(0) @binding(6) var<storage, read_write> lse: array<f32>;
+
+fn score(query: u32, key: u32) -> f32 {
+    var sum = 0.0;
+    for (var e = 0u; e < p.e; e++) {
+        sum = fma(q[query + e] * p.scale, k[key + e], sum);
+    }
+    return sum;
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = group.y * groups.x + group.x;
+    if index >= p.n_tiles {
+        return;
+    }
+    let share = p.n_heads / p.n_kv_heads;
+    let pair = tiles[index * 5u + 1u];
+    let path = tiles[index * 5u + 4u];
+    let out = (tiles[index * 5u] + pair / share) * p.n_heads + group.z * share + pair % share;
+    let last = tiles[index * 5u + 3u] + pair / share;
+    let first = select(0u, last + 1u - p.window, last >= p.window);
+    for (var column = lane; column < p.e; column += 64u) {
+        var largest = -3.0e38;
+        for (var x = first; x <= last; x++) {
+            largest = max(largest, score(out * p.e, (path_rows[path + x] * p.n_kv_heads + group.z) * p.e));
+        }
+        var sum = 0.0;
+        var acc = 0.0;
+        for (var x = first; x <= last; x++) {
+            let key = (path_rows[path + x] * p.n_kv_heads + group.z) * p.e;
+            let probability = exp(score(out * p.e, key) - largest);
+            sum += probability;
+            acc = fma(probability, v[key + column], acc);
+        }
+        o[out * p.e + column] = acc / sum;
+        if column == 0u {
+            lse[out] = largest + log(sum);
+        }
+    }
+}
