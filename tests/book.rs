@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use trainers::cli::{Request, program, read};
 use trainers::data::format::{recognise, sft_row};
 use trainers::data::preference::{judged_rows, ranked_rows};
-use trainers::data::{Row, read_rows};
+use trainers::data::{Calls, DataSet, Row, load};
 
 /// Directories whose paths, named in backticks, must exist.
 const TOP: [&str; 8] = [".ci", "benches", "book", "docs", "engine", "shaders", "tests", "trainers"];
@@ -134,7 +134,7 @@ fn rows(block: &Block) -> Result<(), String> {
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let path = dir.path().join("rows.jsonl");
     fs::write(&path, block.lines.join("\n")).map_err(|e| e.to_string())?;
-    let rows: Vec<Row> = read_rows(&path).map_err(|e| e.to_string())?;
+    let rows: Vec<Row> = load(DataSet::of(&path), Calls::AsCalls).map_err(|e| e.to_string())?.rows;
     let first = rows.first().ok_or("no rows")?;
     let outcome = match block.info.split_whitespace().nth(1) {
         Some("sft") => {

@@ -12,7 +12,7 @@ use engine::tape::Tape;
 use engine::tensor::Tensor;
 
 /// Families of the tiny reference models.
-const FAMILIES: [&str; 5] = ["llama", "llama3", "mistral", "qwen2", "qwen3"];
+const FAMILIES: [&str; 6] = ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite"];
 
 /// The rows of `input_ids` without their padding.
 fn sequences(expected: &Expected) -> Vec<Vec<u32>> {
@@ -84,6 +84,8 @@ fn logits_and_gradients_equal_transformers() {
 #[test]
 fn checkpointed_gradients_too() {
     for (device, tolerance) in devices() {
-        compare("qwen2", &device, tolerance, Pass { checkpointing: true, dropout: None });
+        for family in ["qwen2", "granite"] {
+            compare(family, &device, tolerance, Pass { checkpointing: true, dropout: None });
+        }
     }
 }

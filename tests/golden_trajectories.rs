@@ -52,6 +52,7 @@ trajectories!(
     sft_warmup_decay_clip,
     sft_dft,
     sft_qwen3,
+    sft_granite,
     sft_lora,
     sft_rslora,
     sft_cosine,

@@ -61,7 +61,7 @@ fn compare(family: &str, more: &str) {
 
 #[test]
 fn transformers_loads_a_trained_model() {
-    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3"] {
+    for family in ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite"] {
         compare(family, "");
     }
 }

@@ -1,17 +1,18 @@
-"""Makes a small llama and a small qwen3 with random weights (models/), and writes llama.gguf and qwen3.gguf of them as
-llama.cpp's converter would (llama's query and key rows interleaved, dimensions innermost first), one layer in mixed types.
-The golden models are too narrow for quantised blocks of 32; tokenizer and template are theirs. `python make_gguf.py` with
+"""Makes small models of some families with random weights (models/), and writes <family>.gguf of each as llama.cpp's converter
+would (llama's and granite's query and key rows interleaved, dimensions innermost first), one layer in mixed types.
+The golden models are too narrow for quantised blocks of 32; tokenizer and template are theirs. `python make_gguf.py [family …]` with
 torch, transformers and gguf 0.19; values that quantising changes are in <name>.gguf.safetensors under Hugging Face names."""
 import json
 import pathlib
 import shutil
+import sys
 
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as T, GGUFWriter
 from gguf.quants import dequantize, quantize
 from safetensors.numpy import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, Qwen3Config
 
 HERE = pathlib.Path(__file__).parent
 MODULES = {
@@ -28,7 +29,11 @@ SIZES = dict(
 CONFIGS = {
     "llama": LlamaConfig(**SIZES, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default", rope_theta=10000.0)),
     "qwen3": Qwen3Config(**SIZES, head_dim=32),
+    "granite": GraniteConfig(
+        **SIZES, embedding_multiplier=12.0, attention_multiplier=0.0625, residual_multiplier=0.22, logits_scaling=8.0,
+    ),
 }
+INTERLEAVED = ["llama", "granite"]
 # Type of each module; 144, the width of the MLP, is not a multiple of a block, so down_proj stays in half precision.
 TYPES = {
     "q_proj": T.Q4_0, "k_proj": T.Q8_0, "v_proj": T.Q4_1, "o_proj": T.Q5_0, "gate_proj": T.Q5_1, "up_proj": T.Q8_0,
@@ -78,12 +83,17 @@ def write(family):
     out.add_head_count_kv(config["num_key_value_heads"])
     out.add_layer_norm_rms_eps(config["rms_norm_eps"])
     out.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
-    if family == "llama":
+    if family in INTERLEAVED:
         out.add_vocab_size(config["vocab_size"])
-        out.add_rope_dimension_count(config["head_dim"])
+        out.add_rope_dimension_count(config["hidden_size"] // config["num_attention_heads"])
     else:
         out.add_key_length(config["head_dim"])
         out.add_value_length(config["head_dim"])
+    if family == "granite":
+        out.add_embedding_scale(config["embedding_multiplier"])
+        out.add_attention_scale(config["attention_multiplier"])
+        out.add_residual_scale(config["residual_multiplier"])
+        out.add_logit_scale(config["logits_scaling"])
     vocabulary = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
     tokens = {id: token for token, id in vocabulary} | special
@@ -99,13 +109,13 @@ def write(family):
     expected = {}
     for name, w in tensors.items():
         heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}.get(name.split(".")[-2])
-        stored = interleave(w, heads) if family == "llama" and heads else w
+        stored = interleave(w, heads) if family in INTERLEAVED and heads else w
         # Layer 1's query and key stay exact: the order of rows is then seen bit for bit.
         kind = T.F32 if "layers.1.self_attn" in name else TYPES.get(name.split(".")[-2], T.F32)
         data = quantize(np.ascontiguousarray(stored, dtype=np.float32), kind)
         out.add_tensor(gguf_name(name), data, raw_dtype=kind)
         values = dequantize(data, kind)
-        if heads and family == "llama":  # back to Hugging Face's order of rows
+        if heads and family in INTERLEAVED:  # back to Hugging Face's order of rows
             values = values.reshape(heads, w.shape[0] // heads // 2, 2, *w.shape[1:]).swapaxes(1, 2).reshape(w.shape)
         if kind != T.F32:
             expected[name] = np.ascontiguousarray(values.astype(np.float32))
@@ -116,5 +126,5 @@ def write(family):
     save_file(expected, HERE / f"{family}.gguf.safetensors")
 
 
-for family in ["llama", "qwen3"]:
+for family in sys.argv[1:] or CONFIGS:
     write(family)

@@ -4,8 +4,8 @@
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
 Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
-prompts, policy_gradient, online, smollm2.
-`--only trajectories/sft_lora,preferences/kto` redoes single trajectories. The part smollm2 needs --gguf, the
+prompts, policy_gradient, online, data_files, smollm2.
+`--only models/qwen3,trajectories/sft_lora,preferences/kto` redoes single families and trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 PARTS = (
     "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "online",
-    "smollm2",
+    "data_files", "smollm2",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     import transformers
     import trl
 
-    from generator import chat_tokenizer, data, online, policy_gradient, preferences, smollm2, tiny_models, trajectories
+    from generator import chat_tokenizer, data, data_files, online, policy_gradient, preferences, smollm2, tiny_models, trajectories
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -54,8 +54,9 @@ def main() -> None:
 
     if "tokenizer" in args.parts:
         chat_tokenizer.write(args.out, args.seed)
-    if "models" in args.parts:
-        tiny_models.write(args.out, args.seed)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("models/")]
+    if named or "models" in args.parts:
+        tiny_models.write(args.out, args.seed, named)
     if "data" in args.parts:
         data.write(args.out, args.seed)
     named = [p.split("/")[1] for p in args.parts if p.startswith("trajectories/")]
@@ -72,6 +73,8 @@ def main() -> None:
     named = [p.split("/")[1] for p in args.parts if p.startswith("preferences/")]
     if named or "preferences" in args.parts:
         preferences.write(args.out, args.seed, named)
+    if "data_files" in args.parts:
+        data_files.write(args.out, args.seed)
     if "smollm2" in args.parts:
         smollm2.write(args.out, args.seed, args.gguf)
 

@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
-use trainers::data::{TokenizeOptions, read_rows, tokenize_sft};
+use trainers::data::{DataSet, TokenizeOptions, load, tokenize_sft};
 use trainers::text::Tokenizer;
 
 fn golden(name: &str) -> PathBuf {
@@ -30,7 +30,8 @@ fn token_counts_of_trajectories() {
             assistant_only_loss: config["assistant_only_loss"].as_bool().unwrap_or(false),
             ..Default::default()
         };
-        let rows = read_rows(&golden(run["dataset"].as_str().unwrap())).unwrap();
+        let file = golden(run["dataset"].as_str().unwrap());
+        let rows = load(DataSet::of(&file), Default::default()).unwrap().rows;
         let (examples, stats) = tokenize_sft(&rows, &tokenizer, &options).unwrap();
         assert_eq!(stats.n_dropped, 0);
         let accumulate = config["gradient_accumulation_steps"].as_u64().unwrap_or(1);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 use trainers::data::preview::preview;
 use trainers::data::tokenize::TruncationMode;
-use trainers::data::{Example, Stats, TokenizeOptions, read_rows, tokenize_sft};
+use trainers::data::{DataSet, Example, Stats, TokenizeOptions, load, tokenize_sft};
 use trainers::text::Tokenizer;
 
 fn tokenizer() -> Tokenizer {
@@ -15,7 +15,8 @@ fn run(rows: &[Json], options: &TokenizeOptions) -> Result<(Vec<Example>, Stats)
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.jsonl");
     std::fs::write(&path, rows.iter().map(|r| format!("{r}\n")).collect::<String>()).unwrap();
-    tokenize_sft(&read_rows(&path).unwrap(), &tokenizer(), options).map_err(|e| e.to_string())
+    tokenize_sft(&load(DataSet::of(&path), Default::default()).unwrap().rows, &tokenizer(), options)
+        .map_err(|e| e.to_string())
 }
 
 /// Each example as text, what is trained on in brackets.
@@ -141,7 +142,8 @@ fn tool_calls_go_through_the_template() {
     let path = dir.path().join("rows.json");
     std::fs::write(&path, json!([row]).to_string()).unwrap();
     let options = TokenizeOptions { assistant_only_loss: true, ..Default::default() };
-    let (examples, _) = tokenize_sft(&read_rows(&path).unwrap(), &tokenizer, &options).unwrap();
+    let (examples, _) =
+        tokenize_sft(&load(DataSet::of(&path), Default::default()).unwrap().rows, &tokenizer, &options).unwrap();
     let text = tokenizer.decode(&examples[0].ids).unwrap();
     assert!(
         text.contains("mul({\"b\": 3, \"a\": 2})<|im_end|>") && text.contains("<|im_start|>tool\n6<|im_end|>"),

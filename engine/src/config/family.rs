@@ -24,6 +24,19 @@ pub enum Windows {
     Switched,
 }
 
+/// Keys of config.json with factors on what flows through a model; None where a family has no such factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScaleKeys {
+    /// Multiplies the embeddings.
+    pub embedding: Option<&'static str>,
+    /// Multiplies q·k in the place of 1/√E.
+    pub attention: Option<&'static str>,
+    /// Multiplies what attention and the feed-forward network add to the residual stream.
+    pub residual: Option<&'static str>,
+    /// Divides the logits.
+    pub logits: Option<&'static str>,
+}
+
 /// A family of models. All share one decoder.
 #[derive(Debug, PartialEq)]
 pub struct Family {
@@ -45,6 +58,8 @@ pub struct Family {
     pub qk_norm: bool,
     /// Which layers attend within a window.
     pub windows: Windows,
+    /// Factors that config.json gives; 1 where the key is absent.
+    pub scales: ScaleKeys,
     /// K where `num_key_value_heads` is absent; None: as many as query heads.
     pub kv_heads: Option<usize>,
     /// E where `head_dim` is absent; None: D / H.
@@ -64,13 +79,14 @@ const LLAMA: Family = Family {
     mlp_bias: Biased::Key("mlp_bias"),
     qk_norm: false,
     windows: Windows::None,
+    scales: ScaleKeys { embedding: None, attention: None, residual: None, logits: None },
     kv_heads: None,
     head_size: None,
     end_ids: Some([1, 2]),
 };
 
 /// Every family there is. Defaults are those of the configuration classes of transformers 5.
-pub static FAMILIES: [Family; 4] = [
+pub static FAMILIES: [Family; 5] = [
     LLAMA,
     Family {
         name: "mistral",
@@ -106,6 +122,18 @@ pub static FAMILIES: [Family; 4] = [
         kv_heads: Some(32),
         head_size: Some(128),
         end_ids: None,
+        ..LLAMA
+    },
+    Family {
+        name: "granite",
+        architecture: "GraniteForCausalLM",
+        gguf: "granite",
+        scales: ScaleKeys {
+            embedding: Some("embedding_multiplier"),
+            attention: Some("attention_multiplier"),
+            residual: Some("residual_multiplier"),
+            logits: Some("logits_scaling"),
+        },
         ..LLAMA
     },
 ];

@@ -12,13 +12,49 @@ mod windows;
 mod tests;
 
 use crate::error::{Error, Result};
-use family::Biased;
+use family::{Biased, ScaleKeys};
 pub use family::{FAMILIES, Family};
 use fields::Fields;
 pub use layout::{Module, Role, SCORE, Slot};
 pub use rope_config::{Rope, RopeScaling};
 use serde_json::{Map, Value, json};
 use std::path::Path;
+
+/// Factors on what flows through a model. Where they are 1, nothing is computed for them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales {
+    /// Multiplies the embeddings.
+    pub embedding: f64,
+    /// Multiplies q·k; None: 1/√E.
+    pub attention: Option<f64>,
+    /// Multiplies what attention and the feed-forward network add to the residual stream.
+    pub residual: f64,
+    /// Divides the logits.
+    pub logits: f64,
+}
+
+impl Scales {
+    fn parse(keys: ScaleKeys, fields: &Fields) -> Result<Self> {
+        let of = |key: Option<&str>| key.map(|key| Ok(fields.number(key)?.unwrap_or(1.0))).transpose();
+        Ok(Scales {
+            embedding: of(keys.embedding)?.unwrap_or(1.0),
+            attention: of(keys.attention)?,
+            residual: of(keys.residual)?.unwrap_or(1.0),
+            logits: of(keys.logits)?.unwrap_or(1.0),
+        })
+    }
+
+    /// Each factor with its key in config.json, where the family has one.
+    fn by_key(self, keys: ScaleKeys) -> impl Iterator<Item = (&'static str, f64)> {
+        let all = [
+            (keys.embedding, self.embedding),
+            (keys.attention, self.attention.unwrap_or(1.0)),
+            (keys.residual, self.residual),
+            (keys.logits, self.logits),
+        ];
+        all.into_iter().filter_map(|(key, scale)| Some((key?, scale)))
+    }
+}
 
 /// What stands on the last layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -69,6 +105,8 @@ pub struct ModelConfig {
     pub mlp_bias: bool,
     /// RMSNorm over each query and key head (gain of E) before RoPE.
     pub qk_norm: bool,
+    /// Factors, for instance on embeddings and logits.
+    pub scales: Scales,
     /// Per layer: keys at positions > own − window are seen; None sees all. Length L.
     pub layer_windows: Vec<Option<usize>>,
     /// What a text begins with, if anything.
@@ -133,6 +171,7 @@ impl ModelConfig {
             o_bias: biased(family.o_bias)?,
             mlp_bias: biased(family.mlp_bias)?,
             qk_norm: family.qk_norm,
+            scales: Scales::parse(family.scales, &fields)?,
             layer_windows: windows::parse(family, n_layers, &fields)?,
             bos_id: end_ids(&fields, "bos_token_id", family.end_ids.map(|[bos, _]| bos))?.first().copied(),
             eos_ids: end_ids(&fields, "eos_token_id", family.end_ids.map(|[_, eos]| eos))?,
@@ -141,6 +180,13 @@ impl ModelConfig {
         };
         config.check().map_err(|detail| Error::file(source, detail))?;
         Ok(config)
+    }
+
+    /// The dropouts that config.json asks of training, which are not done here: key and probability.
+    pub fn dropouts(&self) -> Vec<(&str, f64)> {
+        let drops = |key: &str| key.contains("dropout") || key.ends_with("pdrop");
+        let named = self.raw.iter().filter(|(key, _)| drops(key));
+        named.filter_map(|(key, value)| Some((key.as_str(), value.as_f64().filter(|p| *p > 0.0)?))).collect()
     }
 
     /// Whether the numbers fit each other; says which do not.
@@ -178,6 +224,11 @@ impl ModelConfig {
         }
         if !(self.rms_norm_eps >= 0.0 && self.rms_norm_eps < 1.0) {
             return Err(format!("rms_norm_eps is {}; at least 0 and below 1 is needed", self.rms_norm_eps));
+        }
+        for (key, scale) in self.scales.by_key(self.family.scales) {
+            if !(scale > 0.0 && scale.is_finite()) {
+                return Err(format!("{key} is {scale}; a number above 0 is needed"));
+            }
         }
         if self.layer_windows.len() != self.n_layers {
             return Err(format!("{} layers have {} attention windows", self.n_layers, self.layer_windows.len()));
@@ -228,6 +279,9 @@ impl ModelConfig {
             if let Biased::Key(key) = which {
                 set(key, json!(is));
             }
+        }
+        for (key, scale) in self.scales.by_key(self.family.scales) {
+            set(key, json!(scale));
         }
         set("bos_token_id", json!(self.bos_id));
         set(

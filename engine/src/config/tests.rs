@@ -65,6 +65,10 @@ fn absent_keys_have_the_defaults_of_the_configuration_classes() {
     assert_eq!((mistral.n_kv_heads, &mistral.layer_windows[..]), (8, &[Some(4096); 3][..]));
     let qwen3 = parse(with(json!({"model_type": "qwen3", "attention_bias": true}))).unwrap();
     assert_eq!((qwen3.head_size, qwen3.qk_norm, qwen3.qkv_bias, qwen3.o_bias), (128, true, true, true));
+    let granite = parse(with(json!({"model_type": "granite", "residual_multiplier": 0.22}))).unwrap().scales;
+    assert_eq!((granite.embedding, granite.attention, granite.residual, granite.logits), (1.0, Some(1.0), 0.22, 1.0));
+    let llama = parse(with(json!({"residual_multiplier": 0.22}))).unwrap().scales;
+    assert_eq!((llama.attention, llama.residual), (None, 1.0));
     let qwen2 = parse(with(json!({"model_type": "qwen2", "eos_token_id": [7, 9], "pad_token_id": -1}))).unwrap();
     assert_eq!((qwen2.qk_norm, qwen2.qkv_bias, qwen2.o_bias), (false, true, false));
     assert_eq!((&qwen2.eos_ids[..], qwen2.pad_id), (&[7, 9][..], None));
@@ -136,6 +140,8 @@ fn impossible_numbers_are_refused() {
         (json!({"tie_word_embeddings": 1}), "tie_word_embeddings"),
         (json!({"eos_token_id": "</s>"}), "eos_token_id"),
         (json!({"model_type": "mistral", "sliding_window": 0}), "sliding_window"),
+        (json!({"model_type": "granite", "logits_scaling": 0}), "logits_scaling is 0"),
+        (json!({"model_type": "granite", "residual_multiplier": "1"}), "residual_multiplier"),
     ];
     for (changes, named) in cases {
         let text = refused(changes.clone());
@@ -150,6 +156,9 @@ fn written_and_read_again_is_the_same() {
         with(json!({"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2.0}, "torch_dtype": "float16"})),
         with(json!({"model_type": "mistral", "sliding_window": 7, "own_key": {"kept": true}})),
         with(json!({"model_type": "qwen2", "use_sliding_window": true, "max_window_layers": 2, "sliding_window": 5})),
+        with(
+            json!({"model_type": "granite", "embedding_multiplier": 12, "attention_multiplier": 0.0625, "logits_scaling": 8.0}),
+        ),
         with(json!({"model_type": "qwen3", "rms_norm_eps": 1e-5, "eos_token_id": [1, 2], "pad_token_id": 3})),
     ];
     for source in sources {
@@ -198,4 +207,12 @@ fn tensors_of_each_family() {
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_norm.weight".to_string(), vec![32])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_proj.weight".to_string(), vec![128, 64])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.o_proj.weight".to_string(), vec![64, 128])));
+}
+
+#[test]
+fn dropouts_that_are_not_done_are_known() {
+    let config =
+        parse(with(json!({"attention_dropout": 0.1, "resid_pdrop": 0.0, "hidden_dropout": 0.2, "own": 1}))).unwrap();
+    assert_eq!(config.dropouts(), [("attention_dropout", 0.1), ("hidden_dropout", 0.2)]);
+    assert_eq!(config.to_json()["attention_dropout"], json!(0.1));
 }

@@ -65,10 +65,31 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
         Windows::All => drop(set("sliding_window", json!(gguf.count(&key("attention.sliding_window"))?))),
         Windows::Switched => drop(set("use_sliding_window", json!(false))),
     }
+    for (name, scale) in scales(gguf, arch, family, head_size)? {
+        out.insert(name.to_string(), json!(scale));
+    }
     set_ids(gguf, &mut out)?;
     let theta = gguf.number(&key("rope.freq_base"))?.map_or(10000.0, shortest);
     set_rope(gguf, arch, theta, head_size, &mut out)?;
     Ok(out)
+}
+
+/// The family's factors by their keys in config.json. llama.cpp takes an attention factor that is absent or 0 for 1/√E, the
+/// others for 1.
+fn scales(gguf: &Gguf, arch: &str, family: &Family, head_size: usize) -> Result<Vec<(&'static str, f64)>> {
+    let (keys, usual) = (family.scales, 1.0 / (head_size as f64).sqrt());
+    let all = [
+        (keys.embedding, "embedding_scale", 1.0),
+        (keys.attention, "attention.scale", usual),
+        (keys.residual, "residual_scale", 1.0),
+        (keys.logits, "logit_scale", 1.0),
+    ];
+    let mut found = Vec::new();
+    for (key, name, absent) in all {
+        let scale = gguf.number(&format!("{arch}.{name}"))?.filter(|scale| *scale != 0.0);
+        found.extend(key.map(|key| (key, scale.map_or(absent, shortest))));
+    }
+    Ok(found)
 }
 
 /// E; a head whose value is of another size, or that is turned in part only, is not supported.
@@ -182,25 +203,26 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
-/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
+/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name
+/// under their own.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     let slots = config.slots();
     let by_name: BTreeMap<&str, &Slot> = slots.iter().filter_map(|s| Some((s.gguf.as_deref()?, s))).collect();
     let mut entries = BTreeMap::new();
     for tensor in &gguf.tensors {
-        let Some(slot) = by_name.get(tensor.name.as_str()) else { continue };
+        let slot = by_name.get(tensor.name.as_str());
         let entry = Entry {
             file: 0,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
             len: tensor.len,
-            rows: match slot.turned {
+            rows: match slot.and_then(|slot| slot.turned) {
                 Some(head_size) if config.family.gguf_interleaves => Rows::Interleaved { head_size },
                 _ => Rows::AsIs,
             },
         };
-        entries.insert(slot.path.clone(), entry);
+        entries.insert(slot.map_or(&tensor.name, |slot| &slot.path).clone(), entry);
     }
     Weights::new(vec![gguf.file], entries)
 }

@@ -60,6 +60,11 @@ impl Residual {
     }
 }
 
+/// scale · x; the same tensor where the factor is 1.
+pub(crate) fn scaled(x: Tensor, scale: f32) -> Result<Tensor> {
+    if scale == 1.0 { Ok(x) } else { ops::scale(&x, scale) }
+}
+
 /// Attention with rotary positions; heads of queries share those of keys and values in groups.
 #[derive(Clone, Debug)]
 struct Attention {
@@ -89,7 +94,7 @@ impl Attention {
                 n_heads: c.n_heads,
                 n_kv_heads: c.n_kv_heads,
                 head_size: c.head_size,
-                scale: 1.0 / (c.head_size as f32).sqrt(),
+                scale: c.scales.attention.map_or_else(|| 1.0 / (c.head_size as f32).sqrt(), |scale| scale as f32),
                 window: c.layer_windows.get(layer).copied().flatten().unwrap_or(usize::MAX),
             },
             epsilon: c.rms_norm_eps as f32,
@@ -150,6 +155,8 @@ pub struct Block {
     post_norm: Parameter,
     mlp: FeedForward,
     epsilon: f32,
+    /// Factor on what attention and the feed-forward network add to the stream.
+    scale: f32,
 }
 walk!(Block { input_norm, attention, post_norm, mlp });
 
@@ -158,7 +165,8 @@ impl Block {
         let mut gain = |part: &str| parts.take(&format!("model.layers.{layer}.{part}.weight"));
         let (input_norm, post_norm) = (gain("input_layernorm")?, gain("post_attention_layernorm")?);
         let (attention, mlp) = (Attention::build(c, layer, parts)?, FeedForward::build(layer, parts)?);
-        Ok(Block { input_norm, attention, post_norm, mlp, epsilon: c.rms_norm_eps as f32 })
+        let (epsilon, scale) = (c.rms_norm_eps as f32, c.scales.residual as f32);
+        Ok(Block { input_norm, attention, post_norm, mlp, epsilon, scale })
     }
 
     /// Whether a gradient will be asked of any of its parameters.
@@ -176,9 +184,9 @@ impl Block {
         cache: Option<(&mut LayerCache, &RowIndex)>,
     ) -> Result<Residual> {
         let (x, n) = x.normed(&self.input_norm, self.epsilon)?;
-        let rest = Some(self.attention.forward(n, context, cache)?);
+        let rest = Some(scaled(self.attention.forward(n, context, cache)?, self.scale)?);
         let (x, n) = Residual { x, rest }.normed(&self.post_norm, self.epsilon)?;
-        Ok(Residual { x, rest: Some(self.mlp.forward(&n, context.dropout)?) })
+        Ok(Residual { x, rest: Some(scaled(self.mlp.forward(&n, context.dropout)?, self.scale)?) })
     }
 
     /// [`Block::forward`] that keeps only its input: see [`ops::checkpoint`].

@@ -5,7 +5,7 @@
 //! x  ← block(x), layer by layer
 //! logits = W_head · rms_norm(x)
 //! ```
-use super::block::{Block, Context, Residual};
+use super::block::{Block, Context, Residual, scaled};
 use super::cache::KvCache;
 use super::linear::{DropoutKey, Linear};
 use super::parameter::{Parameter, Parts, Walk, walk};
@@ -137,6 +137,16 @@ impl Decoder {
         }
     }
 
+    /// The embeddings of some tokens: [T, D].
+    fn embedded(&self, tokens: &Arc<RowIndex>) -> Result<Tensor> {
+        scaled(ops::gather_rows(&self.embed, tokens)?, self.config.scales.embedding as f32)
+    }
+
+    /// What the product with the output layer is divided by at a temperature.
+    fn divisor(&self, temperature: f32) -> f32 {
+        temperature * self.config.scales.logits as f32
+    }
+
     /// Hidden states before the final norm: [T, D], one row a token of the forest.
     pub fn hidden(&self, forest: &Forest, pass: Pass) -> Result<Tensor> {
         self.check_tokens(&forest.tokens)?;
@@ -148,7 +158,7 @@ impl Decoder {
             dropout: pass.dropout,
         };
         let index = Arc::new(RowIndex::new(&*self.device, &forest.tokens)?);
-        let mut x = Residual::of(ops::gather_rows(&self.embed, &index)?);
+        let mut x = Residual::of(self.embedded(&index)?);
         for block in &self.blocks {
             x = if pass.checkpointing && (x.needs_grad() || block.needs_grad()) {
                 Residual::of(block.checkpointed(&x.sum()?, &context)?)
@@ -190,7 +200,7 @@ impl Decoder {
             dropout: None,
         };
         let index = RowIndex::new(&*self.device, rows)?;
-        let mut x = Residual::of(ops::gather_rows(&self.embed, &Arc::new(RowIndex::new(&*self.device, tokens)?))?);
+        let mut x = Residual::of(self.embedded(&Arc::new(RowIndex::new(&*self.device, tokens)?))?);
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.forward(x, &context, Some((layer, &index)))?;
         }
@@ -228,14 +238,14 @@ impl Decoder {
 
     /// What the model says about target i at row `rows[i]` of the hidden states: only rows that predict reach the head.
     pub fn score(&self, hidden: &Tensor, rows: &[u32], targets: &[u32], temperature: f32) -> Result<Scored> {
-        ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, temperature)
+        ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, self.divisor(temperature))
     }
 
     /// Logits of some rows divided by `temperature`: [N, V]. The same product as [`Decoder::score`]'s, bit for bit.
     pub fn logits_at(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
         let (h, w) = (self.normed_rows(hidden, rows)?, self.head_weight());
         let ((m, k), (n, _)) = (h.matrix(), w.matrix());
-        let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / temperature };
+        let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / self.divisor(temperature) };
         let z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
         Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
     }
@@ -259,7 +269,8 @@ impl Decoder {
         let product = Product { layout: Layout::NN, m: 1, n: d, k: v, alpha: 1.0 };
         let mean = self.device.matmul(product, ones.buffer(), head.buffer(), None)?;
         let mean = Tensor::from_buffer(&self.device, mean, &[1, d]);
-        ops::linear(&self.without_gradient().normed_rows(&hidden.detach(), rows)?, &mean, None)?.reshape(&[rows.len()])
+        let mean = ops::linear(&self.without_gradient().normed_rows(&hidden.detach(), rows)?, &mean, None)?;
+        scaled(mean, 1.0 / self.divisor(1.0))?.reshape(&[rows.len()])
     }
 
     /// The same model off every tape.
@@ -273,6 +284,6 @@ impl Decoder {
 
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        ops::linear(&self.normed_rows(hidden, rows)?, self.head_weight(), None)
+        scaled(ops::linear(&self.normed_rows(hidden, rows)?, self.head_weight(), None)?, 1.0 / self.divisor(1.0))
     }
 }

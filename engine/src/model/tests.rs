@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::files::ModelFiles;
 use crate::files::adapter_config::{AdapterConfig, TargetModules};
 use crate::forest::Forest;
+use crate::generate::{Sampling, generate};
 use crate::random::Stream;
 use crate::tape::Tape;
 use std::path::{Path, PathBuf};
@@ -90,4 +91,27 @@ fn a_random_model_draws_as_ever() {
         assert_eq!(parameter.to_vec().unwrap(), want, "{path}");
     }
     assert!(model.norm.to_vec().unwrap().iter().all(|x| *x == 1.0));
+}
+
+/// A token that is drawn with a cache has the log-probability, bit for bit, that the whole text gives it: for every family.
+#[test]
+fn a_drawn_token_is_scored_as_it_was_drawn() {
+    for family in FAMILIES.iter().map(|family| family.name) {
+        let model = loaded(family);
+        let prompt = vec![5, 9, 17];
+        let sampling = Sampling { max_new_tokens: 8, temperature: 0.7, ..Sampling::default() };
+        for completion in generate(&model, std::slice::from_ref(&prompt), 3, &sampling, |_, _| true).unwrap() {
+            let ids: Vec<u32> = prompt.iter().chain(&completion.tokens).copied().collect();
+            let forest = Forest::from_sequences(&[ids[..ids.len() - 1].to_vec()]).unwrap();
+            let hidden = model.hidden(&forest, Pass::default()).unwrap();
+            let rows: Vec<u32> = (prompt.len() as u32 - 1..forest.n_tokens() as u32).collect();
+            let scored = model.score(&hidden, &rows, &completion.tokens, 0.7).unwrap().logp.to_vec().unwrap();
+            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&scored), bits(&completion.logps), "{family}");
+            let logits = model.logits(&hidden, &rows).unwrap().to_vec().unwrap();
+            let mean = logits[..512].iter().map(|z| f64::from(*z)).sum::<f64>() / 512.0;
+            let told = f64::from(model.mean_logits(&hidden, &rows).unwrap().to_vec().unwrap()[0]);
+            assert!((mean - told).abs() < 1e-5, "{family}: {mean} {told}");
+        }
+    }
 }

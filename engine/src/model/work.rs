@@ -75,12 +75,13 @@ fn bytes(c: &ModelConfig, step: StepShape<'_>, forwards: u64) -> u64 {
     let full = step.adapter.is_none();
     let (layers, widths) = (c.n_layers as u64, linears(c).0);
     // What a product reads and writes a token, then norms with the sums they read, RoPE, attention and SwiGLU.
-    let others = 8 * d + 2 * (q + kv) + 2 * (q + kv) + 3 * f;
+    let scaled = if c.scales.residual == 1.0 { 0 } else { 4 * d };
+    let others = 8 * d + 2 * (q + kv) + 2 * (q + kv) + 3 * f + scaled;
     let forward = widths + layers * others;
     // Gradients to inputs and weights read what the forward did; norms and their weights, RoPE, attention, SwiGLU; five add
     // onto the gradient that they find; norms and SwiGLU are computed again.
     let norms = 6 * d + 4 * d * u64::from(full);
-    let others = norms + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 5 * d + 4 * d + 3 * f;
+    let others = norms + 2 * (q + kv) + 9 * q + 9 * kv + 5 * f + 5 * d + 4 * d + 3 * f + scaled;
     let backward = widths * (1 + u64::from(full)) + layers * others;
     // An adapter reads x and adds onto y; in the backward it reads dy twice and x once, and adds onto dx.
     let adapter = |target: &Target| {

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, GraniteConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from . import chat_tokenizer
 from .tidy import remove_by_products
@@ -47,6 +47,12 @@ FAMILIES = {
     "qwen2": Qwen2Config(**SIZES, num_attention_heads=6, num_key_value_heads=2, tie_word_embeddings=True),
     # RMSNorm on q and k
     "qwen3": Qwen3Config(**SIZES, num_attention_heads=4, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True),
+    # factors on embeddings, attention, residuals and logits; a bias in every linear layer
+    "granite": GraniteConfig(
+        **SIZES, num_attention_heads=6, num_key_value_heads=3, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+        embedding_multiplier=3.0, attention_multiplier=0.21, residual_multiplier=0.6, logits_scaling=1.75,
+        rope_parameters=dict(rope_type="default", rope_theta=10000.0),
+    ),
 }  # fmt: skip
 ROW_LENGTHS = (40, 17, 3)
 
@@ -89,9 +95,9 @@ def _expected(model, seed: int) -> dict[str, torch.Tensor]:
     return expected | {f"grad.{name}": parameter.grad for name, parameter in model.named_parameters()}
 
 
-def write(out: Path, seed: int) -> None:
+def write(out: Path, seed: int, named: list[str]) -> None:
     tokenizer = chat_tokenizer.load(out)
-    for family in FAMILIES:
+    for family in named or FAMILIES:
         _random_model(family, seed).save_pretrained(directory(out, family))
         tokenizer.save_pretrained(directory(out, family))
         expected = _expected(load(out, family).eval(), seed)

@@ -58,6 +58,7 @@ RUNS = {
     "sft_cosine": Run("text", options=dict(lr_scheduler_type="cosine", warmup_steps=2)),
     "sft_dft": Run("prompt_completion", options=dict(loss_type="dft")),
     "sft_qwen3": Run("messages", model="qwen3"),
+    "sft_granite": Run("messages", model="granite"),
     # rows of two to eight times the window of 16 tokens
     "sft_mistral_long": Run("messages_multi_turn", model="mistral"),
     # prompts that fill max_length: those rows are dropped; most others lose their end, and with it the final EOS

@@ -1,4 +1,5 @@
 //! `lapidary generate`: the completion of a prompt or conversation, alone on standard output; or of every row of a file.
+use crate::data::others::{Calls, adopt};
 use crate::error::{Error, Result};
 use crate::job::setup::{self, Source};
 use crate::judges::speaker::Speaker;
@@ -9,14 +10,13 @@ use engine::generate::{Sampling, generate};
 use engine::model::decoder::Decoder;
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers on standard output as tokens come; everything else goes to standard error.
 pub fn run(options: &GenerateOptions) -> Result<()> {
     let asked = &options.sampling;
     if let Some(path) = &asked.dataset_name {
-        return answer_rows(options, Path::new(path));
+        return answer_rows(options, path);
     }
     let source = setup::open_source(&options.model.model_name_or_path)?;
     let head = source.files.config.head;
@@ -39,12 +39,14 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
 }
 
 /// Writes the rows of a file again with their completions. Row i draws from streams of its own.
-fn answer_rows(options: &GenerateOptions, path: &Path) -> Result<()> {
+fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
     let asked = &options.sampling;
     if let Some(file) = asked.output_file.as_deref().filter(|file| file.exists() && !asked.overwrite_output_file) {
         return Err(Error::file(file, "is there already; --overwrite_output_file writes over it"));
     }
-    let rows = data::read_rows(path)?;
+    let loaded = data::load(options.split.of(path), Calls::AsCalls)?;
+    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;
     let (model, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
     let speaker = Speaker::open(model, adapter, options.model.dtype, &device)?;
@@ -74,7 +76,7 @@ fn answer_rows(options: &GenerateOptions, path: &Path) -> Result<()> {
     }
     if text.is_empty() {
         let detail = "no prompt fits the model's context beside max_new_tokens";
-        return Err(Error::input(format!("{}: {detail} {}", path.display(), asked.max_new_tokens)));
+        return Err(Error::input(format!("{path}: {detail} {}", asked.max_new_tokens)));
     }
     if too_long > 0 {
         eprintln!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
@@ -124,7 +126,8 @@ fn read_messages(given: &Messages) -> Result<Vec<Value>> {
         list => Map::from_iter([("messages".to_string(), list)]),
     };
     let row = data::Row { path: std::sync::Arc::new(origin.into()), line: 1, fields };
-    data::format::messages(&row, "messages")
+    let (rows, _) = adopt(vec![row], Calls::AsCalls)?;
+    data::format::messages(&rows[0], "messages")
 }
 
 fn sampling(asked: &SamplingOptions, source: &Source, n_prompt: usize) -> Result<Sampling> {

@@ -1,5 +1,5 @@
 //! `lapidary judge`: the answers of a file compared (or graded) by a constitution; verdicts are rows to train on.
-use crate::data::{Row, read_rows};
+use crate::data::{Calls, Row, load};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::judge::{Case, Judge, Verdict, readable};
@@ -8,7 +8,6 @@ use crate::run::durable::write_file;
 use crate::text::exact_json;
 use serde_json::{Map, Value, json};
 use std::io::Write;
-use std::path::Path;
 
 /// What is asked about a row: two of its answers, or its one answer.
 struct Question<'a> {
@@ -65,7 +64,9 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
             return Err(Error::file(path, "is there already; --overwrite_output_file writes over it"));
         }
     }
-    let rows = read_rows(Path::new(&asked.dataset_name))?;
+    let loaded = load(options.split.of(&asked.dataset_name), Calls::AsCalls)?;
+    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let rows = loaded.rows;
     let mut all = Vec::new();
     for row in &rows {
         all.extend(questions(row)?);

@@ -12,7 +12,7 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     let source = setup::open_source(&model.model_name_or_path)?;
     let adapter = setup::load_adapter(&fold.adapter_name_or_path, source.files.config.head)?;
     adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
-    let inputs = [std::path::Path::new(&model.model_name_or_path), &fold.adapter_name_or_path];
+    let inputs = [std::path::Path::new(&*model.model_name_or_path), &fold.adapter_name_or_path];
     RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
     let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;

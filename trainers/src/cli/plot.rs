@@ -54,8 +54,7 @@ pub fn run(options: &PlotOptions) -> Result<()> {
     Ok(())
 }
 
-fn open(path: &str, index: usize, picture: &PictureOptions) -> Result<Run> {
-    let given = Path::new(path);
+fn open(given: &Path, index: usize, picture: &PictureOptions) -> Result<Run> {
     let file = if given.is_dir() { given.join("metrics.jsonl") } else { given.to_path_buf() };
     let text = std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("run_dirs: {e}")))?;
     let line = |(i, line): (usize, &str)| {
@@ -67,7 +66,7 @@ fn open(path: &str, index: usize, picture: &PictureOptions) -> Result<Run> {
     };
     let lines =
         text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(line).collect::<Result<Vec<Value>>>()?;
-    let own = given.file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned());
+    let own = given.file_name().map_or_else(|| given.display().to_string(), |name| name.to_string_lossy().into_owned());
     let label = picture.labels.0.get(index).cloned().unwrap_or(own);
     Ok(Run { label, path: file, lines })
 }

@@ -3,34 +3,33 @@ use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled,
 use crate::data::preference::{judged_rows, ranked_rows};
 use crate::data::preview::{preview, preview_titled};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
-use crate::data::{Row, Sequence, read_rows};
+use crate::data::{Row, Sequence, load};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{PreviewOptions, TruncationMode};
 use crate::sft::rows;
 use crate::text::Tokenizer;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 
 /// Prints the rows token by token, with those that are trained on marked, and what became of the whole data set.
 pub fn run(options: &PreviewOptions) -> Result<()> {
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
     rows::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
-    let path = Path::new(&options.shown.dataset_name);
     let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
     let colour = options.shown.color.unwrap_or_else(|| std::io::stdout().is_terminal() && !plain);
-    let rows = read_rows(path)?;
+    let loaded = load(options.split.of(&options.shown.dataset_name), setup::calls_of(&source.tokenizer))?;
+    let rows = loaded.rows;
     if let Some(text) = preferences(&rows, options, &source.tokenizer, colour)? {
         return print(&text);
     }
-    let (examples, stats) = rows::tokenize(path, &options.text, &source.tokenizer)?;
+    let (examples, stats) = rows::tokenize(&rows, &options.text, &source.tokenizer)?;
     let shown = &examples[..options.shown.rows.min(examples.len())];
     let mut text = preview(shown, &source.tokenizer, colour)?;
     text += &format!(
         "{} rows, {} tokens, {} of them trained on; the shortest row has {} tokens, the longest {}\n",
         stats.n_rows, stats.n_tokens, stats.n_trained, stats.shortest, stats.longest
     );
-    for warning in stats.warnings() {
+    for warning in loaded.notes.into_iter().chain(stats.warnings()) {
         text += &format!("note: {warning}\n");
     }
     print(&text)

@@ -1,6 +1,6 @@
 //! `lapidary revise`: constitutional revision. A model answers, criticises its answer by a constitution and writes a
 //! better one; prompt and revision are rows for `sft`. Y. Bai et al., "Constitutional AI", 2022, §3.
-use crate::data::{Row, read_rows};
+use crate::data::{Calls, Row, load};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::judge::{fill, open_template, read_constitution, readable};
@@ -10,7 +10,6 @@ use crate::run::durable::write_file;
 use crate::text::{exact_json, jinja::Template};
 use engine::generate::Sampling;
 use serde_json::{Map, Value, json};
-use std::path::Path;
 
 /// What is asked for a critique. It sees `constitution`, `prompt` and `completion`.
 const CRITIQUE: &str = "\
@@ -53,7 +52,9 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
     if asked.output_file.exists() && !asked.overwrite_output_file {
         return Err(Error::file(&asked.output_file, "is there already; --overwrite_output_file writes over it"));
     }
-    let rows = read_rows(Path::new(&asked.dataset_name))?;
+    let loaded = load(options.split.of(&asked.dataset_name), Calls::AsCalls)?;
+    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let rows = loaded.rows;
     let (constitution, hash) = read_constitution(&asked.constitution)?;
     let sees = |critique: &str| json!({"constitution": constitution, "prompt": "\u{1}0", "completion": "\u{1}1", "critique": critique});
     let critique = open_template(asked.critique_template.as_deref(), CRITIQUE, &[sees("")])?;
@@ -88,7 +89,7 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
             asked.max_new_tokens
         )));
     }
-    let about = json!({"model": path, "constitution_sha256": hash});
+    let about = json!({"model": **path, "constitution_sha256": hash});
     let text: String =
         drafts.iter().map(|draft| exact_json::to_text(&Value::Object(row_of(draft, &about))) + "\n").collect();
     write_file(&asked.output_file, text.as_bytes())?;

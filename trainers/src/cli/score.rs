@@ -2,7 +2,7 @@
 use crate::data::answers::{AnswerOptions, Rules, tokenize_labelled, tokenize_rankings};
 use crate::data::preference::{judged_rows, ranked_rows};
 use crate::data::tokenize::TruncationMode;
-use crate::data::{Row, Sequence, read_rows};
+use crate::data::{Calls, Row, Sequence, load};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::reward_model::RewardModel;
@@ -40,7 +40,9 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
     if let Some(path) = scored.output_file.as_deref().filter(|path| path.exists() && !scored.overwrite_output_file) {
         return Err(Error::file(path, "is there already; --overwrite_output_file writes over it"));
     }
-    let rows = read_rows(Path::new(&scored.dataset_name))?;
+    let loaded = load(options.split.of(&scored.dataset_name), Calls::AsCalls)?;
+    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;
     let path = &options.model.model_name_or_path;
     let model = RewardModel::open(path, scored.adapter_name_or_path.as_deref(), &device, options.model.dtype.dtype())?;

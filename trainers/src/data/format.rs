@@ -1,8 +1,8 @@
-//! What a row is: plain text, messages, prompt and completion; and the formats of others turned into these.
+//! What a row is: plain text, messages, prompt and completion (TRL's data-set types).
 //!
-//! TRL's data-set types, ShareGPT's `conversations` (from/value) and Alpaca's instruction/input/output. The first row decides
-//! for the whole set; a row that does not follow is an error with file, line and field.
-use serde_json::{Map, Value as Json, json};
+//! The first row decides for the whole set; a row that does not follow is an error with file, line and field. The formats of
+//! other tools have become these before (`others.rs`).
+use serde_json::{Map, Value as Json};
 
 use super::read::{Row, kind};
 use crate::error::{Error, Result};
@@ -13,9 +13,9 @@ use crate::text::exact_json;
 pub enum Format {
     /// `text` (or the field of `dataset_text_field`)
     Text,
-    /// `messages`, also as ShareGPT's `conversations`
+    /// `messages`
     Messages,
-    /// `prompt` and `completion` as text; Alpaca
+    /// `prompt` and `completion` as text
     PromptCompletion,
     /// `prompt` and `completion` as lists of messages
     PromptCompletionMessages,
@@ -59,14 +59,11 @@ pub fn recognise(row: &Row, text_field: &str) -> Result<Format> {
         let lists = is_list("prompt") || is_list("completion");
         return Ok(if lists { Format::PromptCompletionMessages } else { Format::PromptCompletion });
     }
-    if has("messages") || has("conversations") {
+    if has("messages") {
         return Ok(Format::Messages);
     }
     if has(text_field) {
         return Ok(Format::Text);
-    }
-    if has("instruction") && has("output") {
-        return Ok(Format::PromptCompletion);
     }
     let mut hint = format!(
         "has the fields {:?}, which are no format known for SFT. A row needs {text_field:?}, or messages, or prompt and completion, \
@@ -79,19 +76,36 @@ pub fn recognise(row: &Row, text_field: &str) -> Result<Format> {
     Err(row.error(hint))
 }
 
+impl Format {
+    /// The columns that are read, `text_field` that of plain text.
+    pub fn columns(self, text_field: &str) -> Vec<&str> {
+        match self {
+            Format::Text => vec![text_field],
+            Format::Messages => vec!["messages", "tools", "chat_template_kwargs"],
+            Format::PromptCompletion => vec!["prompt", "completion"],
+            Format::PromptCompletionMessages => vec!["prompt", "completion", "tools", "chat_template_kwargs"],
+        }
+    }
+}
+
+/// One line about the columns that no option and no format reads, if there are any with something in them.
+pub fn columns_not_read(rows: &[Row], read: &[&str]) -> Option<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, value) in rows.iter().flat_map(|row| &row.fields) {
+        if !value.is_null() && !read.contains(&name.as_str()) && !names.contains(&name.as_str()) {
+            names.push(name);
+        }
+    }
+    (!names.is_empty()).then(|| format!("columns that are not read: {}", names.join(", ")))
+}
+
 /// A row as its format says.
 ///
 /// Errors name the field that is missing or of another type, and what stands there.
 pub fn sft_row(row: &Row, format: Format, text_field: &str) -> Result<SftRow> {
     let content = match format {
         Format::Text => Content::Text(text(row, text_field)?.to_string()),
-        Format::Messages => {
-            let field = if row.fields.contains_key("messages") { "messages" } else { "conversations" };
-            Content::Messages(messages(row, field)?)
-        }
-        Format::PromptCompletion if !row.fields.contains_key("prompt") && row.fields.contains_key("instruction") => {
-            alpaca(row)?
-        }
+        Format::Messages => Content::Messages(messages(row, "messages")?),
         Format::PromptCompletion => Content::PromptCompletion {
             prompt: text(row, "prompt")?.into(),
             completion: text(row, "completion")?.into(),
@@ -102,24 +116,6 @@ pub fn sft_row(row: &Row, format: Format, text_field: &str) -> Result<SftRow> {
         },
     };
     Ok(SftRow { content, tools: tools(row)?, template_kwargs: template_kwargs(row)? })
-}
-
-/// Stanford Alpaca's prompt, with and without input (tatsu-lab/stanford_alpaca, README).
-fn alpaca(row: &Row) -> Result<Content> {
-    let instruction = text(row, "instruction")?;
-    let input = if row.fields.get("input").is_none_or(Json::is_null) { "" } else { text(row, "input")? };
-    let prompt = if input.is_empty() {
-        format!(
-            "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n\
-             ### Instruction:\n{instruction}\n\n### Response:\n"
-        )
-    } else {
-        format!(
-            "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that \
-             appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-        )
-    };
-    Ok(Content::PromptCompletion { prompt, completion: text(row, "output")?.into() })
 }
 
 fn missing(row: &Row, field: &str) -> Error {
@@ -137,7 +133,7 @@ pub(super) fn text<'a>(row: &'a Row, field: &str) -> Result<&'a str> {
     }
 }
 
-/// A list of messages; from/value of ShareGPT becomes role/content with the roles that chat templates know.
+/// A list of messages, each with a role and something said, thought or called.
 pub fn messages(row: &Row, field: &str) -> Result<Vec<Json>> {
     let list = match row.fields.get(field) {
         Some(Json::Array(list)) => list,
@@ -159,20 +155,8 @@ fn message(row: &Row, field: &str, index: usize, message: &Json) -> Result<Json>
     let Json::Object(fields) = message else {
         return Err(row.error(format!("{at} must be an object with role and content, found {}", kind(message))));
     };
-    let mut out = Map::new();
-    for (key, value) in fields {
-        let name = match key.as_str() {
-            "from" if !fields.contains_key("role") => "role",
-            "value" if !fields.contains_key("content") => "content",
-            other => other,
-        };
-        out.insert(name.to_string(), value.clone());
-    }
-    match out.get("role") {
-        Some(Json::String(role)) => {
-            let role = if fields.contains_key("role") { role.as_str() } else { sharegpt_role(role) };
-            out.insert("role".into(), json!(role));
-        }
+    match fields.get("role") {
+        Some(Json::String(_)) => {}
         Some(other) => return Err(row.error(format!("{at}: role must be a string, found {}", kind(other)))),
         None => {
             let keys: Vec<_> = fields.keys().collect();
@@ -181,8 +165,8 @@ fn message(row: &Row, field: &str, index: usize, message: &Json) -> Result<Json>
             )));
         }
     }
-    let empty = |key: &str| out.get(key).is_none_or(Json::is_null);
-    match out.get("content") {
+    let empty = |key: &str| fields.get(key).is_none_or(Json::is_null);
+    match fields.get("content") {
         Some(Json::String(_) | Json::Array(_)) => {}
         // A tool's answer as it came: whether it can be shown is the template's to say.
         Some(value @ Json::Object(_)) if exact_json::exact_number(value).is_none() => {}
@@ -190,20 +174,10 @@ fn message(row: &Row, field: &str, index: usize, message: &Json) -> Result<Json>
         None | Some(Json::Null) => return Err(row.error(format!("{at} has no content (and no tool_calls)"))),
         Some(other) => return Err(row.error(format!("{at}: content must be a string, found {}", kind(other)))),
     }
-    if let Some(calls) = out.get("tool_calls").filter(|v| !v.is_array() && !v.is_null()) {
+    if let Some(calls) = fields.get("tool_calls").filter(|v| !v.is_array() && !v.is_null()) {
         return Err(row.error(format!("{at}: tool_calls must be a list, found {}", kind(calls))));
     }
-    Ok(Json::Object(out))
-}
-
-/// ShareGPT's speakers under the names that chat templates know; any other stays as it is.
-fn sharegpt_role(from: &str) -> &str {
-    match from {
-        "human" => "user",
-        "gpt" | "chatgpt" | "bing" | "bard" | "model" => "assistant",
-        "function_response" | "observation" => "tool",
-        other => other,
-    }
+    Ok(message.clone())
 }
 
 /// `tools` as a list, or as the JSON text of one (as TRL accepts it).
@@ -233,7 +207,9 @@ pub(super) fn template_kwargs(row: &Row) -> Result<Option<Map<String, Json>>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::others::{Calls, adopt};
     use super::*;
+    use serde_json::json;
     use std::sync::Arc;
 
     fn row(value: Json) -> Row {
@@ -242,8 +218,8 @@ mod tests {
     }
 
     fn read(value: Json) -> Result<SftRow> {
-        let row = row(value);
-        sft_row(&row, recognise(&row, "text")?, "text")
+        let (rows, _) = adopt(vec![row(value)], Calls::AsCalls)?;
+        sft_row(&rows[0], recognise(&rows[0], "text")?, "text")
     }
 
     #[test]

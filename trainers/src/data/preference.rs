@@ -11,6 +11,10 @@ use super::read::{Row, kind};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value as Json};
 
+/// The columns that rows of preferences are read from.
+pub const COLUMNS: [&str; 9] =
+    ["prompt", "chosen", "rejected", "completions", "completion", "label", "margin", "tools", "chat_template_kwargs"];
+
 /// A prompt or an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Side {

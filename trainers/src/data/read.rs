@@ -1,18 +1,25 @@
-//! Rows of a data set: JSON objects from `.jsonl` and `.json` files, each with the place it came from.
-use std::fs;
+//! Rows of a file: JSON objects, CSV or Parquet, compressed or not, each with the place it came from.
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use super::{csv_rows, parquet_rows};
 use crate::error::{Error, Result};
 use crate::text::exact_json;
 
-/// One row and where it stands. `line` counts from 1: the line of a JSONL file, the number of the row in a JSON array.
+/// One row and where it stands. `line` counts from 1: the line of a JSONL or CSV file, the number of the row in a JSON array
+/// or a Parquet file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
+    /// The file it was read from.
     pub path: Arc<PathBuf>,
+    /// Its line or number in the file, from 1.
     pub line: usize,
+    /// Its columns, in the file's order.
     pub fields: Map<String, Json>,
 }
 
@@ -23,65 +30,116 @@ impl Row {
     }
 }
 
-/// Reads a `.jsonl` or `.json` file, or every such file of a directory in order of their names.
-///
-/// A `.json` file may hold an array of objects, one object, or JSON lines. A byte-order mark, CRLF and blank lines are
-/// passed over. Errors: no such file, no such file in the directory, JSON that does not parse (with its line), a row that is
-/// no object, no row at all.
-pub fn read_rows(path: &Path) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for file in files_of(path)? {
-        read_file(&file, &mut rows)?;
-    }
-    if rows.is_empty() {
-        return Err(Error::file(
-            path,
-            "the data set has no rows; each line must be a JSON object such as {\"text\": \"…\"}",
-        ));
-    }
-    Ok(rows)
+/// What a file of rows is called, by what stands behind the last dot (before `.gz` or `.zst`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileKind {
+    /// Values with commas between them.
+    Csv,
+    /// Values with tabs between them.
+    Tsv,
+    /// An array of objects, one object, or an object a line.
+    Json,
+    /// Columns, compressed.
+    Parquet,
 }
 
-fn is_json(path: &Path) -> bool {
-    path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "jsonl" | "json" | "ndjson"))
-}
-
-fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.exists() {
-        return Err(Error::file(
-            path,
-            "no such file or directory; --dataset_name takes a .jsonl or .json file or a directory of them",
-        ));
-    }
-    if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(|e| Error::file(path, e))? {
-        let file = entry.map_err(|e| Error::file(path, e))?.path();
-        if file.is_file() && is_json(&file) {
-            files.push(file);
+impl FileKind {
+    /// The kind that a file's name tells; None where it tells none that is read.
+    pub fn of(path: &Path) -> Option<FileKind> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "jsonl" | "json" | "ndjson" => Some(FileKind::Json),
+            "csv" => Some(FileKind::Csv),
+            "tsv" => Some(FileKind::Tsv),
+            "parquet" => Some(FileKind::Parquet),
+            _ => None,
         }
     }
-    files.sort();
-    if files.is_empty() {
-        return Err(Error::file(path, "the directory has no .jsonl or .json file"));
-    }
-    Ok(files)
 }
 
-fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
-    let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| {
+/// The beginning of a file that Git LFS has left in the place of a large one.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+/// First bytes of files that are something else than rows, and what to do about it.
+const SOMETHING_ELSE: [(&[u8], &str); 6] = [
+    (LFS_POINTER, engine::files::LFS_POINTER),
+    (b"ARROW1", "is an Arrow file; write it as Parquet (in Python: dataset.to_parquet(path)) and give that"),
+    (
+        b"\xFF\xFF\xFF\xFF",
+        "is an Arrow stream (of save_to_disk); write it as Parquet (in Python: dataset.to_parquet(path))",
+    ),
+    (b"PK\x03\x04", "is a zip archive; unpack it first"),
+    (b"BZh", "is compressed by bzip2; decompress it first (gzip and Zstandard are read as they are)"),
+    (b"\xFD7zXZ\x00", "is compressed by xz; decompress it first (gzip and Zstandard are read as they are)"),
+];
+
+/// Appends the rows of a file; returns the columns of which something was left out (bytes that are no text).
+///
+/// What it is shows in its first bytes (Parquet, gzip, Zstandard) or in its name (CSV, TSV); all else is JSON: an array of
+/// objects, one object, or JSON lines. A byte-order mark, CRLF and blank lines are passed over. Errors: no such file, another
+/// kind of file, JSON that does not parse (with its line), a row that is no object.
+pub fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<BTreeSet<String>> {
+    let failed = |e: std::io::Error| Error::file(path, e);
+    let mut beginning = [0; 64];
+    let n = File::open(path).and_then(|mut file| file.read(&mut beginning)).map_err(failed)?;
+    let beginning = &beginning[..n];
+    if let Some((_, what)) = SOMETHING_ELSE.iter().find(|(magic, _)| beginning.starts_with(magic)) {
+        return Err(Error::file(path, what));
+    }
+    let shown = Arc::new(path.to_path_buf());
+    let row = |(line, fields)| Row { path: shown.clone(), line, fields };
+    if beginning.starts_with(b"PAR1") {
+        let (objects, left_out) = parquet_rows::read(path)?;
+        rows.extend((1..).zip(objects).map(row));
+        return Ok(left_out);
+    }
+    let bytes = decompressed(path, fs::read(path).map_err(failed)?)?;
+    match FileKind::of(path) {
+        Some(FileKind::Csv) => rows.extend(csv_rows::read(path, &bytes, b',')?.into_iter().map(row)),
+        Some(FileKind::Tsv) => rows.extend(csv_rows::read(path, &bytes, b'\t')?.into_iter().map(row)),
+        Some(FileKind::Parquet) => {
+            return Err(Error::file(path, "is called .parquet, but does not begin as a Parquet file does"));
+        }
+        Some(FileKind::Json) | None => read_json(text(path, &bytes)?, shown, rows)?,
+    }
+    Ok(BTreeSet::new())
+}
+
+/// The bytes themselves, or what gzip or Zstandard (several frames, too) has packed into them.
+fn decompressed(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let unpacked = if bytes.starts_with(b"\x1F\x8B") {
+        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut all).map_err(|e| format!("gzip: {e}"))
+    } else if bytes.starts_with(b"\x28\xB5\x2F\xFD") {
+        zstd_frames(&bytes, &mut all).map_err(|e| format!("Zstandard: {e}"))
+    } else {
+        return Ok(bytes);
+    };
+    unpacked.map_err(|e| Error::file(path, format!("cannot be decompressed ({e}); is the file whole?")))?;
+    Ok(all)
+}
+
+fn zstd_frames(mut bytes: &[u8], all: &mut Vec<u8>) -> std::result::Result<usize, String> {
+    while !bytes.is_empty() {
+        let mut frame = ruzstd::decoding::StreamingDecoder::new(&mut bytes).map_err(|e| e.to_string())?;
+        frame.read_to_end(all).map_err(|e| e.to_string())?;
+    }
+    Ok(all.len())
+}
+
+fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
         Error::data(path, line, "is not UTF-8 text; save the file as UTF-8")
     })?;
-    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
-    let path = Arc::new(path.to_path_buf());
+    Ok(text.strip_prefix('\u{FEFF}').unwrap_or(text))
+}
+
+fn read_json(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> {
     if text.trim_start().starts_with('[') {
         return read_array(text, path, rows);
     }
-    if let Ok(Json::Object(fields)) = exact_json::parse(text) {
+    if let Ok(Json::Object(fields)) = object(text) {
         // One object over several lines, or a file with a single row.
         let line = 1 + text[..text.len() - text.trim_start().len()].matches('\n').count();
         rows.push(Row { path, line, fields });
@@ -92,7 +150,7 @@ fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
         if line.trim().is_empty() {
             continue;
         }
-        match exact_json::parse(line) {
+        match object(line) {
             Ok(Json::Object(fields)) => rows.push(Row { path: path.clone(), line: line_number, fields }),
             Ok(other) => return Err(not_an_object(&path, line_number, &other)),
             Err(e) => {
@@ -107,13 +165,24 @@ fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<()> {
     Ok(())
 }
 
+/// JSON, a lone number in words: what stands for one is an object, but no row.
+fn object(text: &str) -> serde_json::Result<Json> {
+    exact_json::parse(text).map(|value| match exact_json::exact_number(&value) {
+        Some(number) => Json::from(number),
+        None => value,
+    })
+}
+
 fn read_array(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> {
-    let items = exact_json::parse(text).map_err(|e| {
+    let bad = |e: serde_json::Error| {
         Error::data(path.as_ref(), e.line(), format!("bad JSON at column {}: {}", e.column(), cause(&e)))
-    })?;
-    let Json::Array(items) = items else { return Err(not_an_object(&path, 1, &items)) };
+    };
+    let Json::Array(items) = exact_json::parse(text).map_err(bad)? else {
+        return Err(Error::data(path.as_ref(), 1, "begins as a list of rows, but is none"));
+    };
     for (index, item) in items.into_iter().enumerate() {
         match item {
+            item if exact_json::exact_number(&item).is_some() => return Err(not_an_object(&path, index + 1, &item)),
             Json::Object(fields) => rows.push(Row { path: path.clone(), line: index + 1, fields }),
             other => return Err(not_an_object(&path, index + 1, &other)),
         }
@@ -134,6 +203,7 @@ fn not_an_object(path: &Path, line: usize, found: &Json) -> Error {
 /// What a value is, for messages: its type and the beginning of it.
 pub fn kind(value: &Json) -> String {
     let name = match value {
+        number if exact_json::exact_number(number).is_some() => "a number",
         Json::Null => return "null".into(),
         Json::Bool(_) => "a boolean",
         Json::Number(_) => "a number",
@@ -156,7 +226,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         fs::write(&path, content).unwrap();
-        read_rows(&path)
+        let mut rows = Vec::new();
+        read_file(&path, &mut rows).map(|_| rows)
     }
 
     #[test]
@@ -179,14 +250,15 @@ mod tests {
         assert_eq!(rows[0].fields.keys().collect::<Vec<_>>(), ["z", "a", "m"]);
     }
 
+    /// Python writes NaN and Infinity, and whole numbers of any size.
     #[test]
-    fn a_directory_in_order_of_names() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("b.jsonl"), "{\"text\": \"2\"}").unwrap();
-        fs::write(dir.path().join("a.json"), "[{\"text\": \"1\"}]").unwrap();
-        fs::write(dir.path().join("note.txt"), "no data").unwrap();
-        let rows = read_rows(dir.path()).unwrap();
-        assert_eq!(rows.iter().map(|r| r.fields["text"].as_str().unwrap()).collect::<String>(), "12");
+    fn numbers_that_python_writes() {
+        let rows = read("a.jsonl", b"{\"text\": \"ab\", \"score\": NaN, \"id\": 123456789012345678901}\n").unwrap();
+        assert_eq!(rows[0].fields["text"], "ab");
+        assert_eq!(kind(&rows[0].fields["score"]), "a number (NaN)");
+        assert_eq!(kind(&rows[0].fields["id"]), "a number (123456789012345678901)");
+        assert_eq!(read("a.json", b"[{\"x\": -Infinity}]").unwrap().len(), 1);
+        assert_eq!(read("a.json", b"{\n\"x\": Infinity}").unwrap().len(), 1);
     }
 
     #[test]
@@ -200,8 +272,17 @@ mod tests {
         );
         assert!(text(read("a.json", b"[{\"text\": \"a\"},\n{]")).contains("a.json:2: bad JSON"));
         assert!(text(read("a.jsonl", b"{\"text\": \"a\"}\n\xFF\xFE")).contains("a.jsonl:2: is not UTF-8"));
-        assert!(text(read("a.jsonl", b"\n \n")).contains("no rows"));
-        assert!(text(read("a.json", b"[]")).contains("no rows"));
-        assert!(text(read_rows(Path::new("does/not/exist.jsonl"))).contains("no such file"));
+        for (content, what) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"[..], "Git LFS"),
+            (b"ARROW1\0\0", "Arrow"),
+            (b"PK\x03\x04", "zip"),
+            (b"BZh9", "bzip2"),
+            (b"PAR1 no", "Parquet"),
+            (b"\x1F\x8B no", "gzip"),
+            (b"\x28\xB5\x2F\xFD no", "Zstandard"),
+        ] {
+            let told = text(read("a.jsonl", content));
+            assert!(told.contains(what) && !told.contains('\n'), "{told}");
+        }
     }
 }

@@ -8,7 +8,7 @@
 //! The first token of a sequence is never trained on: nothing predicts it.
 use serde_json::Value as Json;
 
-use super::format::{Content, Format, SftRow, recognise, sft_row};
+use super::format::{Content, Format, SftRow, columns_not_read, recognise, sft_row};
 use super::read::Row;
 use crate::error::{Error, Result};
 use crate::text::generation::{assistant_mask, render_with_generation};
@@ -80,12 +80,14 @@ pub struct Stats {
     /// Tokens of the shortest and of the longest row, before cutting.
     pub shortest: usize,
     pub longest: usize,
+    /// One line about the columns that are not read.
+    pub not_read: Option<String>,
 }
 
 impl Stats {
     /// What a person should know, a line each.
     pub fn warnings(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self.not_read.iter().cloned().collect();
         if self.n_truncated > 0 {
             let longest = self.longest;
             lines.push(format!(
@@ -126,6 +128,7 @@ pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &TokenizeOptio
         )));
     }
     let mut stats = Stats { n_rows: rows.len(), shortest: usize::MAX, ..Default::default() };
+    stats.not_read = columns_not_read(rows, &format.columns(&options.dataset_text_field));
     let mut examples = Vec::with_capacity(rows.len());
     for row in rows {
         let parsed = sft_row(row, format, &options.dataset_text_field)?;

@@ -1,5 +1,5 @@
 //! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
-use crate::data::Example;
+use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
@@ -27,6 +27,9 @@ pub struct Source {
 /// Opens a model directory or a .gguf file with its tokenizer.
 pub fn open_source(path: &str) -> Result<Source> {
     let files = ModelFiles::open(Path::new(path))?;
+    for note in &files.notes {
+        eprintln!("note: {path}: {note}");
+    }
     let tokenizer = open_tokenizer(&files)?;
     let (tokens, rows) = (tokenizer.vocab_size(), files.config.vocab_size);
     if tokens > rows {
@@ -68,6 +71,11 @@ pub fn saved_dtype(choice: WeightType, files: &ModelFiles) -> DType {
     })
 }
 
+/// How the tokenizer's chat template wants calls of functions.
+pub fn calls_of(tokenizer: &Tokenizer) -> Calls {
+    if tokenizer.template_mentions("tool_calls") { Calls::AsCalls } else { Calls::AsText }
+}
+
 /// The options' own chat template and end-of-sequence token, where given.
 pub fn adjust_tokenizer(template: Option<&Path>, eos_token: Option<&str>, tokenizer: &mut Tokenizer) -> Result<()> {
     if let Some(path) = template {
@@ -99,6 +107,11 @@ impl Policy {
     /// From the options; an adapter is read and compared with the model, nothing else is loaded yet.
     pub fn new(source: &Source, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
         let config = source.files.config.clone();
+        let dropouts: Vec<String> = config.dropouts().iter().map(|(key, p)| format!("{key} {p}")).collect();
+        if !dropouts.is_empty() {
+            let (path, which) = (source.files.path.display(), dropouts.join(", "));
+            eprintln!("note: {path}: its config.json asks for dropout in training, which is not done: {which}");
+        }
         let (adapter, start) = match &lora.adapter_name_or_path {
             Some(path) => {
                 let adapter = load_adapter(path, config.head)?;

@@ -110,7 +110,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ),
     ("nothing is uploaded", &["push_to_hub*", "hub_*"]),
     ("no code from a model repository is ever run", &["trust_remote_code"]),
-    ("files are local", &["model_revision", "dataset_config", "dataset_train_split", "dataset_test_split"]),
+    ("files are local", &["model_revision"]),
     ("a run is always reproducible", &["full_determinism", "use_deterministic_algorithms"]),
     ("checkpoints and weights are safetensors", &["save_safetensors", "enable_jit_checkpoint"]),
     ("it is decided by the command", &["do_train", "do_eval", "do_predict", "lora_task_type"]),

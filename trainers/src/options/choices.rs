@@ -1,5 +1,5 @@
 //! Option values that are one of a few names, and those with a small language of their own.
-use super::value::{Kind, OptionValue, Range, Raw};
+use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;
 pub use crate::losses::divergence::FDivergence;
@@ -157,7 +157,7 @@ impl OptionValue for ResumeFrom {
                 "" => None,
                 "true" | "True" | "last" => Some(ResumeFrom::Last),
                 "false" | "False" => Some(ResumeFrom::Nothing),
-                path => Some(ResumeFrom::Path(path.into())),
+                path => Some(ResumeFrom::Path(with_home(path).into())),
             },
             _ => None,
         }
@@ -187,7 +187,7 @@ impl OptionValue for Messages {
             _ => String::parse(raw, range)?,
         };
         let is_json = text.trim_start().starts_with(['[', '{']);
-        Some(if is_json { Messages::Inline(text) } else { Messages::File(text.into()) })
+        Some(if is_json { Messages::Inline(text) } else { Messages::File(with_home(&text).into()) })
     }
     fn write(&self) -> Value {
         match self {

@@ -3,7 +3,7 @@
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
 use super::spec::option_group;
-use super::value::{ANY, Steps, above, at_least, between, limit, share};
+use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
 use crate::device::DeviceChoice;
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ option_group! {
     /// Which model, and how its weights are held.
     pub struct ModelOptions "Model" {
         /// The model: a directory in Hugging Face layout, or a .gguf file.
-        model_name_or_path: String = required, Trl, ANY, free;
+        model_name_or_path: Location = required, Trl, ANY, free;
         /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all
         /// arithmetic are float32.
         dtype | torch_dtype: WeightType = "float32", Trl;
@@ -32,15 +32,32 @@ option_group! {
 option_group! {
     /// Which rows are read.
     pub struct DataOptions "Data" {
-        /// The data set: a .jsonl or .json file, or a directory of them.
-        dataset_name: String = required, Trl, ANY, free;
-        /// Rows to evaluate on: a file like dataset_name's. If it is given and eval_strategy is not, it is evaluated
-        /// after each epoch (every eval_steps, if those are given).
+        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), or a
+        /// directory of them, of which one split is read.
+        dataset_name: Location = required, Trl, ANY, free;
+        /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.
+        dataset_config: Option<String> = none, Trl, ANY, free;
+        /// Which split of a directory is trained on.
+        dataset_train_split: String = "train", Trl, ANY, free;
+        /// Which split of a directory is evaluated on: dataset_name's with eval_strategy, or eval_dataset's.
+        dataset_test_split: String = "test", Trl, ANY, free;
+        /// Rows to evaluate on, in place of dataset_name's dataset_test_split. If it is given and eval_strategy is not, it
+        /// is evaluated after each epoch (every eval_steps, if those are given).
         eval_dataset: Option<PathBuf> = none, Lapidary, ANY, free;
         /// The order of the rows within an epoch: random (from the seed), or as in the file.
         train_sampling_strategy: SamplingStrategy = "random", Trl;
         /// Shuffle the rows (from the seed) before they are packed.
         shuffle_dataset: bool = "false", Trl;
+    }
+}
+
+option_group! {
+    /// Which rows of a directory are read, where none are trained on.
+    pub struct SplitOptions "Data" {
+        /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.
+        dataset_config: Option<String> = none, Trl;
+        /// Which split of a directory is read.
+        dataset_split | dataset_train_split: String = "train", Lapidary;
     }
 }
 

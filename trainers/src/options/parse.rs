@@ -4,7 +4,7 @@ use super::file;
 use super::flags;
 use super::given::{Given, Origin, suggestion};
 use super::spec::Command;
-use super::value::Raw;
+use super::value::{Raw, with_home};
 use crate::error::{Error, Result};
 use clap::ArgMatches;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
     let mut given = Given::new(C::specs(), C::DEFAULTS);
     let mut without_effect = WithoutEffect::default();
     if let Some(path) = matches.get_one::<String>("config") {
-        read_file::<C>(Path::new(path), &mut given, &mut without_effect)?;
+        read_file::<C>(Path::new(&with_home(path)), &mut given, &mut without_effect)?;
     }
     for (name, raw) in strangers {
         if let Some(foreign) = foreign(name) {

@@ -2,9 +2,9 @@
 use super::choices::VerdictRule;
 use super::given::Given;
 use super::groups::*;
-use super::rl_values::Items;
+use super::rl_values::{Paths, Texts};
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, above, at_least, between, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ option_group! {
     pub struct VerdictOptions "Judge" {
         /// The rows: prompt and completions (each two are compared), chosen and rejected, or prompt and completion
         /// (graded by itself).
-        dataset_name: String = required, Trl;
+        dataset_name: Location = required, Trl;
         /// The principles to judge by: a text file.
         constitution | judge_constitution: PathBuf = required, Lapidary;
         /// A Jinja file that makes the question of constitution, prompt, completions and options; none for the built-in
@@ -39,6 +39,7 @@ option_set! {
     pub struct JudgeOptions {
         pub model: ModelOptions,
         pub verdict: VerdictOptions,
+        pub split: SplitOptions,
         pub device: DeviceOptions,
     }
 }
@@ -57,7 +58,7 @@ option_group! {
     /// What is answered and improved, by what, and where it goes.
     pub struct RevisionOptions "Revise" {
         /// The rows: prompt, and completion where there is a first answer already.
-        dataset_name: String = required, Trl;
+        dataset_name: Location = required, Trl;
         /// The principles to improve by: a text file.
         constitution: PathBuf = required, Lapidary;
         /// A Jinja file that asks for a critique of constitution, prompt and completion; none for the built-in one.
@@ -95,6 +96,7 @@ option_set! {
     pub struct ReviseOptions {
         pub model: ModelOptions,
         pub revision: RevisionOptions,
+        pub split: SplitOptions,
         pub device: DeviceOptions,
     }
 }
@@ -113,11 +115,11 @@ option_group! {
     /// What is drawn, and where to.
     pub struct PictureOptions "Plot" {
         /// Directories of runs, or metrics.jsonl files: a line each in every panel.
-        run_dirs: Items = required, Lapidary;
+        run_dirs: Paths = required, Lapidary;
         /// The metrics: a panel each.
         metrics: Vec<String> = "loss", Lapidary;
         /// What the runs are called in the picture; none for their directories' names.
-        labels: Items = none, Lapidary;
+        labels: Texts = none, Lapidary;
         /// The heading.
         title: Option<String> = none, Lapidary;
         /// Average each metric over so many logged values.

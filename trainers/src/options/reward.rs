@@ -4,7 +4,7 @@ use super::groups::*;
 use super::preference::{AnswerOptions, trainer};
 use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, at_least};
+use super::value::{ANY, Location, at_least};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ option_group! {
     /// What is scored.
     pub struct ScoredOptions "Score" {
         /// The rows: prompt and completion, or chosen and rejected, or prompt and completions.
-        dataset_name: String = required, Trl;
+        dataset_name: Location = required, Trl;
         /// The file to write; none for standard output.
         output_file: Option<PathBuf> = none, Lapidary;
         /// Rows that are computed at once.
@@ -50,6 +50,7 @@ option_set! {
     pub struct ScoreOptions {
         pub model: ModelOptions,
         pub scored: ScoredOptions,
+        pub split: SplitOptions,
         pub device: DeviceOptions,
     }
 }

@@ -5,7 +5,7 @@ use super::groups::{DataOptions, LoraOptions, TrainingOptions};
 use super::lists::List;
 use super::rl_values::*;
 use super::spec::option_group;
-use super::value::{ANY, above, at_least, between, share, share_above_zero};
+use super::value::{ANY, Location, above, at_least, between, share, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -33,8 +33,8 @@ option_group! {
         min_p: Option<f64> = none, Trl, between(0.0, 1.0);
         /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
         repetition_penalty: f64 = "1", Trl, above(0.0);
-        /// Texts that end a completion as the end-of-sequence token does.
-        stop_strings: Items = none, Transformers;
+        /// Texts that end a completion as the end-of-sequence token does, each as it is written: blanks count.
+        stop_strings: Texts = none, Transformers;
         /// Temperature of the completions that are evaluated, 0 for the likeliest tokens; none for temperature.
         eval_temperature: Option<f64> = none, Lapidary, at_least(0.0), free;
         /// A JSON file of prompts with completions (completion_ids) and their rewards, which are taken instead of
@@ -56,9 +56,9 @@ option_group! {
         /// these, or task (a task:… data set's own check, and its default).
         reward_funcs: Items = none, Trl;
         /// A trained reward model that judges besides reward_funcs.
-        reward_model_name_or_path | reward_model_path: Option<String> = none, Trl, ANY, free;
+        reward_model_name_or_path | reward_model_path: Option<Location> = none, Trl, ANY, free;
         /// A language model that compares the completions of a prompt besides reward_funcs: judge:PATH.
-        judge: Option<String> = none, Trl, ANY, free;
+        judge: Option<Location> = none, Trl, ANY, free;
         /// The principles that judges judge by: a text file.
         judge_constitution: Option<PathBuf> = none, Lapidary;
         /// A Jinja file that makes a judge's question of constitution, prompt, completions and options; none for the

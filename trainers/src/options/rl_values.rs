@@ -1,7 +1,8 @@
 //! Values of the policy-gradient trainers' options: choices by name, lists of texts and of numbers.
-use super::value::{Kind, OptionValue, Range, Raw};
+use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::named::named;
 use serde_json::Value;
+use std::path::PathBuf;
 
 named! {
     /// GRPO's loss types; see `losses/policy.rs` and `losses/weights.rs`.
@@ -90,6 +91,43 @@ impl OptionValue for Items {
     }
 }
 
+/// Texts, each as it is written: blanks, commas and line ends are part of it, and may be all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Texts(pub Vec<String>);
+
+impl OptionValue for Texts {
+    const KIND: Kind =
+        Kind::Form("a text, or several as a list (on the command line one after the other, each in quotes)");
+    const OPTIONAL: bool = true;
+    fn parse(raw: &Raw, _: Range) -> Option<Self> {
+        let texts = match raw {
+            Raw::Null => Vec::new(),
+            Raw::Text(text) => vec![text.clone()],
+            Raw::List(texts) => texts.clone(),
+            Raw::Other(_) => return None,
+        };
+        (!texts.iter().any(String::is_empty)).then_some(Texts(texts))
+    }
+    fn write(&self) -> Value {
+        if self.0.is_empty() { Value::Null } else { Value::from(self.0.clone()) }
+    }
+}
+
+/// Paths, one or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths(pub Vec<PathBuf>);
+
+impl OptionValue for Paths {
+    const KIND: Kind = Kind::Form("paths, one after the other");
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        let texts = Texts::parse(raw, range)?.0;
+        (!texts.is_empty()).then(|| Paths(texts.iter().map(|text| with_home(text).into()).collect()))
+    }
+    fn write(&self) -> Value {
+        self.0.iter().map(|path| Value::from(path.to_string_lossy())).collect()
+    }
+}
+
 /// Several numbers, parted by commas or blanks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Numbers(pub Vec<f64>);
@@ -113,6 +151,21 @@ impl OptionValue for Numbers {
 mod tests {
     use super::super::value::ANY;
     use super::*;
+
+    /// Free text is no list of words.
+    #[test]
+    fn texts_are_taken_as_they_are() {
+        let texts = |raw: Raw| Texts::parse(&raw, ANY).map(|texts| texts.0);
+        for one in ["t2f 6", " ", "\n", "a, b", "none", "x: y", "[\"a\"]", "\t"] {
+            assert_eq!(texts(Raw::Text(one.into())), Some(vec![one.to_string()]), "{one:?}");
+        }
+        assert_eq!(texts(Raw::List(vec![" a".into(), "b,".into()])), Some(vec![" a".into(), "b,".into()]));
+        assert_eq!(texts(Raw::Null), Some(vec![]));
+        assert_eq!(texts(Raw::Text(String::new())), None);
+        assert_eq!(texts(Raw::List(vec!["a".into(), String::new()])), None);
+        assert_eq!(Paths::parse(&Raw::Text("my run".into()), ANY), Some(Paths(vec!["my run".into()])));
+        assert_eq!(Paths::parse(&Raw::Null, ANY), None);
+    }
 
     #[test]
     fn items_and_numbers() {

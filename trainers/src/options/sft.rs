@@ -37,7 +37,7 @@ impl Command for SftOptions {
         self.text.check(given, &mut notes)?;
         check_shared(
             &self.model,
-            &self.data,
+            &mut self.data,
             (&mut self.training, &mut self.lora, &mut self.record, &mut self.device),
             given,
             &mut notes,

@@ -3,8 +3,10 @@ use super::choices::*;
 use super::given::Given;
 use super::groups::*;
 use super::spec::Command;
+use crate::data::DataSet;
 use crate::device::DeviceChoice;
 use crate::error::Result;
+use std::path::{Path, PathBuf};
 
 /// The groups that every training command has.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,7 @@ type Settled<'a> = (&'a mut TrainingOptions, &'a mut LoraOptions, &'a mut Record
 /// Contradictions among the groups that every training command has are an error, what has no effect is a note.
 pub(super) fn check_shared(
     model: &ModelOptions,
-    data: &DataOptions,
+    data: &mut DataOptions,
     (training, lora, record, device): Settled,
     given: &Given,
     notes: &mut Vec<String>,
@@ -80,6 +82,29 @@ pub(super) fn check_shared(
         ));
     }
     Ok(())
+}
+
+impl DataOptions {
+    /// The rows that are trained on.
+    pub fn train(&self) -> DataSet<'_> {
+        let (config, split) = (self.dataset_config.as_deref(), self.dataset_train_split.as_str());
+        DataSet { path: Path::new(&*self.dataset_name), config, split }
+    }
+
+    /// The rows that are evaluated on, if there are any. Another data set than the one that is trained on has
+    /// configurations of its own.
+    pub fn evaluation(&self) -> Option<DataSet<'_>> {
+        let path = self.eval_dataset.as_deref()?;
+        let config = self.dataset_config.as_deref().filter(|_| path == Path::new(&*self.dataset_name));
+        Some(DataSet { path, config, split: &self.dataset_test_split })
+    }
+}
+
+impl SplitOptions {
+    /// The rows of `dataset_name` that are read.
+    pub fn of<'a>(&'a self, dataset_name: &'a str) -> DataSet<'a> {
+        DataSet { path: Path::new(dataset_name), config: self.dataset_config.as_deref(), split: &self.dataset_split }
+    }
 }
 
 impl TextOptions {
@@ -159,11 +184,17 @@ impl LoraOptions {
 
 impl RecordOptions {
     /// Evaluation needs rows to evaluate on; rows to evaluate on mean evaluation.
-    pub(super) fn check(&mut self, data: &DataOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+    pub(super) fn check(&mut self, data: &mut DataOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
         match (&data.eval_dataset, self.eval_strategy) {
+            // As in TRL, the data set's own split.
+            (None, Strategy::Steps | Strategy::Epoch) if Path::new(&*data.dataset_name).is_dir() => {
+                data.eval_dataset = Some(PathBuf::from(&*data.dataset_name));
+            }
             (None, Strategy::Steps | Strategy::Epoch) => {
-                let detail =
-                    format!("{} needs --eval_dataset, a file of rows to evaluate on", self.eval_strategy.name());
+                let detail = format!(
+                    "{} needs rows to evaluate on: --eval_dataset, or a directory with splits as dataset_name",
+                    self.eval_strategy.name()
+                );
                 return given.complain("eval_strategy", detail);
             }
             (None, Strategy::No) if given.differs("eval_steps") => {

@@ -155,7 +155,7 @@ fn the_command_line_wins_over_the_file() {
     );
     let line = format!("sft {} --model_name_or_path from-line --max_length 99", flag(&file));
     let Parsed { options, notes } = parsed(&line);
-    assert_eq!(options.model.model_name_or_path, "from-line");
+    assert_eq!(&*options.model.model_name_or_path, "from-line");
     assert_eq!(options.text.max_length, Some(99));
     assert_eq!((options.training.learning_rate, options.text.packing), (1e-4, true));
     assert_eq!(options.lora.lora_target_modules, Some(TargetModules::Named(vec!["q_proj".into(), "k_proj".into()])));
@@ -272,7 +272,7 @@ fn contradictions() {
         ("--adapter_name_or_path a --lora_r 8", "--lora_r: is the adapter's own"),
         ("--adapter_name_or_path a --no_use_peft", "--use_peft: is false"),
         ("--packing --max_length none", "--max_length: packing needs it"),
-        ("--eval_strategy steps", "--eval_strategy: steps needs --eval_dataset"),
+        ("--eval_strategy steps", "--eval_strategy: steps needs rows to evaluate on: --eval_dataset"),
         ("--warmup_steps 1.5", "--warmup_steps: is a whole number"),
         ("--use_cpu --device gpu", "--use_cpu: contradicts --device gpu"),
         ("--overwrite_output_dir --resume_from_checkpoint last", "--overwrite_output_dir: contradicts"),

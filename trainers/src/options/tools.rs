@@ -3,7 +3,7 @@ use super::choices::{Messages, TargetModules, WeightType};
 use super::given::Given;
 use super::groups::*;
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, above, at_least, between, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ option_group! {
         system: Option<String> = none, Lapidary;
         /// Rows with prompt, each of which is answered: prints them with completion, or with completions where
         /// num_generations is above 1.
-        dataset_name: Option<String> = none, Trl;
+        dataset_name: Option<Location> = none, Trl;
         /// Completions drawn of each prompt of dataset_name.
         num_generations: usize = "1", Trl, at_least(1.0);
         /// The file to write the rows of dataset_name to; none for standard output.
@@ -49,6 +49,7 @@ option_set! {
     pub struct GenerateOptions {
         pub model: ModelOptions,
         pub sampling: SamplingOptions,
+        pub split: SplitOptions,
         pub device: DeviceOptions,
     }
 }
@@ -121,8 +122,8 @@ impl Command for MergeOptions {
 option_group! {
     /// What is shown.
     pub struct ShownOptions "Preview" {
-        /// The data set: a .jsonl or .json file, or a directory of them.
-        dataset_name: String = required, Trl;
+        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), or a directory of them.
+        dataset_name: Location = required, Trl;
         /// How many rows to show.
         rows: usize = "3", Lapidary, at_least(1.0);
         /// Mark the tokens that are trained on by colour; none for yes on a terminal, brackets elsewhere.
@@ -134,7 +135,7 @@ option_group! {
     /// Whose tokenizer and chat template.
     pub struct TokenizerOptions "Model" {
         /// The model whose tokenizer and chat template are used: a directory in Hugging Face layout, or a .gguf file.
-        model_name_or_path: String = required, Trl, ANY, free;
+        model_name_or_path: Location = required, Trl, ANY, free;
     }
 }
 
@@ -143,6 +144,7 @@ option_set! {
     pub struct PreviewOptions {
         pub model: TokenizerOptions,
         pub shown: ShownOptions,
+        pub split: SplitOptions,
         pub text: TextOptions,
     }
 }
@@ -189,7 +191,7 @@ option_group! {
     /// The training step whose cost is told.
     pub struct DoctorStepOptions "Training step" {
         /// The model that is to be trained: a directory in Hugging Face layout, or a .gguf file; none for no prediction.
-        model_name_or_path: Option<String> = none, Trl;
+        model_name_or_path: Option<Location> = none, Trl;
         /// Type of the weights that are not trained; auto keeps what the file has.
         dtype | torch_dtype: WeightType = "float32", Trl;
         /// Train a LoRA adapter; the model's own weights stay as they are.

@@ -202,13 +202,49 @@ impl OptionValue for String {
     }
 }
 
+/// `~` and what begins with `~/` in the user's home directory, as shells and Python's `expanduser` have it.
+pub fn with_home(text: &str) -> String {
+    let below = text.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with(std::path::is_separator));
+    match (below, std::env::home_dir()) {
+        (Some(rest), Some(home)) => format!("{}{rest}", home.display()),
+        _ => text.to_string(),
+    }
+}
+
 impl OptionValue for PathBuf {
     const KIND: Kind = Kind::Path;
     fn parse(raw: &Raw, range: Range) -> Option<Self> {
-        String::parse(raw, range).map(PathBuf::from)
+        String::parse(raw, range).map(|text| with_home(&text).into())
     }
     fn write(&self) -> Value {
         Value::from(self.to_string_lossy())
+    }
+}
+
+/// A path that is also shown as a name, or a name that stands for what is made on the spot (`task:…`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location(pub String);
+
+impl std::ops::Deref for Location {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl OptionValue for Location {
+    const KIND: Kind = Kind::Path;
+    fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        String::parse(raw, range).map(|text| Location(with_home(&text)))
+    }
+    fn write(&self) -> Value {
+        Value::from(self.0.as_str())
     }
 }
 
@@ -352,6 +388,16 @@ mod tests {
         assert_eq!(String::parse(&text(""), ANY), None);
         assert_eq!(Option::<String>::parse(&text("none"), ANY), Some(Some("none".into())));
         assert_eq!(Option::<PathBuf>::parse(&Raw::Null, ANY), Some(None));
+    }
+
+    #[test]
+    fn a_tilde_is_home() {
+        let home = std::env::home_dir().expect("a home directory").display().to_string();
+        assert_eq!(PathBuf::parse(&text("~/run"), ANY), Some(PathBuf::from(format!("{home}/run"))));
+        assert_eq!(Location::parse(&text("~"), ANY), Some(Location(home)));
+        for as_it_is in ["~someone/run", "run/~", "./~/run", "~run"] {
+            assert_eq!(PathBuf::parse(&text(as_it_is), ANY), Some(PathBuf::from(as_it_is)));
+        }
     }
 
     #[test]

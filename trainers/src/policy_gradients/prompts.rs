@@ -1,12 +1,13 @@
 //! Prompts: rows with `prompt` (a text or messages) and columns for the rewards, from a file or made on the spot.
 use super::judged::Prompt;
 use super::tasks::{self, Task};
-use crate::data::{Row, format, read_rows};
+use crate::data::{Row, format, load, load_evaluation};
 use crate::error::{Error, Result};
+use crate::job::setup;
 use crate::options::{DataOptions, RolloutOptions};
 use crate::text::{RenderInput, Tokenizer};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The prompts of a run.
@@ -51,7 +52,15 @@ pub fn read_prompts(
                 notes.extend(made.note);
                 made.rows
             }
-            None => read_rows(Path::new(name))?,
+            None => {
+                let set = if split == tasks::Split::Train { Some(data.train()) } else { data.evaluation() };
+                let set = set.ok_or_else(|| Error::internal("prompts without a data set"))?;
+                let calls = setup::calls_of(tokenizer);
+                let loaded =
+                    if split == tasks::Split::Train { load(set, calls)? } else { load_evaluation(set, calls)? };
+                notes.extend(loaded.notes);
+                loaded.rows
+            }
         };
         let prompts = tokenise(&rows, tokenizer)?;
         let (fit, longest): (Vec<Prompt>, usize) =

@@ -544,9 +544,9 @@ fn check_same_prompts(job: &mut Job, prompts: &PromptSet) -> Result<()> {
 /// What a run reads, by role.
 fn reads<C: PolicyGradient>(options: &C, is_task: bool) -> Vec<(&'static str, &Path)> {
     let (data, rollout, _) = options.rollout();
-    let mut all = vec![("model", Path::new(options.common().model.model_name_or_path.as_str()))];
+    let mut all = vec![("model", Path::new(&*options.common().model.model_name_or_path))];
     if !is_task {
-        all.push(("data", Path::new(data.dataset_name.as_str())));
+        all.push(("data", Path::new(&*data.dataset_name)));
     }
     let evaluated = data.eval_dataset.as_deref().filter(|p| !p.to_string_lossy().starts_with("task:"));
     all.extend(evaluated.map(|p| ("evaluation data", p)));

@@ -11,8 +11,10 @@ pub mod cpo;
 pub mod kto;
 
 use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
+use crate::data::format::columns_not_read;
+use crate::data::preference::COLUMNS;
 use crate::data::tokenize::TruncationMode as Keep;
-use crate::data::{Sequence, read_rows};
+use crate::data::{Loaded, Sequence, load, load_evaluation};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
@@ -98,21 +100,25 @@ pub fn read<S, R>(
     sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
     tokenize: impl Fn(&[S], &Tokenizer, &Encoding) -> Result<(Vec<R>, AnswerStats)>,
 ) -> Result<Rows<R>> {
-    let one = |path: &Path| -> Result<(Vec<R>, AnswerStats, Vec<String>)> {
-        let (sorted, mut notes) = sort(&read_rows(path)?)?;
+    let one = |loaded: Loaded| -> Result<(Vec<R>, AnswerStats, Vec<String>)> {
+        let (sorted, more) = sort(&loaded.rows)?;
+        let mut notes = loaded.notes;
+        notes.extend(columns_not_read(&loaded.rows, &COLUMNS));
+        notes.extend(more);
         let (rows, stats) = tokenize(&sorted, tokenizer, encoding)?;
         notes.extend(stats.notes());
         Ok((rows, stats, notes))
     };
-    let (train, stats, mut notes) = one(Path::new(&data.dataset_name))?;
+    let calls = setup::calls_of(tokenizer);
+    let (train, stats, mut notes) = one(load(data.train(), calls)?)?;
     if data.shuffle_dataset {
         return Err(Error::input(
             "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
         ));
     }
     let mut eval = Vec::new();
-    if let Some(path) = &data.eval_dataset {
-        let (rows, _, more) = one(path)?;
+    if let Some(set) = data.evaluation() {
+        let (rows, _, more) = one(load_evaluation(set, calls)?)?;
         notes.extend(more.into_iter().map(|note| format!("eval_dataset: {note}")));
         eval = rows;
     }
@@ -122,10 +128,8 @@ pub fn read<S, R>(
 /// The files that a run reads, by role.
 fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(&'static str, &'a Path)> {
     let common = options.common();
-    let mut all = vec![
-        ("model", Path::new(common.model.model_name_or_path.as_str())),
-        ("data", Path::new(data.dataset_name.as_str())),
-    ];
+    let mut all =
+        vec![("model", Path::new(&*common.model.model_name_or_path)), ("data", Path::new(&*data.dataset_name))];
     all.extend(data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
     all.extend(common.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
     all

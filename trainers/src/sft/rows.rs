@@ -1,7 +1,7 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
 use crate::data::pack::{best_fit_decreasing, wrapped};
 use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
-use crate::data::{Example, Stats, order, read_rows, tokenize_sft};
+use crate::data::{Example, Row, Stats, load, load_evaluation, order, tokenize_sft};
 use crate::error::Result;
 use crate::job::setup;
 use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
@@ -22,18 +22,20 @@ pub struct SftData {
 pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<SftData> {
     let text = &options.text;
     adjust_tokenizer(text, tokenizer)?;
-    let dataset = Path::new(&options.data.dataset_name);
-    let (mut examples, stats) = tokenize(dataset, text, tokenizer)?;
-    let mut notes = stats.warnings();
+    let loaded = load(options.data.train(), setup::calls_of(tokenizer))?;
+    let (mut examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+    let mut notes = loaded.notes;
+    notes.extend(stats.warnings());
     if options.data.shuffle_dataset {
         let order = order::epoch_order(examples.len(), order::Sampling::Random, options.training.seed, u64::MAX);
         examples = order.into_iter().map(|i| examples[i].clone()).collect();
     }
     let train = rows(examples, text, text.packing);
     let mut eval = Vec::new();
-    if let Some(path) = &options.data.eval_dataset {
-        let (examples, stats) = tokenize(path, text, tokenizer)?;
-        notes.extend(stats.warnings().into_iter().map(|note| format!("eval_dataset: {note}")));
+    if let Some(set) = options.data.evaluation() {
+        let loaded = load_evaluation(set, setup::calls_of(tokenizer))?;
+        let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+        notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
         eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
     }
     Ok(SftData { train, eval, stats, notes })
@@ -43,8 +45,8 @@ impl SftData {
     /// The files a run reads, by role.
     pub fn paths<'a>(&self, options: &'a SftOptions) -> Vec<(&'static str, &'a Path)> {
         let mut all = vec![
-            ("model", Path::new(options.model.model_name_or_path.as_str())),
-            ("data", Path::new(options.data.dataset_name.as_str())),
+            ("model", Path::new(&*options.model.model_name_or_path)),
+            ("data", Path::new(&*options.data.dataset_name)),
         ];
         all.extend(options.data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
         all.extend(options.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
@@ -57,8 +59,8 @@ pub fn adjust_tokenizer(text: &TextOptions, tokenizer: &mut Tokenizer) -> Result
     setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), tokenizer)
 }
 
-/// Rows of a file as examples.
-pub fn tokenize(path: &Path, text: &TextOptions, tokenizer: &Tokenizer) -> Result<(Vec<Example>, Stats)> {
+/// Rows as examples.
+pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Result<(Vec<Example>, Stats)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let options = TokenizeOptions {
         dataset_text_field: text.dataset_text_field.clone(),
@@ -72,7 +74,7 @@ pub fn tokenize(path: &Path, text: &TextOptions, tokenizer: &Tokenizer) -> Resul
         assistant_only_loss: text.assistant_only_loss,
         now,
     };
-    tokenize_sft(&read_rows(path)?, tokenizer, &options)
+    tokenize_sft(rows, tokenizer, &options)
 }
 
 /// Examples as rows of a batch: one each, or packed into bins of `max_length` tokens.

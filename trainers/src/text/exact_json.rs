@@ -29,6 +29,16 @@ pub fn exact_number(value: &Json) -> Option<&str> {
     }
 }
 
+/// A float as Python's `json.dumps` writes it: NaN and infinities too.
+pub fn of_float(x: f64) -> Json {
+    let named = match x {
+        x if x.is_nan() => "NaN",
+        x if x.is_infinite() => ["Infinity", "-Infinity"][usize::from(x < 0.0)],
+        x => return Json::from(x),
+    };
+    Json::Object([(KEY.to_string(), Json::from(named))].into_iter().collect())
+}
+
 /// JSON on one line, with every number as it was read.
 pub fn to_text(value: &Json) -> String {
     let text = value.to_string();
@@ -138,6 +148,9 @@ mod tests {
         assert_eq!(parse("-0").unwrap(), Json::from(0));
         assert_eq!(exact_number(&parse("-1e999").unwrap()), Some("-Infinity"));
         assert_eq!(exact_number(&parse("1e300").unwrap()), None);
+        for (x, text) in [(f64::NAN, "NaN"), (f64::NEG_INFINITY, "-Infinity"), (0.25, "0.25"), (-0.0, "-0.0")] {
+            assert_eq!(to_text(&of_float(x)), text);
+        }
     }
 
     /// What is no JSON stays none: leading zeros, half numbers, names that only begin like one.

@@ -190,6 +190,11 @@ impl Tokenizer {
         !self.templates.is_empty()
     }
 
+    /// Whether a chat template, if there is one, has this word in it: `tool_calls`, if it shows calls of functions.
+    pub fn template_mentions(&self, word: &str) -> bool {
+        self.templates.iter().any(|(_, source)| source.contains(word))
+    }
+
     /// Compiles the chat templates. `now` is what `strftime_now` tells, in seconds since 1970 (UTC).
     ///
     /// Errors: the model has none, or one that does not compile.
