@@ -96,6 +96,7 @@ fn a_loop_fits_on_a_screen() {
         "preferences/mod.rs",
         "policy_gradients/grpo.rs",
         "policy_gradients/rloo.rs",
+        "policy_gradients/raft.rs",
         "policy_gradients/reinforce.rs",
         "policy_gradients/online_dpo.rs",
         "policy_gradients/ppo.rs",

@@ -18,9 +18,9 @@ use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
     MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    RaftOptions, ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
 };
-use crate::policy_gradients::{grpo, online_dpo, ppo, reinforce, rloo};
+use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
 use crate::sft;
 use clap::error::ErrorKind;
@@ -82,6 +82,7 @@ macro_rules! commands {
 
 commands! {
     Sft(SftOptions) => sft::train,
+    Raft(RaftOptions) => raft::train,
     Reinforce(ReinforceOptions) => reinforce::train,
     Ppo(PpoOptions) => ppo::train,
     OnlineDpo(OnlineDpoOptions) => online_dpo::train,
