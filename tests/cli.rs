@@ -407,6 +407,7 @@ fn help_names_every_command() {
         "cpo",
         "kto",
         "bco",
+        "raft",
         "reinforce",
         "rloo",
         "grpo",

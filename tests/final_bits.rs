@@ -48,6 +48,7 @@ const RUNS: &[(&str, &str, &str, &str, &str)] = &[
     ("bco", "bco", "llama", "unpaired_preference.jsonl", ""),
     ("reward", "reward", "llama", "preference_margin.jsonl", "--center_rewards_coefficient 0.01"),
     ("reward_lora", "reward", "llama-reward", "preference.jsonl", "LORA --learning_rate 1e-3"),
+    ("raft", "raft", "llama", "prompts.jsonl", "REWARD --num_generations 4"),
     ("reinforce", "reinforce", "llama", "prompts.jsonl", "REWARD"),
     ("rloo", "rloo", "llama", "prompts.jsonl", "REWARD --num_generations 2 --beta 0.05"),
     ("grpo", "grpo", "llama", "prompts.jsonl", "REWARD --num_generations 4 --num_iterations 2 --beta 0.04"),

@@ -4,7 +4,7 @@
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
 Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
-prompts, policy_gradient, online, data_files, adapters, smollm2.
+prompts, policy_gradient, raft, online, data_files, adapters, smollm2.
 `--only models/qwen3,trajectories/sft_lora,preferences/kto` redoes single families and trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 
 PARTS = (
-    "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "online",
-    "data_files", "adapters", "smollm2",
+    "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "raft",
+    "online", "data_files", "adapters", "smollm2",
 )  # fmt: skip
 
 
@@ -47,7 +47,8 @@ def main() -> None:
     import trl
 
     from generator import (
-        adapters, chat_tokenizer, data, data_files, online, policy_gradient, preferences, smollm2, tiny_models, trajectories,
+        adapters, chat_tokenizer, data, data_files, online, policy_gradient, preferences, raft, smollm2, tiny_models,
+        trajectories,
     )  # fmt: skip
 
     torch.set_num_threads(args.threads)
@@ -69,6 +70,9 @@ def main() -> None:
     named = [p.split("/")[1] for p in args.parts if p.startswith("policy_gradient/")]
     if named or "policy_gradient" in args.parts:
         policy_gradient.write(args.out, args.seed, named)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("raft/")]
+    if named or "raft" in args.parts:
+        raft.write(args.out, args.seed, named)
     named = [p.split("/")[1] for p in args.parts if p.startswith("online/")]
     if named or "online" in args.parts:
         online.write(args.out, args.seed, named)

@@ -10,13 +10,13 @@ use serde_json::{Map, Value, json};
 use std::io::Write;
 
 /// What is asked about a row: two of its answers, or its one answer.
-struct Question<'a> {
+struct ToJudge<'a> {
     row: &'a Row,
     answers: Vec<&'a Value>,
 }
 
 /// The questions of a row: each two of its completions, chosen and rejected, or its completion alone.
-fn questions(row: &Row) -> Result<Vec<Question<'_>>> {
+fn questions(row: &Row) -> Result<Vec<ToJudge<'_>>> {
     let field = |name: &str| row.fields.get(name).filter(|value| !value.is_null());
     let wrong = |detail: String| Err(row.error(detail));
     if field("prompt").is_none() {
@@ -26,15 +26,15 @@ fn questions(row: &Row) -> Result<Vec<Question<'_>>> {
         ));
     }
     if let Some((chosen, rejected)) = field("chosen").zip(field("rejected")) {
-        return Ok(vec![Question { row, answers: vec![chosen, rejected] }]);
+        return Ok(vec![ToJudge { row, answers: vec![chosen, rejected] }]);
     }
     match (field("completions"), field("completion")) {
         (Some(Value::Array(all)), _) if all.len() > 1 => {
             let pairs = (0..all.len()).flat_map(|i| (i + 1..all.len()).map(move |j| (i, j)));
-            Ok(pairs.map(|(i, j)| Question { row, answers: vec![&all[i], &all[j]] }).collect())
+            Ok(pairs.map(|(i, j)| ToJudge { row, answers: vec![&all[i], &all[j]] }).collect())
         }
         (Some(_), _) => wrong("\"completions\" must be a list of at least two answers to compare".into()),
-        (None, Some(one)) => Ok(vec![Question { row, answers: vec![one] }]),
+        (None, Some(one)) => Ok(vec![ToJudge { row, answers: vec![one] }]),
         (None, None) => wrong(format!(
             "has the fields {:?}; a row needs prompt and completions (two or more), chosen and rejected, or completion",
             row.fields.keys().collect::<Vec<_>>()
@@ -76,7 +76,7 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
     let with = (&device, options.model.dtype);
     let (template, rule) = (asked.judge_template.as_deref(), asked.judge_verdict);
     let judge = Judge::open(path, adapter, &asked.constitution, template, rule, with)?;
-    let case = |q: &Question| Case {
+    let case = |q: &ToJudge| Case {
         prompt: readable(&q.row.fields["prompt"]),
         completions: q.answers.iter().map(|a| readable(a)).collect(),
     };
@@ -135,7 +135,7 @@ fn answer_beside(prompt: &Value, answer: &Value) -> Value {
 
 /// The row of a verdict: prompt, chosen, rejected (of a tie the answers as `completions`; of one answer `completion`),
 /// and what the judge thought.
-fn verdict_row(question: &Question, verdict: &Verdict, judge: &Judge, tally: &mut Tally) -> Map<String, Value> {
+fn verdict_row(question: &ToJudge, verdict: &Verdict, judge: &Judge, tally: &mut Tally) -> Map<String, Value> {
     let prompt = &question.row.fields["prompt"];
     let mut row = Map::from_iter([("prompt".to_string(), prompt.clone())]);
     row.extend(question.row.fields.get("tools").map(|tools| ("tools".to_string(), tools.clone())));

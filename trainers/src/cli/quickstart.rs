@@ -24,7 +24,7 @@ const TRAIN_ROWS: usize = 12_000;
 const HELD_OUT_ROWS: usize = 200;
 
 /// A question of the task and its answer.
-struct Question {
+struct SortingQuestion {
     prompt: String,
     answer: String,
 }
@@ -79,20 +79,20 @@ fn shown(answer: &str) -> String {
 }
 
 /// Training and held-out questions, without repetition: no held-out question is trained on.
-fn questions(seed: u64) -> (Vec<Question>, Vec<Question>) {
+fn questions(seed: u64) -> (Vec<SortingQuestion>, Vec<SortingQuestion>) {
     let n = 10u64.pow(DIGITS as u32);
     let order = Stream::new(seed, 0x7175_6963).permutation(n as usize);
     let question = |&number: &usize| {
         let digits = format!("{number:0width$}", width = DIGITS as usize);
         let mut sorted: Vec<char> = digits.chars().collect();
         sorted.sort_unstable();
-        Question { prompt: format!("sort {digits}: "), answer: sorted.into_iter().collect() }
+        SortingQuestion { prompt: format!("sort {digits}: "), answer: sorted.into_iter().collect() }
     };
     let held_out = order[..HELD_OUT_ROWS].iter().map(question).collect();
     (order[HELD_OUT_ROWS..HELD_OUT_ROWS + TRAIN_ROWS].iter().map(question).collect(), held_out)
 }
 
-fn write_rows(path: &Path, questions: &[Question]) -> Result<()> {
+fn write_rows(path: &Path, questions: &[SortingQuestion]) -> Result<()> {
     let rows: String = questions
         .iter()
         .map(|q| format!("{}\n", json!({"prompt": q.prompt, "completion": q.answer, "answer": q.answer})))
@@ -124,7 +124,7 @@ fn type_in(options: &QuickstartOptions, dir: &Path, command: &str, from: &str, t
 }
 
 /// What the model in `dir` answers to each question, greedily.
-fn ask(dir: &Path, questions: &[Question], device: &Device) -> Result<Vec<String>> {
+fn ask(dir: &Path, questions: &[SortingQuestion], device: &Device) -> Result<Vec<String>> {
     let source = setup::open_source(&dir.display().to_string())?;
     let model = Decoder::load(&source.files, device, DType::F32)?;
     let prompts = questions.iter().map(|q| source.tokenizer.encode(&q.prompt)).collect::<Result<Vec<_>>>()?;

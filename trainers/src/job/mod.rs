@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! while let Some(step) = job.next_step() {
-//!     for each micro-batch: loss → job.learner.accumulate, job.window.add(metric)
-//!     let due = job.step(loss, n_tokens)?;              the optimiser's step
-//!     if due.log { job.log()? }  if due.evaluate { … }  if due.save { job.save(|_| Ok(()))? }
+//!     for each micro-batch i: job.learn(&step, i, |model, pass| loss and metrics)?;
+//!     let due = job.step()?;                            the optimiser's step
+//!     if due.log { job.log()? }  if due.evaluate { job.evaluate(…)? }  if due.save { job.save(|_| Ok(()))? }
 //! }
 //! job.finish()
 //! ```
@@ -18,18 +18,21 @@ use crate::data::order::{Sampling, epoch_order};
 use crate::error::Result;
 use crate::job::learner::Learner;
 use crate::job::setup::{Policy, Source};
-use crate::options::{self, Common, SamplingStrategy, TrainingCommand};
+use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
 };
 use engine::backend::Device;
-use engine::model::decoder::Pass;
+use engine::model::decoder::{Decoder, Pass};
 use engine::model::linear::DropoutKey;
+use engine::tape::Tape;
+use engine::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::time::Instant;
 
 /// Metrics since the last log line. Each is a mean over what was added: the loss once a step, the others once a
 /// micro-batch, as TRL takes them.
@@ -83,6 +86,16 @@ pub fn length_of(n_rows: usize, training: &options::TrainingOptions) -> RunLengt
     run_length(n_rows, batch, accumulation, training.num_train_epochs, training.max_steps)
 }
 
+/// What one micro-batch says about itself.
+pub struct Measured {
+    /// Its share of the step's loss, on the tape: [1].
+    pub loss: Tensor,
+    /// By the names of METRICS.
+    pub metrics: Vec<(&'static str, f64)>,
+    /// Tokens, as TRL counts them.
+    pub n_tokens: u64,
+}
+
 /// One optimiser step to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -91,6 +104,13 @@ pub struct Step {
     pub epoch: u64,
     /// Which batches of the epoch the step takes.
     pub batches: Range<u64>,
+}
+
+impl Step {
+    /// Its micro-batches, counted from 0.
+    pub fn micro_batches(&self) -> Range<usize> {
+        0..self.batches.clone().count()
+    }
 }
 
 /// A run that is under way.
@@ -110,8 +130,13 @@ pub struct Job {
     metrics: MetricsLog,
     directory: RunDirectory,
     grad_norm: f64,
+    /// Loss and tokens of the micro-batches since the last step.
+    collected: (f64, u64),
     batch_size: usize,
-    seed: u64,
+    /// The seed of the run.
+    pub seed: u64,
+    /// Whether checkpoints are written.
+    pub saves: bool,
     checkpointing: bool,
     save_total_limit: Option<usize>,
     /// Whether the evaluation rows are to be looked at before the first step.
@@ -166,8 +191,10 @@ impl Job {
             schedule: Schedule::new(training, length.total_steps),
             cadence: Cadence::new(record, length),
             grad_norm: f64::NAN,
+            collected: (0.0, 0),
             batch_size,
             seed: training.seed,
+            saves: record.save_strategy != Strategy::No,
             checkpointing: training.gradient_checkpointing,
             save_total_limit: record.save_total_limit,
             evaluates_first: record.eval_on_start && state.global_step == 0,
@@ -214,9 +241,32 @@ impl Job {
         self.schedule.at(self.state.global_step)
     }
 
-    /// Steps the optimiser with the gradients collected in `learner`; `loss` and `n_tokens` are those of all
-    /// micro-batches together. Returns what is due after the step.
-    pub fn step(&mut self, loss: f64, n_tokens: u64) -> Result<Due> {
+    /// Learns from micro-batch `i` of a step: `measure` says its loss under the model that it is given, and the loss is
+    /// walked back. Gradients, loss, tokens and metrics gather until [`Job::step`].
+    pub fn learn(
+        &mut self,
+        step: &Step,
+        i: usize,
+        measure: impl FnOnce(&Decoder, Pass) -> Result<Measured>,
+    ) -> Result<()> {
+        let tape = Tape::new();
+        let watched = self.learner.model.watch(&tape);
+        let measured = measure(&watched, self.pass(step, i))?;
+        self.learner.accumulate(&tape, watched, &measured.loss)?;
+        self.count(f64::from(measured.loss.item()?), measured.n_tokens);
+        measured.metrics.iter().for_each(|(name, value)| self.window.add(name, *value));
+        Ok(())
+    }
+
+    /// Adds to the loss and the tokens of the step that is next.
+    pub fn count(&mut self, loss: f64, n_tokens: u64) {
+        self.collected.0 += loss;
+        self.collected.1 += n_tokens;
+    }
+
+    /// Steps the optimiser with the gradients that have gathered. Returns what is due after the step.
+    pub fn step(&mut self) -> Result<Due> {
+        let (loss, n_tokens) = std::mem::take(&mut self.collected);
         let step = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(step);
         self.grad_norm = self.learner.step(self.schedule.at(step))?;
@@ -240,6 +290,39 @@ impl Job {
         self.metrics.write(now, self.state.epoch, &values)?;
         self.progress.logged(now, loss);
         Ok(())
+    }
+
+    /// Means over `n_rows` evaluation rows as transformers' Trainer takes them, written down: the loss weighed by rows,
+    /// metrics by batch. `measure` says what the model makes of some rows.
+    pub fn evaluate(
+        &mut self,
+        n_rows: usize,
+        batch_size: usize,
+        mut measure: impl FnMut(&Decoder, &[usize]) -> Result<Measured>,
+    ) -> Result<()> {
+        if n_rows == 0 {
+            return Ok(());
+        }
+        let (began, all) = (Instant::now(), (0..n_rows).collect::<Vec<_>>());
+        let (mut loss, mut n_batches, mut n_tokens, mut metrics) = (0.0, 0.0, 0, Window::default());
+        for rows in all.chunks(batch_size) {
+            let measured = measure(&self.learner.model, rows)?;
+            loss += f64::from(measured.loss.item()?) * rows.len() as f64;
+            measured.metrics.iter().for_each(|(name, value)| metrics.add(name, *value));
+            n_batches += 1.0;
+            n_tokens += measured.n_tokens;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let mut values = vec![("eval_loss".to_string(), loss / n_rows as f64)];
+        values.extend(metrics.means().into_iter().map(|(name, value)| (format!("eval_{name}"), value)));
+        values.extend([
+            ("eval_num_tokens".to_string(), n_tokens as f64),
+            ("eval_runtime".to_string(), seconds),
+            ("eval_samples_per_second".to_string(), n_rows as f64 / seconds),
+            ("eval_steps_per_second".to_string(), n_batches / seconds),
+        ]);
+        let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        self.log_evaluation(&values)
     }
 
     /// Writes what an evaluation found; the first value is said aloud.

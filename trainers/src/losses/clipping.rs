@@ -16,6 +16,19 @@ pub struct ClipShares {
     pub high_max: f64,
 }
 
+impl ClipShares {
+    /// Under TRL's names.
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("clip_ratio/low_mean", self.low_mean),
+            ("clip_ratio/high_mean", self.high_mean),
+            ("clip_ratio/region_mean", self.region_mean),
+            ("clip_ratio/low_min", self.low_min),
+            ("clip_ratio/high_max", self.high_max),
+        ]
+    }
+}
+
 /// Marks units (tokens or completions) whose ratio is below 1 − ε with A < 0, or above 1 + ε_high with A > 0: those
 /// without a gradient.
 pub fn clipped_units(ratio: &[f32], advantages: &[f32], epsilon: f32, epsilon_high: f32) -> Vec<(bool, bool)> {

@@ -1,4 +1,4 @@
-//! Losses of supervised fine-tuning over the log-probabilities of the trained tokens.
+//! Losses of supervised fine-tuning over the log-probabilities of the trained tokens (`engine::ops::lm_head`).
 //!
 //! Both are normalised by the number of trained tokens of the whole accumulated batch, so that cutting a batch into
 //! micro-batches changes nothing.

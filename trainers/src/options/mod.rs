@@ -28,7 +28,9 @@ pub use choices::*;
 pub use groups::*;
 pub use lists::List;
 pub use parse::Parsed;
-pub use policy_gradient::{GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, ReinforceOptions, RlooOptions};
+pub use policy_gradient::{
+    GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
+};
 pub use preference::*;
 pub use principles::{JudgeOptions, PictureOptions, PlotOptions, ReviseOptions, RevisionOptions, VerdictOptions};
 pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};

@@ -1,4 +1,4 @@
-//! `lapidary grpo`, `rloo`, `reinforce`, `ppo` and `online-dpo`: what each can be told.
+//! `lapidary grpo`, `rloo`, `raft`, `reinforce`, `ppo` and `online-dpo`: what each can be told.
 use super::given::Given;
 use super::groups::*;
 use super::rl::*;
@@ -128,6 +128,22 @@ impl Command for RlooOptions {
             _ => return given.complain("reward_clip_range", "takes two numbers, the smaller first"),
         }
         Ok(notes)
+    }
+}
+
+policy_gradient! {
+    /// Everything `lapidary raft` can be told.
+    pub struct RaftOptions {}
+}
+
+impl Command for RaftOptions {
+    const NAME: &'static str = "raft";
+    const ABOUT: &'static str =
+        "Learn from rewards: fine-tune on the best of several completions of each prompt (RAFT)";
+    const DEFAULTS: &'static [(&'static str, &'static str)] = &[("learning_rate", "2e-5"), ("shuffle_dataset", "true")];
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        self.check_common(2, given)
     }
 }
 

@@ -51,6 +51,16 @@ impl Experience {
         self.samples.iter().map(Sample::n_trained).sum()
     }
 
+    /// Gives each completion its advantage, one for all its tokens.
+    pub fn set_advantages(&mut self, advantages: &[f64]) {
+        self.samples.iter_mut().zip(advantages).for_each(|(s, a)| s.advantages = vec![*a as f32]);
+    }
+
+    /// Tokens, each prompt counted once a completion as TRL counts them.
+    pub fn n_tokens(&self) -> u64 {
+        self.samples.iter().map(|s| (self.prompts[s.prompt].len() + s.ids.len()) as u64).sum()
+    }
+
     /// The forest of some samples: each prompt a root, its completions its children; samples of one prompt are
     /// neighbours. Prediction i belongs to sample `sequences[i]`, counted from the first of `samples`.
     ///

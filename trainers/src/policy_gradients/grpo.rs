@@ -7,24 +7,20 @@
 //! - `loss_type` chooses the loss of a token and how tokens are averaged: two functions, chosen once.
 use crate::advantages::{Advantages, normalise_then_sum, scaled_by_batch, scaled_by_group, unscaled};
 use crate::error::{Error, Result};
-use crate::job::batch::Batch;
 use crate::job::{Step, Summary};
 use crate::losses::clipping::{clipped_units, sequence_shares, token_shares, top_entropy_mask};
 use crate::losses::kl::k3_tensor;
 use crate::losses::policy::{
     self, Constants, Ratio, Terms, TokenLoss, bounded, sequence_ratio, token_ratio, vespo_weights,
 };
-use crate::losses::weights::{self, Weights, Whole};
+use crate::losses::weights::{self, Weights};
 use crate::options::{Aggregation, GrpoLoss, GrpoOptions, RatioLevel, ScaleRewards};
-use crate::policy_gradients::measure::{Scored, mean, per_token, score, sequences};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token, weighted};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
 use engine::ops;
-use engine::tape::Tape;
 use engine::tensor::Tensor;
 
-/// What a micro-batch says about itself, by TRL's names.
-type Metrics = Vec<(&'static str, f64)>;
 /// What was clipped, in the terms of a loss.
 type Clipped = fn(&Terms, &Constants, RatioLevel) -> Result<Metrics>;
 
@@ -38,7 +34,7 @@ struct Recipe {
 }
 
 fn recipe(options: &GrpoOptions) -> Recipe {
-    let (loss, ratio) = (&options.loss, &options.ratio);
+    let loss = &options.loss;
     let (token_loss, weights, clipped): (TokenLoss, Weights, Clipped) = match loss.loss_type {
         GrpoLoss::Grpo => (policy::clipped, weights::mean_of_means, clip_shares),
         GrpoLoss::Bnpo => (policy::clipped, weights::mean_of_micro_batch, clip_shares),
@@ -51,11 +47,10 @@ fn recipe(options: &GrpoOptions) -> Recipe {
     };
     let f = |x: f64| x as f32;
     let constants = Constants {
-        epsilon: f(ratio.epsilon),
-        epsilon_high: f(ratio.epsilon_high.unwrap_or(ratio.epsilon)),
         delta: loss.delta.map(f),
         sapo: [f(loss.sapo_temperature_pos), f(loss.sapo_temperature_neg)],
         vespo: [(f(loss.vespo_k_pos), f(loss.vespo_lambda_pos)), (f(loss.vespo_k_neg), f(loss.vespo_lambda_neg))],
+        ..clip_range(&options.ratio)
     };
     let ratio = match loss.importance_sampling_level {
         RatioLevel::Token => token_ratio,
@@ -66,55 +61,22 @@ fn recipe(options: &GrpoOptions) -> Recipe {
 
 /// Runs `lapidary grpo`.
 pub fn train(options: &GrpoOptions) -> Result<Summary> {
-    let (training, rollout) = (&options.training, &options.rollout);
-    let recipe = recipe(options);
-    let cuts = rollout.batches_per_generation(training);
-    let turns =
-        Turns { per_generation: cuts * options.ratio.num_iterations, per_step: training.gradient_accumulation_steps };
-    // Where every generation is learnt from within one step, the policy that drew is the policy that learns.
-    let is_on_policy = turns.per_step.is_multiple_of(turns.per_generation);
+    let (recipe, turns) = (recipe(options), Turns::of(options, options.ratio.num_iterations));
     let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0)?;
     while let Some(step) = session.next_step() {
-        let n_micro = step.batches.clone().count();
-        let (mut loss_sum, mut n_tokens) = (0.0, 0);
-        for (i, batch) in step.batches.clone().enumerate() {
-            let (generation, turn) = session.turn(batch);
-            if turn == 0 {
+        for i in step.micro_batches() {
+            if let Some(generation) = session.due(&step, i) {
                 let collected = collect(&mut session, options, &step, generation)?;
                 let advantages = advantages(options, &session, &collected);
                 session.record(&collected, Some(advantages.share_without_spread()))?;
-                let needs_old = !is_on_policy || session.guard.has_budget();
-                session.experience = session.experience_of(&collected, needs_old, rollout.temperature)?;
-                for (sample, advantage) in session.experience.samples.iter_mut().zip(&advantages.values) {
-                    sample.advantages = vec![*advantage as f32];
-                }
-                n_tokens += session.n_tokens();
+                let needs_old = !turns.within_a_step() || session.guard.has_budget();
+                let mut experience = session.experience_of(&collected, needs_old, options.rollout.temperature)?;
+                experience.set_advantages(&advantages.values);
+                session.learn_from(experience);
             }
-            let n_trained = session.experience.n_trained() as f64;
-            let whole = Whole {
-                n_micro_batches: n_micro,
-                n_tokens: n_trained.max(1.0) * n_micro as f64 / cuts as f64,
-                max_completion_length: rollout.max_completion_length,
-            };
-            let samples = session.slice(turn % cuts, training.per_device_train_batch_size).to_vec();
-            let batch = session.experience.batch(&samples)?;
-            if batch.n_items() == 0 {
-                session.job.learner.accumulate_nothing()?;
-                continue;
-            }
-            let tape = Tape::new();
-            let watched = session.job.learner.model.watch(&tape);
-            let scored = score(&watched, &batch, rollout.temperature, session.job.pass(&step, i))?;
-            let (loss, metrics) = loss_of(&recipe, options, &scored, &batch, &samples, &whole)?;
-            session.job.learner.accumulate(&tape, watched, &loss)?;
-            loss_sum += f64::from(loss.item()?);
-            metrics.into_iter().for_each(|(name, value)| session.add(name, value));
+            session.learn(&step, i, |part| loss_of(&recipe, options, part))?;
         }
-        let due = session.job.step(loss_sum, n_tokens)?;
-        let due = session.after_step(due)?;
-        if due.save {
-            session.save(|_| Ok(()))?;
-        }
+        session.step(|_| Ok(()))?;
     }
     session.finish()
 }
@@ -175,24 +137,17 @@ fn advantages(options: &GrpoOptions, session: &Session, collected: &Collected) -
 }
 
 /// Σᵢ wᵢ (ℓᵢ + β ρᵢ k3ᵢ) of a micro-batch, and its metrics.
-fn loss_of(
-    recipe: &Recipe,
-    options: &GrpoOptions,
-    scored: &Scored,
-    batch: &Batch,
-    samples: &[Sample],
-    whole: &Whole,
-) -> Result<(Tensor, Metrics)> {
-    let sequences = sequences(batch, samples)?;
+fn loss_of(recipe: &Recipe, options: &GrpoOptions, part: &Part) -> Result<(Tensor, Metrics)> {
+    let Part { scored, samples, sequences, whole } = part;
     let logp = &scored.logp;
     let logp_old = match samples.iter().all(|s| s.logp_old.is_empty()) {
         true => logp.detach(),
         false => per_token(samples, |s, t| s.logp_old[t])?,
     };
     let log_ratio = ops::sub(logp, &logp_old)?;
-    let ratio = (recipe.ratio)(&log_ratio, &sequences)?;
+    let ratio = (recipe.ratio)(&log_ratio, sequences)?;
     let advantages = per_token(samples, Sample::advantage)?;
-    let terms = Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences: &sequences };
+    let terms = Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences };
     let mut losses = (recipe.token_loss)(&terms, &recipe.constants)?;
     let mut metrics = (recipe.clipped)(&terms, &recipe.constants, options.loss.importance_sampling_level)?;
     if options.loss.top_entropy_quantile < 1.0 {
@@ -209,9 +164,7 @@ fn loss_of(
         losses = ops::add(&losses, &ops::scale(&kl, options.ratio.beta as f32)?)?;
     }
     metrics.push(("entropy", mean(&scored.entropy)));
-    let weights = (recipe.weights)(&sequences, whole);
-    let n = weights.len();
-    let loss = ops::sum(&ops::mul(&losses, &Tensor::from_f32(losses.device(), weights, &[n])?)?)?;
+    let loss = weighted(&losses, (recipe.weights)(sequences, whole))?;
     if !loss.item()?.is_finite() {
         return Err(Error::Input("the loss is not finite: the policy has moved too far from the one that drew".into()));
     }
@@ -231,13 +184,7 @@ fn clip_shares(terms: &Terms, c: &Constants, level: RatioLevel) -> Result<Metric
             sequence_shares(&of_sequence)
         }
     };
-    Ok(vec![
-        ("clip_ratio/low_mean", shares.low_mean),
-        ("clip_ratio/high_mean", shares.high_mean),
-        ("clip_ratio/region_mean", shares.region_mean),
-        ("clip_ratio/low_min", shares.low_min),
-        ("clip_ratio/high_max", shares.high_max),
-    ])
+    Ok(shares.metrics())
 }
 
 fn cispo_share(terms: &Terms, c: &Constants, _: RatioLevel) -> Result<Metrics> {

@@ -3,7 +3,9 @@ use super::experience::{Experience, Sample};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
-use crate::losses::policy::Sequences;
+use crate::losses::policy::{Constants, Sequences};
+use crate::losses::weights::Whole;
+use crate::options::RatioOptions;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
@@ -16,6 +18,36 @@ pub struct Scored {
     pub entropy: Vec<f32>,
     /// Hidden states, [T, D], and the rows that predict: for a critic's head.
     pub hidden: Tensor,
+}
+
+/// What a micro-batch says about itself, by TRL's names.
+pub type Metrics = Vec<(&'static str, f64)>;
+
+/// What one micro-batch learns from, as the policy sees it now.
+pub struct Part<'a> {
+    /// What the policy says about the tokens, on the tape.
+    pub scored: Scored,
+    /// The completions.
+    pub samples: &'a [Sample],
+    /// Which completion each token belongs to.
+    pub sequences: Sequences,
+    /// What the micro-batch is a part of.
+    pub whole: Whole,
+}
+
+/// How far a ratio may go from 1.
+pub fn clip_range(ratio: &RatioOptions) -> Constants {
+    Constants {
+        epsilon: ratio.epsilon as f32,
+        epsilon_high: ratio.epsilon_high.unwrap_or(ratio.epsilon) as f32,
+        ..Constants::default()
+    }
+}
+
+/// Σᵢ wᵢ ℓᵢ: [1].
+pub fn weighted(losses: &Tensor, weights: Vec<f32>) -> Result<Tensor> {
+    let n = weights.len();
+    Ok(ops::sum(&ops::mul(losses, &Tensor::from_f32(losses.device(), weights, &[n])?)?)?)
 }
 
 /// One pass over a forest at the temperature that completions are drawn with.

@@ -14,6 +14,7 @@ pub mod penalty;
 pub mod guard;
 pub mod critic;
 pub mod session;
+pub mod raft;
 pub mod reinforce;
 pub mod rloo;
 pub mod grpo;

@@ -8,7 +8,7 @@
 //! A pair of which neither answer is better teaches nothing. (TRL takes the first.)
 use crate::data::Sequence;
 use crate::error::Result;
-use crate::job::{Step, Summary};
+use crate::job::{Measured, Step, Summary};
 use crate::losses::dpo::{Pairs, Settings};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::OnlineDpoOptions;
@@ -17,60 +17,65 @@ use crate::policy_gradients::{Collected, Sample, Session};
 use crate::preferences::dpo::{pair_batch, pair_metrics, sides};
 use crate::preferences::known;
 use crate::preferences::likelihoods::{Answers, mean};
+use engine::model::decoder::Pass;
 use engine::ops;
-use engine::tape::Tape;
 use engine::tensor::Tensor;
 
 /// Runs `lapidary online-dpo`.
 pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
-    let (training, rollout) = (&options.training, &options.rollout);
-    let turns = Turns {
-        per_generation: rollout.batches_per_generation(training),
-        per_step: training.gradient_accumulation_steps,
-    };
-    let pair_loss = options.loss.loss_type.value();
-    let mut session = Session::open(options, turns, true, 0)?;
+    let mut session = Session::open(options, Turns::of(options, 1), true, 0)?;
     while let Some(step) = session.next_step() {
-        let n_pairs = step.batches.clone().count() * training.per_device_train_batch_size;
-        let beta = beta_of(options, &step);
-        let (mut loss_sum, mut n_tokens, mut spent) = (0.0, 0, vec![]);
-        for (i, batch) in step.batches.clone().enumerate() {
-            let (generation, turn) = session.turn(batch);
-            if turn == 0 {
+        let (beta, mut spent) = (beta_of(options, &step), vec![]);
+        for i in step.micro_batches() {
+            if let Some(generation) = session.due(&step, i) {
                 let collected = session.collect(&step, generation)?;
                 let scores = scores(&collected, options.loss.missing_eos_penalty);
                 session.record(&collected, Some(share_of_ties(&scores)))?;
                 measure_scores(&mut session, &collected, &scores);
-                session.experience = session.experience_of(&collected, false, 1.0)?;
-                put_better_first(&mut session.experience.samples, &scores);
-                n_tokens += session.n_tokens();
+                let mut experience = session.experience_of(&collected, false, 1.0)?;
+                put_better_first(&mut experience.samples, &scores);
+                session.learn_from(experience);
             }
-            let samples = session.slice(turn, options.rollout.num_generations * training.per_device_train_batch_size);
-            let samples = samples.to_vec();
-            let mut pass = session.job.pass(&step, i);
-            pass.dropout = pass.dropout.filter(|_| !options.loss.disable_dropout);
-            let tape = Tape::new();
-            let watched = session.job.learner.model.watch(&tape);
+            let samples = session.samples_of(&step, i);
             let sequences = sequences(&session.experience.prompts, &samples);
-            let batch = pair_batch(&sequences, false)?;
-            let answers = Answers::score(&watched, &batch, pass)?;
-            let pairs = pairs(&answers, &samples)?;
-            let each = pair_loss(&pairs, Settings { beta: beta as f32, ..Settings::default() })?;
-            let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
-            let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
-            session.job.learner.accumulate(&tape, watched, &loss)?;
-            loss_sum += f64::from(loss.item()?);
-            spent.push(measure(&mut session, &answers, &pairs, &samples, beta)?);
+            let whole = step.micro_batches().len() * options.training.per_device_train_batch_size;
+            session.job.learn(&step, i, |model, pass| {
+                let pass = if options.loss.disable_dropout { Pass { dropout: None, ..pass } } else { pass };
+                let batch = pair_batch(&sequences, false)?;
+                let answers = Answers::score(model, &batch, pass)?;
+                let (measured, kl) = loss_of(options, &answers, &samples, beta, whole)?;
+                spent.push(kl);
+                Ok(measured)
+            })?;
         }
         session.spent(crate::advantages::mean(&spent));
         session.add("beta", beta);
-        let due = session.job.step(loss_sum, n_tokens)?;
-        let due = session.after_step(due)?;
-        if due.save {
-            session.save(|_| Ok(()))?;
-        }
+        session.step(|_| Ok(()))?;
     }
     session.finish()
+}
+
+/// DPO's loss of a micro-batch, a mean over the `n_pairs` pairs of the step; ties count nothing. With TRL's metrics, and
+/// the KL from the reference in nats a completion.
+fn loss_of(
+    options: &OnlineDpoOptions,
+    answers: &Answers,
+    samples: &[Sample],
+    beta: f64,
+    n_pairs: usize,
+) -> Result<(Measured, f64)> {
+    let pairs = pairs(answers, samples)?;
+    let each = options.loss.loss_type.value()(&pairs, Settings { beta: beta as f32, ..Settings::default() })?;
+    let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
+    let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
+    let rewards = pairs.ratio.map(|r| ops::scale(&r.detach(), beta as f32))?;
+    let both = |x: &Tensor, y: &Tensor| -> Result<f64> { Ok(0.5 * (mean(&x.to_vec()?) + mean(&y.to_vec()?))) };
+    let kl = both(&pairs.ratio.chosen, &pairs.ratio.rejected)?;
+    let mut metrics = pair_metrics(answers, &rewards, &pairs.logp)?;
+    metrics.push(("objective/entropy", -both(&pairs.logp.chosen, &pairs.logp.rejected)?));
+    metrics.push(("objective/non_score_reward", -beta * kl));
+    metrics.retain(|(_, value)| !value.is_nan());
+    Ok((Measured { loss, metrics, n_tokens: 0 }, kl))
 }
 
 /// β of the step's epoch; the last one goes on.
@@ -149,20 +154,6 @@ fn measure_scores(session: &mut Session, collected: &Collected, scores: &[f64]) 
     ] {
         session.add(name, value);
     }
-}
-
-/// TRL's metrics of a micro-batch; returns its KL from the reference, in nats a completion.
-fn measure(session: &mut Session, answers: &Answers, pairs: &Pairs, samples: &[Sample], beta: f64) -> Result<f64> {
-    let rewards = pairs.ratio.map(|r| ops::scale(&r.detach(), beta as f32))?;
-    for (name, value) in pair_metrics(answers, &rewards, &pairs.logp)? {
-        session.add(name, value);
-    }
-    let both = |x: &Tensor, y: &Tensor| -> Result<f64> { Ok(0.5 * (mean(&x.to_vec()?) + mean(&y.to_vec()?))) };
-    let kl = both(&pairs.ratio.chosen, &pairs.ratio.rejected)?;
-    session.add("objective/entropy", -both(&pairs.logp.chosen, &pairs.logp.rejected)?);
-    session.add("objective/non_score_reward", -beta * kl);
-    debug_assert!(samples.iter().all(|s| s.logp_ref.len() == s.ids.len()));
-    Ok(kl)
 }
 
 #[cfg(test)]

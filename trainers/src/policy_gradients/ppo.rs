@@ -49,26 +49,19 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
         kl.coefficient = load_coefficient(&checkpoint.path)?;
     }
     while let Some(step) = session.next_step() {
-        let (generation, turn) = session.turn(step.batches.start);
-        let mut n_tokens = 0;
-        if turn == 0 {
+        if let Some(generation) = session.due(&step, 0) {
             let collected = session.collect(&step, generation)?;
             estimate(&mut session, options, &collected, &critic, &mut kl)?;
-            n_tokens = session.n_tokens();
         }
-        let samples = mini_batch(&session, options, &step, turn);
-        let loss_sum = learn(&mut session, options, &step, &samples, &mut critic)?;
+        let samples = mini_batch(&session, options, &step);
+        learn(&mut session, options, &step, &samples, &mut critic)?;
         let rate = session.job.learning_rate();
         let share = loss.critic_learning_rate.map_or(1.0, |own| own / training.learning_rate.max(f64::MIN_POSITIVE));
         critic.step(rate * share)?;
-        let due = session.job.step(loss_sum, n_tokens)?;
-        let due = session.after_step(due)?;
-        if due.save {
-            session.save(|checkpoint| {
-                critic.save(checkpoint)?;
-                save_coefficient(checkpoint, kl.coefficient)
-            })?;
-        }
+        session.step(|checkpoint| {
+            critic.save(checkpoint)?;
+            save_coefficient(checkpoint, kl.coefficient)
+        })?;
     }
     session.finish()
 }
@@ -139,7 +132,7 @@ fn estimate(
         let each: Vec<f64> = experience.samples.iter().map(|s| kl_of(s, k1).iter().sum()).collect();
         kl.update(crate::advantages::mean(&each), each.len());
     }
-    session.experience = experience;
+    session.learn_from(experience);
     Ok(())
 }
 
@@ -180,7 +173,8 @@ fn cut(flat: &[f64], like: &[Vec<f64>]) -> Vec<Vec<f64>> {
 
 /// The samples of an optimiser step: prompts in another order each time the batch is gone through, their completions
 /// together.
-fn mini_batch(session: &Session, options: &PpoOptions, step: &Step, turn: usize) -> Vec<Sample> {
+fn mini_batch(session: &Session, options: &PpoOptions, step: &Step) -> Vec<Sample> {
+    let (_, turn) = session.turn(step.batches.start);
     let parts = options.loss.num_mini_batches;
     let (pass, part) = (turn / parts, turn % parts);
     let first_step = step.index - turn as u64;
@@ -192,20 +186,18 @@ fn mini_batch(session: &Session, options: &PpoOptions, step: &Step, turn: usize)
     all[part * size..(part + 1) * size].iter().map(|&i| session.experience.samples[i].clone()).collect()
 }
 
-/// Gradients of policy and critic over one mini-batch, in micro-batches; returns the loss.
+/// Gradients of policy and critic over one mini-batch, in micro-batches.
 fn learn(
     session: &mut Session,
     options: &PpoOptions,
     step: &Step,
     samples: &[Sample],
     critic: &mut Critic,
-) -> Result<f64> {
+) -> Result<()> {
     let n_tokens: usize = samples.iter().map(Sample::n_trained).sum();
     if n_tokens == 0 {
-        session.job.learner.accumulate_nothing()?;
-        return Ok(0.0);
+        return Ok(session.job.learner.accumulate_nothing()?);
     }
-    let mut loss_sum = 0.0;
     for (i, part) in samples.chunks(options.training.per_device_train_batch_size).enumerate() {
         let batch = session.experience.batch(part)?;
         if batch.n_items() == 0 {
@@ -221,9 +213,9 @@ fn learn(
         let loss = ops::scale(&sum, 1.0 / n_tokens as f32)?;
         let mut gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
         critic.accumulate(judge.gradients(&mut gradients)?)?;
-        loss_sum += f64::from(loss.item()?);
+        session.job.count(f64::from(loss.item()?), 0);
     }
-    Ok(loss_sum)
+    Ok(())
 }
 
 /// Sums over tokens of the policy's and of the critic's loss.

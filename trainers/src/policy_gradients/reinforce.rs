@@ -14,14 +14,13 @@ use crate::job::Summary;
 use crate::losses::clipping::{clipped_units, token_shares};
 use crate::losses::kl::k1;
 use crate::losses::policy::{self, Constants, Terms, TokenLoss, token_ratio};
-use crate::losses::weights::{self, Weights, Whole};
+use crate::losses::weights::{self, Weights};
 use crate::options::{Baseline, ReinforceOptions};
-use crate::policy_gradients::measure::{mean, per_token, score, sequences};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token, weighted};
 use crate::policy_gradients::penalty::{mean_kl, penalised, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Sample, Session};
 use engine::ops;
-use engine::tape::Tape;
 use engine::tensor::Tensor;
 use std::path::Path;
 
@@ -29,101 +28,77 @@ const BASELINE_FILE: &str = "baseline.json";
 
 /// Runs `lapidary reinforce`.
 pub fn train(options: &ReinforceOptions) -> Result<Summary> {
-    let (training, rollout, ratio) = (&options.training, &options.rollout, &options.ratio);
-    let cuts = rollout.batches_per_generation(training);
-    let turns = Turns { per_generation: cuts * ratio.num_iterations, per_step: training.gradient_accumulation_steps };
-    let (token_loss, weights): (TokenLoss, Weights) = match options.loss.plus_plus {
-        false => (policy::reinforce, weights::mean_of_sums),
-        true => (policy::clipped, weights::mean_of_step),
-    };
-    let constants = Constants {
-        epsilon: ratio.epsilon as f32,
-        epsilon_high: ratio.epsilon_high.unwrap_or(ratio.epsilon) as f32,
-        ..Constants::default()
-    };
-    let mut session = Session::open(options, turns, ratio.beta > 0.0, 0)?;
+    let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
+    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0)?;
     let mut baseline = match &session.job.resumed {
         Some(checkpoint) => load_baseline(&checkpoint.path)?,
         None => MovingAverage::default(),
     };
     while let Some(step) = session.next_step() {
-        let n_micro = step.batches.clone().count();
-        let (mut loss_sum, mut n_tokens) = (0.0, 0);
-        for (i, batch) in step.batches.clone().enumerate() {
-            let (generation, turn) = session.turn(batch);
-            if turn == 0 {
+        for i in step.micro_batches() {
+            if let Some(generation) = session.due(&step, i) {
                 let collected = session.collect(&step, generation)?;
-                let mut experience = session.experience_of(&collected, true, rollout.temperature)?;
-                let compared = options.loss.plus_plus || options.loss.baseline == Baseline::Batch;
-                session.record(&collected, compared.then(|| without_spread(&collected.scores.total)))?;
-                match options.loss.plus_plus {
-                    true => token_advantages(&mut experience.samples, &collected.scores.total, ratio.beta),
-                    false => {
-                        let rewards = penalised(&collected.scores.total, &experience.samples, ratio.beta);
-                        let advantages = completion_advantages(&rewards, options, &mut baseline);
-                        let pairs = experience.samples.iter_mut().zip(&advantages);
-                        pairs.for_each(|(sample, advantage)| sample.advantages = vec![*advantage as f32]);
-                        session.add("advantage_std", std(&advantages));
-                    }
+                let mut experience = session.experience_of(&collected, true, options.rollout.temperature)?;
+                let (samples, rewards) = (&mut experience.samples, &collected.scores.total);
+                if plus_plus {
+                    token_advantages(samples, rewards, beta);
+                } else {
+                    let advantages = completion_advantages(&penalised(rewards, samples, beta), options, &mut baseline);
+                    session.add("advantage_std", std(&advantages));
+                    experience.set_advantages(&advantages);
                 }
-                if ratio.beta > 0.0 {
-                    session.add("kl", mean_kl(&experience));
-                }
-                if let Some(value) = baseline.value {
-                    session.add("baseline", value);
-                }
-                session.experience = experience;
-                n_tokens += session.n_tokens();
+                let compared = plus_plus || options.loss.baseline == Baseline::Batch;
+                session.record(&collected, compared.then(|| without_spread(rewards)))?;
+                session.add("kl", if beta > 0.0 { mean_kl(&experience) } else { f64::NAN });
+                session.add("baseline", baseline.value.unwrap_or(f64::NAN));
+                session.learn_from(experience);
             }
-            let n_trained = session.experience.n_trained() as f64;
-            let whole = Whole {
-                n_micro_batches: n_micro,
-                n_tokens: n_trained.max(1.0) * n_micro as f64 / cuts as f64,
-                max_completion_length: rollout.max_completion_length,
-            };
-            let samples = session.slice(turn % cuts, training.per_device_train_batch_size).to_vec();
-            let batch = session.experience.batch(&samples)?;
-            if batch.n_items() == 0 {
-                session.job.learner.accumulate_nothing()?;
-                continue;
-            }
-            let tape = Tape::new();
-            let watched = session.job.learner.model.watch(&tape);
-            let scored = score(&watched, &batch, rollout.temperature, session.job.pass(&step, i))?;
-            let sequences = sequences(&batch, &samples)?;
-            let log_ratio = ops::sub(&scored.logp, &per_token(&samples, |s, t| s.logp_old[t])?)?;
-            let ratio = token_ratio(&log_ratio, &sequences)?;
-            let advantages = per_token(&samples, Sample::advantage)?;
-            let terms = Terms {
-                logp: &scored.logp,
-                log_ratio: &log_ratio,
-                ratio: &ratio,
-                advantages: &advantages,
-                sequences: &sequences,
-            };
-            let losses = token_loss(&terms, &constants)?;
-            let weights = weights(&sequences, &whole);
-            let n = weights.len();
-            let loss = ops::sum(&ops::mul(&losses, &Tensor::from_f32(losses.device(), weights, &[n])?)?)?;
-            session.job.learner.accumulate(&tape, watched, &loss)?;
-            loss_sum += f64::from(loss.item()?);
-            session.add("entropy", mean(&scored.entropy));
-            if options.loss.plus_plus {
-                let (epsilon, high) = (constants.epsilon, constants.epsilon_high);
-                let shares =
-                    token_shares(&clipped_units(&ratio.to_vec()?, &advantages.to_vec()?, epsilon, high), &sequences);
-                session.add("clip_ratio/low_mean", shares.low_mean);
-                session.add("clip_ratio/high_mean", shares.high_mean);
-                session.add("clip_ratio/region_mean", shares.region_mean);
-            }
+            let loss_of = if plus_plus { clipped_loss } else { plain_loss };
+            session.learn(&step, i, |part| loss_of(options, part))?;
         }
-        let due = session.job.step(loss_sum, n_tokens)?;
-        let due = session.after_step(due)?;
-        if due.save {
-            session.save(|checkpoint| save_baseline(checkpoint, &baseline))?;
-        }
+        session.step(|checkpoint| save_baseline(checkpoint, &baseline))?;
     }
     session.finish()
+}
+
+/// Losses of tokens by `token_loss`, weighed by `weights`; with the ratio to the policy that drew and the advantages.
+fn loss_by(
+    token_loss: TokenLoss,
+    weights: Weights,
+    constants: &Constants,
+    part: &Part,
+) -> Result<(Tensor, Tensor, Tensor)> {
+    let Part { scored, samples, sequences, whole } = part;
+    let logp = &scored.logp;
+    let log_ratio = ops::sub(logp, &per_token(samples, |s, t| s.logp_old[t])?)?;
+    let ratio = token_ratio(&log_ratio, sequences)?;
+    let advantages = per_token(samples, Sample::advantage)?;
+    let terms = Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences };
+    let loss = weighted(&token_loss(&terms, constants)?, weights(sequences, whole))?;
+    Ok((loss, ratio, advantages))
+}
+
+/// −(1/S) Σ over completions of A · Σₜ log πₜ.
+fn plain_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metrics)> {
+    let constants = clip_range(&options.ratio);
+    let (loss, ..) = loss_by(policy::reinforce, weights::mean_of_sums, &constants, part)?;
+    Ok((loss, vec![("entropy", mean(&part.scored.entropy))]))
+}
+
+/// REINFORCE++: the clipped ratio, as a mean over the tokens of the step.
+fn clipped_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metrics)> {
+    let constants = clip_range(&options.ratio);
+    let (loss, ratio, advantages) = loss_by(policy::clipped, weights::mean_of_step, &constants, part)?;
+    let (epsilon, high) = (constants.epsilon, constants.epsilon_high);
+    let clipped = clipped_units(&ratio.to_vec()?, &advantages.to_vec()?, epsilon, high);
+    let shares = token_shares(&clipped, &part.sequences);
+    let metrics = vec![
+        ("entropy", mean(&part.scored.entropy)),
+        ("clip_ratio/low_mean", shares.low_mean),
+        ("clip_ratio/high_mean", shares.high_mean),
+        ("clip_ratio/region_mean", shares.region_mean),
+    ];
+    Ok((loss, metrics))
 }
 
 /// Reward minus baseline.

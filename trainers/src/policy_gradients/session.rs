@@ -2,7 +2,7 @@
 use super::experience::{Experience, Sample};
 use super::guard::{Guard, kl_of_completions};
 use super::judged::{Judged, Prompt};
-use super::measure::log_probabilities;
+use super::measure::{Metrics, Part, log_probabilities, score};
 use super::prompts::{PromptSet, longest, read_prompts};
 use super::rewards::by_judge::open_model;
 use super::rewards::{Rewards, Scores};
@@ -11,12 +11,15 @@ use super::samples::SamplesLog;
 use crate::advantages::{mean, std};
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::{Error, Result};
-use crate::job::setup;
-use crate::job::{Job, Step, Summary, Work};
-use crate::options::{DataOptions, PolicyGradient, RolloutOptions, SamplingStrategy, Strategy};
+use crate::job::setup::{self, Source};
+use crate::job::{Job, Measured, Step, Summary, Work};
+use crate::losses::policy::Sequences;
+use crate::losses::weights::Whole;
+use crate::options::{PolicyGradient, RolloutOptions, SamplingStrategy};
 use crate::run::Due;
-use crate::run::schedule::run_length;
+use crate::run::schedule::{RunLength, run_length};
 use engine::model::decoder::Decoder;
+use engine::tensor::Tensor;
 use std::path::Path;
 use std::time::Instant;
 
@@ -51,19 +54,32 @@ pub struct Session {
     pub experience: Experience,
     rollouts: Rollouts,
     samples: SamplesLog,
-    /// The frozen reference, where it is not the base under an adapter.
-    frozen: Option<Decoder>,
-    needs_reference: bool,
-    data: DataOptions,
+    reference: KlReference,
     options: RolloutOptions,
-    batch_size: usize,
-    /// Whether checkpoints are written.
-    saves: bool,
-    prompts_per_generation: usize,
-    /// Batches of the run's order that learn from one generation.
-    turns: u64,
-    seed: u64,
+    order: Sampling,
+    sizes: Sizes,
     clock: Clock,
+}
+
+/// The policy that a KL is measured from.
+enum KlReference {
+    /// None is asked for.
+    Nothing,
+    /// The base under a new adapter.
+    AdapterOff,
+    /// A copy of the start.
+    Frozen(Box<Decoder>),
+}
+
+/// How a run is cut.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// Completions of a micro-batch.
+    batch: usize,
+    prompts_per_generation: usize,
+    /// Batches of completions in one generation.
+    cuts: usize,
+    turns: Turns,
 }
 
 /// How often a trainer learns from a generation.
@@ -75,6 +91,54 @@ pub struct Turns {
     pub per_step: usize,
 }
 
+impl Turns {
+    /// Each batch of completions is gone through `num_iterations` times.
+    pub fn of<C: PolicyGradient>(options: &C, num_iterations: usize) -> Self {
+        let training = options.common().training;
+        let cuts = options.rollout().1.batches_per_generation(training);
+        Turns { per_generation: cuts * num_iterations, per_step: training.gradient_accumulation_steps }
+    }
+
+    /// Whether every generation is learnt from within one step: then the policy that drew is the policy that learns.
+    pub fn within_a_step(self) -> bool {
+        self.per_step.is_multiple_of(self.per_generation)
+    }
+}
+
+impl Sizes {
+    fn of<C: PolicyGradient>(options: &C, turns: Turns) -> Self {
+        let rollout = options.rollout().1;
+        let (batch, cuts) =
+            (options.completions_per_batch(), rollout.batches_per_generation(options.common().training));
+        Sizes { batch, prompts_per_generation: cuts * batch / rollout.num_generations, cuts, turns }
+    }
+
+    /// How long a run over `n_prompts` prompts is. Errors: they are too few for one generation.
+    fn run_length<C: PolicyGradient>(&self, options: &C, n_prompts: usize) -> Result<RunLength> {
+        let (data, rollout, _) = options.rollout();
+        let (training, group, per_generation) =
+            (options.common().training, rollout.num_generations, self.prompts_per_generation);
+        let generations = n_prompts / per_generation;
+        if generations == 0 {
+            return Err(Error::Input(format!(
+                "{}: {n_prompts} prompts, but one generation takes {per_generation} (its {} completions are {group} \
+                 each); lower --per_device_train_batch_size or --steps_per_generation, or raise --num_generations",
+                data.dataset_name,
+                per_generation * group
+            )));
+        }
+        let n_batches = generations * self.turns.per_generation;
+        Ok(run_length(n_batches, 1, self.turns.per_step, training.num_train_epochs, training.max_steps))
+    }
+
+    /// (tokens, predictions) of the largest micro-batch: completions of a group share their prompt.
+    fn largest(&self, prompts: &[Prompt], rollout: &RolloutOptions) -> (usize, usize) {
+        let (group, completions) = (rollout.num_generations, self.batch * rollout.max_completion_length);
+        let n_roots = self.batch.div_ceil(group) + usize::from(!self.batch.is_multiple_of(group));
+        (n_roots * longest(prompts) + completions, completions)
+    }
+}
+
 impl Session {
     /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for;
     /// `bytes_per_weight`: what a trainer keeps besides for each of the model's weights (a critic).
@@ -84,80 +148,51 @@ impl Session {
         needs_reference: bool,
         bytes_per_weight: u64,
     ) -> Result<Session> {
-        let (data, rollout, reward) = options.rollout();
+        let (data, rollout, _) = options.rollout();
         let common = options.common();
         let training = common.training;
         let mut source = setup::open_source(&common.model.model_name_or_path)?;
-        let config = source.files.config.clone();
-        let needs_reference = needs_reference || options.guard().kl_budget.is_some();
-        let context = config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
+        let context = source.files.config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
-        let open_model = |name: &str| open_model(name, reward, &source.tokenizer, common.device);
-        let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
-        let gold_names = &options.guard().gold_funcs.0;
-        let gold = Rewards::named(gold_names, vec![], (reward, rollout), prompts.task.as_ref(), open_model)?;
-        for rewards in [&rewards, &gold] {
-            rewards.check(&prompts.train)?;
-            rewards.check(&prompts.eval)?;
-        }
-        let mut stop_tokens = config.eos_ids.clone();
-        stop_tokens.extend(source.tokenizer.eos_id());
-        let group = rollout.num_generations;
-        let rollouts = match &rollout.completions_file {
-            None => Rollouts::Drawn(Drawing::new(rollout, stop_tokens, training.seed)),
-            Some(path) => {
-                stop_tokens.extend(source.tokenizer.pad_id());
-                let file = FixedCompletions::read(path, stop_tokens, config.vocab_size)?;
-                file.check(&prompts.train, group, rewards.is_empty())?;
-                Rollouts::Fixed(file)
-            }
-        };
-        let batch_size = options.completions_per_batch();
-        let per_generation = rollout.batches_per_generation(training) * batch_size / group;
-        let generations = prompts.train.len() / per_generation;
-        if generations == 0 {
-            return Err(Error::Input(format!(
-                "{}: {} prompts, but one generation takes {per_generation} (its {} completions are {group} each); lower \
-                 --per_device_train_batch_size or --steps_per_generation, or raise --num_generations",
-                data.dataset_name,
-                prompts.train.len(),
-                per_generation * group
-            )));
-        }
-        let n_batches = generations * turns.per_generation;
-        let length = run_length(n_batches, 1, turns.per_step, training.num_train_epochs, training.max_steps);
-        let (prompt, completion) = (longest(&prompts.train), rollout.max_completion_length);
+        let (rewards, gold) = open_rewards(options, &source, &prompts)?;
+        let rollouts = open_rollouts(options, &source, &prompts, rewards.is_empty())?;
+        let sizes = Sizes::of(options, turns);
+        let needs_reference = needs_reference || options.guard().kl_budget.is_some();
         let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
-        let reference = if needs_reference && !adapted { 4 } else { 0 };
-        let kept = if Guard::keeps(options.guard()) && !common.lora.use_peft { 4 } else { 0 };
-        let beside = (bytes_per_weight + reference + kept) * config.count_parameters().0;
-        let n_roots = batch_size.div_ceil(group) + usize::from(!batch_size.is_multiple_of(group));
+        let freezes = needs_reference && !adapted;
+        let keeps = Guard::keeps(options.guard()) && !common.lora.use_peft;
+        let copies = bytes_per_weight + if freezes { 4 } else { 0 } + if keeps { 4 } else { 0 };
         let work = Work {
             n_rows: prompts.train.len(),
             n_tokens: prompts.train.iter().map(|p| p.ids.len()).sum(),
-            length,
-            largest: (n_roots * prompt + batch_size * completion, batch_size * completion),
-            bytes_beside: beside,
+            length: sizes.run_length(options, prompts.train.len())?,
+            largest: sizes.largest(&prompts.train, rollout),
+            bytes_beside: copies * source.files.config.count_parameters().0,
             reads: reads(options, prompts.task.is_some()),
             notes: &prompts.notes,
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
-        let frozen = match (needs_reference && !adapted, &job.resumed) {
-            (false, _) => None,
+        let reference = match (needs_reference, freezes, &job.resumed) {
+            (false, ..) => KlReference::Nothing,
+            (true, false, _) => KlReference::AdapterOff,
             // Memory is shared until the optimiser changes the policy's.
-            (true, None) => Some(job.learner.model.clone()),
-            (true, Some(_)) => Some(job.policy.learner(&job.device, &job.source, training, None)?.model),
-        };
-        let experience = match &job.resumed {
-            Some(checkpoint) => Experience::load(&checkpoint.path)?.unwrap_or_default(),
-            None => Experience::default(),
+            (true, true, None) => KlReference::Frozen(Box::new(job.learner.model.clone())),
+            (true, true, Some(_)) => {
+                let start = job.policy.learner(&job.device, &job.source, training, None)?.model;
+                KlReference::Frozen(Box::new(start))
+            }
         };
         let mut guard = Guard::new(options.guard(), Some(gold).filter(|gold| !gold.is_empty()));
+        let mut experience = Experience::default();
         if let Some(checkpoint) = &job.resumed {
+            experience = Experience::load(&checkpoint.path)?.unwrap_or_default();
             guard.restore(&checkpoint.path, &job.learner.model)?;
         }
         let samples = SamplesLog::open(&training.output_dir, job.resumed.as_ref().map(|c| c.step))?;
+        let shuffles = data.shuffle_dataset && data.train_sampling_strategy == SamplingStrategy::Random;
+        let order = if shuffles { Sampling::Random } else { Sampling::Sequential };
+        let (options, clock) = (rollout.clone(), Clock::default());
         let mut session = Session {
             job,
             prompts,
@@ -166,16 +201,11 @@ impl Session {
             experience,
             rollouts,
             samples,
-            frozen,
-            needs_reference,
-            data: data.clone(),
-            options: rollout.clone(),
-            batch_size,
-            saves: common.record.save_strategy != Strategy::No,
-            prompts_per_generation: per_generation,
-            turns: turns.per_generation as u64,
-            seed: training.seed,
-            clock: Clock::default(),
+            reference,
+            options,
+            order,
+            sizes,
+            clock,
         };
         if session.job.evaluates_first && !session.prompts.eval.is_empty() {
             session.log_evaluation()?;
@@ -194,23 +224,70 @@ impl Session {
 
     /// Which generation of its epoch a batch learns from, and which of the generation's turns it is (0: it is drawn).
     pub fn turn(&self, batch: u64) -> (u64, usize) {
-        (batch / self.turns, (batch % self.turns) as usize)
+        let per_generation = self.sizes.turns.per_generation as u64;
+        (batch / per_generation, (batch % per_generation) as usize)
     }
 
-    /// Samples `index · size ..` of the experience, as many as a batch has.
-    pub fn slice(&self, index: usize, size: usize) -> &[Sample] {
-        let all = &self.experience.samples;
-        &all[(index * size).min(all.len())..((index + 1) * size).min(all.len())]
+    /// The generation that is to be drawn before micro-batch `i` of a step, unless the one before is still learnt from.
+    pub fn due(&self, step: &Step, i: usize) -> Option<u64> {
+        let (generation, turn) = self.turn(step.batches.start + i as u64);
+        (turn == 0).then_some(generation)
+    }
+
+    /// The completions that micro-batch `i` of a step learns from.
+    pub fn samples_of(&self, step: &Step, i: usize) -> Vec<Sample> {
+        let (_, turn) = self.turn(step.batches.start + i as u64);
+        let (all, start) = (&self.experience.samples, turn % self.sizes.cuts * self.sizes.batch);
+        all[start.min(all.len())..(start + self.sizes.batch).min(all.len())].to_vec()
+    }
+
+    /// Takes up what is learnt from until the next generation.
+    pub fn learn_from(&mut self, experience: Experience) {
+        self.job.count(0.0, experience.n_tokens());
+        self.experience = experience;
+    }
+
+    /// Learns from micro-batch `i` of a step, by a loss of its completions; from nothing if no token is trained on.
+    pub fn learn(
+        &mut self,
+        step: &Step,
+        i: usize,
+        loss: impl FnOnce(&Part) -> Result<(Tensor, Metrics)>,
+    ) -> Result<()> {
+        let samples = self.samples_of(step, i);
+        let batch = self.experience.batch(&samples)?;
+        if batch.n_items() == 0 {
+            return Ok(self.job.learner.accumulate_nothing()?);
+        }
+        let n_micro_batches = step.micro_batches().len();
+        let n_trained = (self.experience.n_trained() as f64).max(1.0);
+        let whole = Whole {
+            n_micro_batches,
+            n_tokens: n_trained * n_micro_batches as f64 / self.sizes.cuts as f64,
+            max_completion_length: self.options.max_completion_length,
+        };
+        self.job.learn(step, i, |model, pass| {
+            let scored = score(model, &batch, self.options.temperature, pass)?;
+            let sequences = Sequences::new(&batch.sequences, samples.len())?;
+            let (loss, mut metrics) = loss(&Part { scored, samples: &samples, sequences, whole })?;
+            metrics.retain(|(_, value)| !value.is_nan());
+            Ok(Measured { loss, metrics, n_tokens: 0 })
+        })
+    }
+
+    /// The optimiser's step and what is due after it: log, evaluation, and a checkpoint, to which `besides` adds.
+    pub fn step(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let due = self.job.step()?;
+        let due = self.after_step(due)?;
+        if due.save { self.save(besides) } else { Ok(()) }
     }
 
     /// Draws and judges the completions of a generation.
     pub fn collect(&mut self, step: &Step, generation: u64) -> Result<Collected> {
-        let ordered = self.data.shuffle_dataset && self.data.train_sampling_strategy == SamplingStrategy::Random;
-        let sampling = if ordered { Sampling::Random } else { Sampling::Sequential };
-        let order = epoch_order(self.prompts.train.len(), sampling, self.seed, step.epoch);
-        let start = generation as usize * self.prompts_per_generation;
-        let prompts = order[start..start + self.prompts_per_generation].to_vec();
-        self.collect_of(prompts)
+        let order = epoch_order(self.prompts.train.len(), self.order, self.job.seed, step.epoch);
+        let n = self.sizes.prompts_per_generation;
+        let start = generation as usize * n;
+        self.collect_of(order[start..start + n].to_vec())
     }
 
     /// Draws and judges completions of these prompts. Every completion has a stream of random numbers of its own.
@@ -248,12 +325,12 @@ impl Session {
             let known = self.job.device.is_host() && collected.completions.iter().all(|c| c.logps.is_some());
             let old = match known {
                 true => collected.completions.iter().map(|c| c.logps.clone().unwrap_or_default()).collect(),
-                false => log_probabilities(&self.job.learner.model, &experience, self.batch_size, temperature)?,
+                false => log_probabilities(&self.job.learner.model, &experience, self.sizes.batch, temperature)?,
             };
             experience.samples.iter_mut().zip(old).for_each(|(s, logp)| s.logp_old = logp);
         }
         if let Some(reference) = self.reference() {
-            let logp_ref = log_probabilities(&reference, &experience, self.batch_size, temperature)?;
+            let logp_ref = log_probabilities(&reference, &experience, self.sizes.batch, temperature)?;
             experience.samples.iter_mut().zip(logp_ref).for_each(|(s, logp)| s.logp_ref = logp);
             if needs_old {
                 self.spent(kl_of_completions(&experience.samples));
@@ -268,12 +345,12 @@ impl Session {
         self.guard.spent(kl, self.job.state.global_step, &self.job.learner.model);
     }
 
-    /// The policy that a KL is measured from: the base under a new adapter, else a frozen copy of the start.
+    /// The policy that a KL is measured from, if one is asked for.
     fn reference(&self) -> Option<Decoder> {
-        match (&self.frozen, self.needs_reference) {
-            (Some(frozen), _) => Some(frozen.clone()),
-            (None, true) => Some(self.job.learner.model.without_adapter()),
-            (None, false) => None,
+        match &self.reference {
+            KlReference::Nothing => None,
+            KlReference::AdapterOff => Some(self.job.learner.model.without_adapter()),
+            KlReference::Frozen(start) => Some((**start).clone()),
         }
     }
 
@@ -315,14 +392,8 @@ impl Session {
         }
     }
 
-    /// Tokens of a generation, each prompt counted once a completion as TRL counts them.
-    pub fn n_tokens(&self) -> u64 {
-        let prompt = |s: &Sample| self.experience.prompts[s.prompt].len();
-        self.experience.samples.iter().map(|s| (prompt(s) + s.ids.len()) as u64).sum()
-    }
-
     /// Logs and evaluates when due; what is still due then. A run that the guard ends is logged and saved.
-    pub fn after_step(&mut self, due: Due) -> Result<Due> {
+    fn after_step(&mut self, due: Due) -> Result<Due> {
         let due = Due { log: due.log || self.guard.stop().is_some(), ..due };
         let all = self.clock.began.map_or(f64::NAN, |b| b.elapsed().as_secs_f64());
         let (generation, reward) = (self.clock.generation / all, self.clock.reward / all);
@@ -355,7 +426,7 @@ impl Session {
         if let Some(said) = &stop {
             self.job.progress.say(said);
         }
-        Ok(Due { save: due.save || (stop.is_some() && self.saves), ..due })
+        Ok(Due { save: due.save || (stop.is_some() && self.job.saves), ..due })
     }
 
     /// Evaluates, and shows the guard what the gold check found.
@@ -369,7 +440,7 @@ impl Session {
     }
 
     /// Writes a checkpoint, with the experience if the next step still learns from it, and what `besides` adds.
-    pub fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let next = self.job.next_step();
         let unused = next.is_some_and(|step| self.turn(step.batches.start).1 != 0);
         let Session { job, experience, guard, .. } = self;
@@ -391,7 +462,7 @@ impl Session {
             return Err(Error::input("eval_dataset: completions are drawn for it, which --completions_file forbids"));
         };
         let mut drawing = drawing.clone();
-        drawing.sampling.seed = self.seed ^ EVALUATION;
+        drawing.sampling.seed = self.job.seed ^ EVALUATION;
         if let Some(temperature) = self.options.eval_temperature {
             drawing.sampling.temperature = temperature as f32;
         }
@@ -422,6 +493,39 @@ impl Session {
         }
         self.job.finish()
     }
+}
+
+/// The rewards that a run learns from, and those of the gold check; both are shown the prompts.
+fn open_rewards<C: PolicyGradient>(options: &C, source: &Source, prompts: &PromptSet) -> Result<(Rewards, Rewards)> {
+    let (_, rollout, reward) = options.rollout();
+    let open_model = |name: &str| open_model(name, reward, &source.tokenizer, options.common().device);
+    let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
+    let gold_names = &options.guard().gold_funcs.0;
+    let gold = Rewards::named(gold_names, vec![], (reward, rollout), prompts.task.as_ref(), open_model)?;
+    for rewards in [&rewards, &gold] {
+        rewards.check(&prompts.train)?;
+        rewards.check(&prompts.eval)?;
+    }
+    Ok((rewards, gold))
+}
+
+/// Where completions come from. `unjudged`: no reward is named, so that a file must bring them.
+fn open_rollouts<C: PolicyGradient>(
+    options: &C,
+    source: &Source,
+    prompts: &PromptSet,
+    unjudged: bool,
+) -> Result<Rollouts> {
+    let (rollout, config) = (options.rollout().1, &source.files.config);
+    let mut stop_tokens = config.eos_ids.clone();
+    stop_tokens.extend(source.tokenizer.eos_id());
+    let Some(path) = &rollout.completions_file else {
+        return Ok(Rollouts::Drawn(Drawing::new(rollout, stop_tokens, options.common().training.seed)));
+    };
+    stop_tokens.extend(source.tokenizer.pad_id());
+    let file = FixedCompletions::read(path, stop_tokens, config.vocab_size)?;
+    file.check(&prompts.train, rollout.num_generations, unjudged)?;
+    Ok(Rollouts::Fixed(file))
 }
 
 /// Questions made on the spot are no file whose hash is kept: their own is.

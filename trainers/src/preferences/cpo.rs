@@ -6,13 +6,13 @@ use crate::data::Ranking;
 use crate::data::answers::{Rules, tokenize_rankings};
 use crate::data::preference::ranked_rows;
 use crate::error::Result;
-use crate::job::Summary;
+use crate::job::{Measured, Summary};
 use crate::losses::cpo::{DeltaLoss, Settings, alpha_reward};
 use crate::options::CpoOptions;
 use crate::preferences::dpo::{mean_chosen_length, pair_batch, pair_metrics, sequences, sides};
 use crate::preferences::likelihoods::Answers;
 use crate::preferences::orpo::mean_logp;
-use crate::preferences::{self, Measured, Objective, Rows, Set, shared_size};
+use crate::preferences::{self, Objective, Rows, Set, shared_size};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 

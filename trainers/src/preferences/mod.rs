@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
 use crate::job::setup::{self, Policy, Source};
-use crate::job::{Job, Summary, Work, length_of};
+use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
     self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
@@ -30,10 +30,8 @@ use engine::dtype::DType;
 use engine::files::safetensors;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
-use engine::tape::Tape;
 use engine::tensor::Tensor;
 use std::path::Path;
-use std::time::Instant;
 
 /// Which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +56,6 @@ impl<R> Rows<R> {
             Set::Eval => &self.eval,
         }
     }
-}
-
-/// What one micro-batch says about itself.
-pub struct Measured {
-    /// Its share of the step's loss, on the tape: [1].
-    pub loss: Tensor,
-    /// By the names of METRICS.
-    pub metrics: Vec<(&'static str, f64)>,
-    /// Tokens, prompts counted with every answer, as TRL counts them.
-    pub n_tokens: u64,
 }
 
 /// What is to be learnt from rows.
@@ -183,66 +171,36 @@ pub fn train<O: Objective>(
     training: &options::TrainingOptions,
     disable_dropout: bool,
 ) -> Result<Summary> {
-    let n_rows = objective.n_rows(Set::Train);
-    if job.evaluates_first && objective.n_rows(Set::Eval) > 0 {
-        log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
+    let evaluate = |job: &mut Job, objective: &mut O| {
+        job.evaluate(objective.n_rows(Set::Eval), training.per_device_eval_batch_size, |model, rows| {
+            objective.measure(model, Set::Eval, rows, rows, Pass::default())
+        })
+    };
+    if job.evaluates_first {
+        evaluate(&mut job, &mut objective)?;
     }
     while let Some(step) = job.next_step() {
-        let micro = job.rows_of(&step, n_rows, data.train_sampling_strategy);
-        let all: Vec<usize> = micro.concat();
-        let (mut loss_sum, mut n_tokens) = (0.0, 0);
-        for (i, rows) in micro.iter().enumerate() {
-            let mut pass = job.pass(&step, i);
-            pass.dropout = pass.dropout.filter(|_| !disable_dropout);
-            let tape = Tape::new();
-            let watched = job.learner.model.watch(&tape);
-            let measured = objective.measure(&watched, Set::Train, rows, &all, pass)?;
-            job.learner.accumulate(&tape, watched, &measured.loss)?;
-            loss_sum += f64::from(measured.loss.item()?);
-            n_tokens += measured.n_tokens;
-            measured.metrics.iter().for_each(|(name, value)| job.window.add(name, *value));
+        let micro_batches = job.rows_of(&step, objective.n_rows(Set::Train), data.train_sampling_strategy);
+        let all: Vec<usize> = micro_batches.concat();
+        for (i, rows) in micro_batches.iter().enumerate() {
+            job.learn(&step, i, |model, pass| {
+                let pass = if disable_dropout { Pass { dropout: None, ..pass } } else { pass };
+                objective.measure(model, Set::Train, rows, &all, pass)
+            })?;
         }
-        let due = job.step(loss_sum, n_tokens)?;
+        let due = job.step()?;
         objective.stepped(&job.learner.model, step.index + 1)?;
         if due.log {
             job.log()?;
         }
-        if due.evaluate && objective.n_rows(Set::Eval) > 0 {
-            log_evaluation(&mut job, &mut objective, training.per_device_eval_batch_size)?;
+        if due.evaluate {
+            evaluate(&mut job, &mut objective)?;
         }
         if due.save {
             job.save(|checkpoint| objective.save(checkpoint))?;
         }
     }
     job.finish()
-}
-
-fn log_evaluation<O: Objective>(job: &mut Job, objective: &mut O, batch_size: usize) -> Result<()> {
-    let values = evaluate(&job.learner.model, objective, batch_size)?;
-    let values: Vec<(&str, f64)> = values.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    job.log_evaluation(&values)
-}
-
-/// Means over the evaluation rows as transformers' Trainer takes them: the loss weighed by rows, metrics by batch.
-fn evaluate<O: Objective>(model: &Decoder, objective: &mut O, batch_size: usize) -> Result<Vec<(String, f64)>> {
-    let (began, n_rows) = (Instant::now(), objective.n_rows(Set::Eval));
-    let (mut loss, mut n_batches, mut metrics) = (0.0, 0.0, crate::job::Window::default());
-    let all: Vec<usize> = (0..n_rows).collect();
-    for rows in all.chunks(batch_size) {
-        let measured = objective.measure(model, Set::Eval, rows, rows, Pass::default())?;
-        loss += f64::from(measured.loss.item()?) * rows.len() as f64;
-        measured.metrics.iter().for_each(|(name, value)| metrics.add(name, *value));
-        n_batches += 1.0;
-    }
-    let seconds = began.elapsed().as_secs_f64();
-    let mut values = vec![("eval_loss".to_string(), loss / n_rows as f64)];
-    values.extend(metrics.means().into_iter().map(|(name, value)| (format!("eval_{name}"), value)));
-    values.extend([
-        ("eval_runtime".to_string(), seconds),
-        ("eval_samples_per_second".to_string(), n_rows as f64 / seconds),
-        ("eval_steps_per_second".to_string(), n_batches / seconds),
-    ]);
-    Ok(values)
 }
 
 /// The model that the policy is compared with.

@@ -6,14 +6,14 @@ use crate::data::answers::{Rules, tokenize_rankings};
 use crate::data::preference::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
-use crate::job::Summary;
+use crate::job::{Measured, Summary};
 use crate::losses::dpo::Sides;
 use crate::losses::orpo::{log_odds, odds_ratio_loss};
 use crate::losses::sequences::pick;
 use crate::options::OrpoOptions;
 use crate::preferences::dpo::{pair_batch, pair_metrics, sequences, sides};
 use crate::preferences::likelihoods::{Answers, mean};
-use crate::preferences::{self, Measured, Objective, Rows, Set, known, shared_size};
+use crate::preferences::{self, Objective, Rows, Set, known, shared_size};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 

@@ -8,13 +8,13 @@ use crate::data::preference::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::learner::loss_device;
-use crate::job::{Job, Summary};
+use crate::job::{Job, Measured, Summary};
 use crate::judges::reward_model::{forest_of, rewards};
 use crate::losses::reward::{bradley_terry, centering, plackett_luce, sum_of};
 use crate::losses::sequences::pick;
 use crate::options::RewardOptions;
 use crate::preferences::likelihoods::mean;
-use crate::preferences::{self, Measured, Objective, Rows, Set, known, shared_size};
+use crate::preferences::{self, Objective, Rows, Set, known, shared_size};
 use engine::config::{Head, SCORE};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
@@ -60,7 +60,7 @@ fn off_center(rewards: &Tensor, rows: &[&Ranking]) -> Result<Tensor> {
     sum_of(&all)?.ok_or_else(|| crate::Error::internal("a batch without rankings"))
 }
 
-struct Reward<'a> {
+struct RewardObjective<'a> {
     options: &'a RewardOptions,
     rows: Rows<Ranking>,
     loss: RankingLoss,
@@ -87,7 +87,7 @@ fn metrics(rewards: &[f32], rows: &[&Ranking]) -> Vec<(&'static str, f64)> {
     ]
 }
 
-impl Objective for Reward<'_> {
+impl Objective for RewardObjective<'_> {
     fn n_rows(&self, set: Set) -> usize {
         self.rows.of(set).len()
     }
@@ -145,6 +145,6 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
     if !has_head && job.resumed.is_none() {
         new_head(&mut job, options.training.seed)?;
     }
-    let objective = Reward { options, rows, loss: if only_pairs { pairs } else { rankings } };
+    let objective = RewardObjective { options, rows, loss: if only_pairs { pairs } else { rankings } };
     preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
 }

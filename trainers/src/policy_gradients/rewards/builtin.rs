@@ -17,12 +17,12 @@ const NAMES: [&str; 10] =
     ["exact", "numeric", "gsm8k", "boxed", "think_format", "json", "length", "soft_overlong", "repetition", "regex:"];
 
 /// Judges one completion.
-type Judge = Box<dyn Fn(&Judged) -> Option<f64> + Send>;
+type JudgeOne = Box<dyn Fn(&Judged) -> Option<f64> + Send>;
 
 struct Builtin {
     name: String,
     needs_answer: bool,
-    judge: Judge,
+    judge: JudgeOne,
 }
 
 impl Reward for Builtin {
@@ -60,10 +60,10 @@ fn one_if(condition: bool) -> Option<f64> {
 
 /// The reward called `name`: ours, or one of TRL's.
 pub fn by_name(name: &str, options: &JudgingOptions, rollout: &RolloutOptions) -> Result<Box<dyn Reward>> {
-    let answered = |judge: fn(&str, &str) -> bool| -> Judge {
+    let answered = |judge: fn(&str, &str) -> bool| -> JudgeOne {
         Box::new(move |c: &Judged| one_if(judge(c.text, &expected(c.prompt)?)))
     };
-    let (needs_answer, judge): (bool, Judge) = match name {
+    let (needs_answer, judge): (bool, JudgeOne) = match name {
         "exact" => (true, answered(|text, answer| text.trim() == answer.trim())),
         "numeric" => (true, answered(is_last_number)),
         "gsm8k" => (true, answered(is_after_hashes)),

@@ -5,7 +5,7 @@ use crate::policy_gradients::final_answer::{last_number, same_number};
 use serde_json::{Value, json};
 
 /// One family.
-pub struct Family {
+pub struct TaskFamily {
     pub name: &'static str,
     pub about: &'static str,
     /// (name, least, greatest).
@@ -15,7 +15,7 @@ pub struct Family {
     pub check: fn(&str, &Value, &str) -> bool,
 }
 
-impl std::fmt::Debug for Family {
+impl std::fmt::Debug for TaskFamily {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name)
     }
@@ -24,78 +24,78 @@ impl std::fmt::Debug for Family {
 const LEVEL: (&str, u64, u64) = ("level", 1, 9);
 
 /// All of them.
-pub const FAMILIES: &[Family] = &[
-    Family {
+pub const FAMILIES: &[TaskFamily] = &[
+    TaskFamily {
         name: "addition",
         about: "a + b; `digits` of each",
         dials: &[LEVEL, ("digits", 1, 15)],
         make: addition,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "multiplication",
         about: "a · b; `digits` of each",
         dials: &[LEVEL, ("digits", 1, 8)],
         make: multiplication,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "chain",
         about: "sums, differences and products of several numbers; `terms`, and `max` the largest",
         dials: &[LEVEL, ("terms", 2, 12), ("max", 1, 100_000)],
         make: chain,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "countdown",
         about: "an expression from given numbers that gives a target; `numbers`",
         dials: &[LEVEL, ("numbers", 2, 6)],
         make: countdown,
         check: by_expression,
     },
-    Family {
+    TaskFamily {
         name: "sorting",
         about: "numbers in ascending order; `length`, and `max` the largest",
         dials: &[LEVEL, ("length", 2, 30), ("max", 1, 1_000_000)],
         make: sorting,
         check: by_list,
     },
-    Family {
+    TaskFamily {
         name: "letters",
         about: "how often a letter occurs in a made-up word; `length`",
         dials: &[LEVEL, ("length", 2, 60)],
         make: letters,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "bases",
         about: "a number in another base; `max` the largest",
         dials: &[LEVEL, ("max", 2, 1_000_000_000)],
         make: bases,
         check: by_last_word,
     },
-    Family {
+    TaskFamily {
         name: "logic",
         about: "whether a statement of true, false, and, or, not is true; `depth`",
         dials: &[LEVEL, ("depth", 1, 6)],
         make: logic,
         check: by_truth,
     },
-    Family {
+    TaskFamily {
         name: "sequences",
         about: "the next number of a sequence; `length` of what is shown",
         dials: &[LEVEL, ("length", 3, 12)],
         make: sequences,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "units",
         about: "an amount in another unit; `max` the largest amount",
         dials: &[LEVEL, ("max", 1, 1_000_000)],
         make: units,
         check: by_number,
     },
-    Family {
+    TaskFamily {
         name: "reverse",
         about: "a made-up word backwards; `length`",
         dials: &[LEVEL, ("length", 2, 40)],

@@ -13,7 +13,7 @@ use crate::data::Row;
 use crate::error::{Error, Result};
 use crate::options::given::suggestion;
 use engine::random::Stream;
-use families::{FAMILIES, Family};
+use families::{FAMILIES, TaskFamily};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub enum Split {
 /// A family of questions with its dials set.
 #[derive(Clone, Debug)]
 pub struct Task {
-    pub family: &'static Family,
+    pub family: &'static TaskFamily,
     name: String,
     dials: Dials,
     rows: Option<usize>,
