@@ -177,7 +177,7 @@ fn rope_divisors(gguf: &Gguf) -> Result<Option<Vec<f32>>> {
     if tensor.stored != Stored::Known(DType::F32) {
         return Err(Error::file(gguf.path(), format!("{ROPE_DIVISORS} is {:?}, F32 is needed", tensor.stored)));
     }
-    let bytes = gguf.file.bytes().get(tensor.start..tensor.start + tensor.len).unwrap_or_default();
+    let bytes = gguf.bytes_of(tensor);
     let divisors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     Ok(Some(divisors).filter(|d| d.iter().any(|x| *x != 1.0)))
 }
@@ -203,6 +203,22 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
+/// Tensors that the model's layout does not name, and metadata that says something and that nothing has asked for.
+pub fn not_read(gguf: &Gguf, config: &ModelConfig) -> Vec<String> {
+    let slots = config.slots();
+    let known = |name: &str| name == ROPE_DIVISORS || slots.iter().any(|slot| slot.gguf.as_deref() == Some(name));
+    let tensors = gguf.tensors.iter().filter(|tensor| !known(&tensor.name) && tensor.name != "output.weight");
+    // What a file is called, who made it and how it was quantised, and named chat templates.
+    let about =
+        ["general.", "quantize.", "split.", "tokenizer.chat_template", "tokenizer.ggml.", "tokenizer.huggingface."];
+    let is_about = |key: &str| about.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(".vocab_size");
+    let unasked = gguf.not_asked().into_iter().filter(|key| !is_about(key));
+    unasked
+        .map(|key| format!("metadata {key}"))
+        .chain(tensors.map(|tensor| format!("tensor {}", tensor.name)))
+        .collect()
+}
+
 /// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     let slots = config.slots();
@@ -211,7 +227,7 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     for tensor in &gguf.tensors {
         let Some(slot) = by_name.get(tensor.name.as_str()) else { continue };
         let entry = Entry {
-            file: 0,
+            file: tensor.file,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
@@ -223,5 +239,5 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
         };
         entries.insert(slot.path.clone(), entry);
     }
-    Weights::new(vec![gguf.file], entries)
+    Weights::new(std::iter::once(gguf.file).chain(gguf.parts).collect(), entries)
 }

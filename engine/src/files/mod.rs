@@ -17,7 +17,7 @@ mod hostile_tests;
 mod tests;
 
 use crate::buffer::Host;
-use crate::config::{ModelConfig, Slot};
+use crate::config::{GenerationConfig, ModelConfig, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -27,6 +27,10 @@ use std::path::{Path, PathBuf};
 use vocabulary::Vocabulary;
 use weights::Weights;
 
+/// How a model is drawn from.
+pub const GENERATION_FILE: &str = "generation_config.json";
+/// The beginning of a file that Git LFS has left in the place of a large one.
+pub const LFS_BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// What to do about a file that begins as the pointers do that Git LFS leaves in the place of large files.
 pub const LFS_POINTER: &str = "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull` in its repository, or \
                                download it from the web page";
@@ -42,6 +46,8 @@ pub struct ModelFiles {
     pub path: PathBuf,
     /// The tokenizer of a GGUF file, if it has one; directories have tokenizer.json instead.
     pub vocabulary: Option<Vocabulary>,
+    /// What the files bring that is not read: tensors, and metadata of GGUF.
+    pub not_read: Vec<String>,
 }
 
 impl ModelFiles {
@@ -57,7 +63,18 @@ impl ModelFiles {
         };
         let files = if metadata.is_dir() { Self::open_directory(path)? } else { Self::open_gguf(path)? };
         files.check_tensors()?;
-        Ok(files)
+        let slots = files.config.slots();
+        let unread = files.weights.names().filter(|name| !slots.iter().any(|slot| slot.path == *name));
+        let more: Vec<String> =
+            unread.filter(|name| *name != "lm_head.weight").map(|name| format!("tensor {name}")).collect();
+        Ok(ModelFiles { not_read: some_of(files.not_read.iter().cloned().chain(more).collect()), ..files })
+    }
+
+    /// Whether this is the name of a file in the model's directory that holds its configuration or weights.
+    pub fn is_file_of(&self, name: &str) -> bool {
+        ["config.json", GENERATION_FILE].contains(&name)
+            || (name == safetensors::INDEX_FILE && !self.path.join(safetensors::SINGLE_FILE).exists())
+            || self.weights.paths().any(|path| path.file_name().is_some_and(|file| file == name))
     }
 
     fn open_directory(dir: &Path) -> Result<Self> {
@@ -70,7 +87,11 @@ impl ModelFiles {
             };
             return Err(Error::file(dir, detail));
         }
-        let config = ModelConfig::from_json(read_json_object(&config_path)?, &config_path)?;
+        let mut config = ModelConfig::from_json(read_json_object(&config_path)?, &config_path)?;
+        let generation = dir.join(GENERATION_FILE);
+        if generation.exists() {
+            config.generation = GenerationConfig::from_json(read_json_object(&generation)?, &generation)?;
+        }
         let (single, index) = (dir.join(safetensors::SINGLE_FILE), dir.join(safetensors::INDEX_FILE));
         let weights = if single.exists() {
             safetensors::open(&single)?
@@ -87,7 +108,7 @@ impl ModelFiles {
                 ),
             ));
         };
-        Ok(ModelFiles { config, weights, path: dir.to_path_buf(), vocabulary: None })
+        Ok(ModelFiles { config, weights, path: dir.to_path_buf(), vocabulary: None, not_read: Vec::new() })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -103,8 +124,9 @@ impl ModelFiles {
             );
             return Err(Error::file(path, detail));
         }
+        let not_read = gguf_model::not_read(&gguf, &config);
         let weights = gguf_model::weights(gguf, &config)?;
-        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary })
+        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary, not_read })
     }
 
     /// Compares the tensors on disk with those the configuration asks for; one error names what differs.
@@ -146,6 +168,16 @@ impl ModelFiles {
     }
 }
 
+/// At most eight names, then how many more.
+fn some_of(mut names: Vec<String>) -> Vec<String> {
+    let n = names.len();
+    if n > 9 {
+        names.truncate(8);
+        names.push(format!("and {} more tensors or entries", n - 8));
+    }
+    names
+}
+
 fn first_few(items: &[String], separator: &str) -> String {
     let mut text = items.iter().take(4).cloned().collect::<Vec<_>>().join(separator);
     if items.len() > 4 {
@@ -172,6 +204,9 @@ fn missing_model(path: &Path) -> Error {
 /// Reads a JSON file that holds an object.
 pub fn read_json_object(path: &Path) -> Result<Map<String, Value>> {
     let text = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+    if text.starts_with(LFS_BEGINNING) {
+        return Err(Error::file(path, LFS_POINTER));
+    }
     match serde_json::from_slice(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Error::file(path, "is JSON, but not an object")),
@@ -195,11 +230,7 @@ pub fn save_model<H: Borrow<Host>>(
         let key = if json.contains_key("torch_dtype") && !json.contains_key("dtype") { "torch_dtype" } else { "dtype" };
         json.insert(key.to_string(), json!(dtype.name()));
     }
-    let ids: Map<String, Value> = ["bos_token_id", "eos_token_id", "pad_token_id"]
-        .into_iter()
-        .filter_map(|key| Some((key.to_string(), json.get(key).filter(|v| !v.is_null())?.clone())))
-        .collect();
-    atomic::replace_json(&dir.join("generation_config.json"), &ids)?;
+    atomic::replace_json(&dir.join(GENERATION_FILE), &config.generation.to_json(&json))?;
     atomic::replace_json(&dir.join("config.json"), &json)
 }
 

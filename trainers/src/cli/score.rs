@@ -90,7 +90,7 @@ fn write(path: Option<&Path>, text: &str) -> Result<()> {
         Some(path) => crate::run::durable::write_file(path, text.as_bytes()),
         None => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+            written.map_err(Error::output)
         }
     }
 }

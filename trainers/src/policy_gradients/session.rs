@@ -100,8 +100,7 @@ impl Session {
             rewards.check(&prompts.train)?;
             rewards.check(&prompts.eval)?;
         }
-        let mut stop_tokens = config.eos_ids.clone();
-        stop_tokens.extend(source.tokenizer.eos_id());
+        let mut stop_tokens = source.stop_tokens();
         let group = rollout.num_generations;
         let rollouts = match &rollout.completions_file {
             None => Rollouts::Drawn(Drawing::new(rollout, stop_tokens, training.seed)),
