@@ -487,3 +487,16 @@ fn doctor_examines_a_gpu() {
         assert!(said.contains(words), "`{words}` is not in:\n{said}");
     }
 }
+
+#[test]
+fn what_a_model_asks_for_and_is_not_done_is_said() {
+    let run =
+        Run::new().model(|m| edit(&m.join("config.json"), "\"attention_dropout\": 0.0", "\"attention_dropout\": 0.25"));
+    let output = run.start();
+    let (code, said) = (output.status.code(), text(&output.stderr));
+    let notes: Vec<&str> = said.lines().filter(|line| line.contains("dropout")).collect();
+    assert_eq!((code, notes.len()), (Some(0), 1), "{said}");
+    assert!(notes[0].starts_with("note: ") && notes[0].ends_with("not done: attention_dropout 0.25"), "{said}");
+    let saved = fs::read_to_string(run.out().join("config.json")).expect("a saved configuration");
+    assert!(saved.contains("\"attention_dropout\": 0.25"), "{saved}");
+}

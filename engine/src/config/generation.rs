@@ -69,6 +69,12 @@ impl GenerationConfig {
         self.raw.iter().filter(|(name, value)| said((name, value))).map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The fields that say how tokens are drawn, if there are any.
+    pub fn drawing_fields(&self) -> Vec<&str> {
+        let said = |name: &&str| self.raw.get(*name).is_some_and(|value| !value.is_null());
+        DRAWING.into_iter().filter(said).collect()
+    }
+
     /// The file to write beside a model with these ids: what was there, and the ids that it did not name.
     pub fn to_json(&self, config: &Map<String, Value>) -> Map<String, Value> {
         let mut out = self.raw.clone();

@@ -187,6 +187,13 @@ impl ModelConfig {
         Ok(config)
     }
 
+    /// The dropouts that config.json asks of training, which are not done here: key and probability.
+    pub fn dropouts(&self) -> Vec<(&str, f64)> {
+        let drops = |key: &str| key.contains("dropout") || key.ends_with("pdrop");
+        let named = self.raw.iter().filter(|(key, _)| drops(key));
+        named.filter_map(|(key, value)| Some((key.as_str(), value.as_f64().filter(|p| *p > 0.0)?))).collect()
+    }
+
     /// Whether the numbers fit each other; says which do not.
     pub fn check(&self) -> std::result::Result<(), String> {
         let sizes = [

@@ -208,3 +208,11 @@ fn tensors_of_each_family() {
     assert!(qwen3.contains(&("model.layers.0.self_attn.q_proj.weight".to_string(), vec![128, 64])));
     assert!(qwen3.contains(&("model.layers.0.self_attn.o_proj.weight".to_string(), vec![64, 128])));
 }
+
+#[test]
+fn dropouts_that_are_not_done_are_known() {
+    let config =
+        parse(with(json!({"attention_dropout": 0.1, "resid_pdrop": 0.0, "hidden_dropout": 0.2, "own": 1}))).unwrap();
+    assert_eq!(config.dropouts(), [("attention_dropout", 0.1), ("hidden_dropout", 0.2)]);
+    assert_eq!(config.to_json()["attention_dropout"], json!(0.1));
+}

@@ -203,41 +203,35 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
-/// Tensors that the model's layout does not name, and metadata that says something and that nothing has asked for.
-pub fn not_read(gguf: &Gguf, config: &ModelConfig) -> Vec<String> {
-    let slots = config.slots();
-    let known = |name: &str| name == ROPE_DIVISORS || slots.iter().any(|slot| slot.gguf.as_deref() == Some(name));
-    let tensors = gguf.tensors.iter().filter(|tensor| !known(&tensor.name) && tensor.name != "output.weight");
-    // What a file is called, who made it and how it was quantised, and named chat templates.
-    let about =
-        ["general.", "quantize.", "split.", "tokenizer.chat_template", "tokenizer.ggml.", "tokenizer.huggingface."];
-    let is_about = |key: &str| about.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(".vocab_size");
-    let unasked = gguf.not_asked().into_iter().filter(|key| !is_about(key));
-    unasked
-        .map(|key| format!("metadata {key}"))
-        .chain(tensors.map(|tensor| format!("tensor {}", tensor.name)))
-        .collect()
+/// One sentence about the metadata that says something of the model and that nothing has asked for, if there is any.
+pub fn metadata_not_read(gguf: &Gguf) -> Option<String> {
+    // What a file is called, who made it and how it was quantised; the tokenizer's own (gguf_vocabulary.rs).
+    let about = ["general.", "quantize.", "split.", "tokenizer."];
+    let is_about = |key: &&str| about.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(".vocab_size");
+    let keys: Vec<&str> = gguf.not_asked().into_iter().filter(|key| !is_about(key)).collect();
+    (!keys.is_empty()).then(|| format!("metadata that is not read: {}", keys.join(", ")))
 }
 
-/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name are left out.
+/// The tensors under their Hugging Face names, as the model's layout says; those that it does not name
+/// under their own.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     let slots = config.slots();
     let by_name: BTreeMap<&str, &Slot> = slots.iter().filter_map(|s| Some((s.gguf.as_deref()?, s))).collect();
     let mut entries = BTreeMap::new();
     for tensor in &gguf.tensors {
-        let Some(slot) = by_name.get(tensor.name.as_str()) else { continue };
+        let slot = by_name.get(tensor.name.as_str());
         let entry = Entry {
             file: tensor.file,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
             len: tensor.len,
-            rows: match slot.turned {
+            rows: match slot.and_then(|slot| slot.turned) {
                 Some(head_size) if config.family.gguf_interleaves => Rows::Interleaved { head_size },
                 _ => Rows::AsIs,
             },
         };
-        entries.insert(slot.path.clone(), entry);
+        entries.insert(slot.map_or(&tensor.name, |slot| &slot.path).clone(), entry);
     }
     Weights::new(std::iter::once(gguf.file).chain(gguf.parts).collect(), entries)
 }

@@ -1,6 +1,6 @@
 //! Files that are cut off, corrupt or made to do harm: an error or a model, never a panic or a huge allocation.
 use super::*;
-use crate::config::RopeScaling;
+use crate::config::{RopeScaling, Slot};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write as _};
 

@@ -8,6 +8,7 @@ mod gguf_vocabulary;
 pub mod safetensors;
 pub mod vocabulary;
 pub mod weights;
+mod whole;
 
 #[cfg(test)]
 mod adapter_tests;
@@ -17,7 +18,7 @@ mod hostile_tests;
 mod tests;
 
 use crate::buffer::Host;
-use crate::config::{GenerationConfig, ModelConfig, Slot};
+use crate::config::{GenerationConfig, ModelConfig};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -46,14 +47,14 @@ pub struct ModelFiles {
     pub path: PathBuf,
     /// The tokenizer of a GGUF file, if it has one; directories have tokenizer.json instead.
     pub vocabulary: Option<Vocabulary>,
-    /// What the files bring that is not read: tensors, and metadata of GGUF.
-    pub not_read: Vec<String>,
+    /// What a user should know of these files, a sentence each: what contradicts the configuration, what is not read.
+    pub notes: Vec<String>,
 }
 
 impl ModelFiles {
     /// Opens a directory in Hugging Face layout (config.json, model.safetensors or shards with an index) or a .gguf
-    /// file, and checks that every tensor of the model is there in its shape and in a type that can be read. Further
-    /// tensors are ignored, so is `lm_head.weight` where the embedding is the output layer.
+    /// file, and checks that every tensor of the model is there in its shape and in a type that can be read. Whether the
+    /// output layer is the embedding is for the tensors to say; further tensors are noted.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let metadata = match std::fs::metadata(path) {
@@ -62,12 +63,7 @@ impl ModelFiles {
             Err(e) => return Err(Error::file(path, format!("cannot be opened: {e}"))),
         };
         let files = if metadata.is_dir() { Self::open_directory(path)? } else { Self::open_gguf(path)? };
-        files.check_tensors()?;
-        let slots = files.config.slots();
-        let unread = files.weights.names().filter(|name| !slots.iter().any(|slot| slot.path == *name));
-        let more: Vec<String> =
-            unread.filter(|name| *name != "lm_head.weight").map(|name| format!("tensor {name}")).collect();
-        Ok(ModelFiles { not_read: some_of(files.not_read.iter().cloned().chain(more).collect()), ..files })
+        files.settle()
     }
 
     /// Whether this is the name of a file in the model's directory that holds its configuration or weights.
@@ -108,7 +104,7 @@ impl ModelFiles {
                 ),
             ));
         };
-        Ok(ModelFiles { config, weights, path: dir.to_path_buf(), vocabulary: None, not_read: Vec::new() })
+        Ok(ModelFiles { config, weights, path: dir.to_path_buf(), vocabulary: None, notes: Vec::new() })
     }
 
     fn open_gguf(path: &Path) -> Result<Self> {
@@ -124,66 +120,10 @@ impl ModelFiles {
             );
             return Err(Error::file(path, detail));
         }
-        let not_read = gguf_model::not_read(&gguf, &config);
+        let notes = gguf_model::metadata_not_read(&gguf).into_iter().collect();
         let weights = gguf_model::weights(gguf, &config)?;
-        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary, not_read })
+        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary, notes })
     }
-
-    /// Compares the tensors on disk with those the configuration asks for; one error names what differs.
-    fn check_tensors(&self) -> Result<()> {
-        let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-        let expected = self.config.slots();
-        for Slot { path: name, shape, .. } in &expected {
-            if !self.weights.contains(name) {
-                missing.push(name.clone());
-                continue;
-            }
-            let found = self.weights.shape(name)?;
-            if found != shape {
-                misshaped.push(format!("{name} is {found:?}, {shape:?} is needed"));
-            }
-        }
-        let mut problems = Vec::new();
-        if !missing.is_empty() {
-            let n = expected.len();
-            problems.push(format!("{} of {n} tensors are missing: {}", missing.len(), first_few(&missing, ", ")));
-        }
-        if !misshaped.is_empty() {
-            problems.push(format!(
-                "{} have other shapes than the configuration says: {}",
-                misshaped.len(),
-                first_few(&misshaped, "; ")
-            ));
-        }
-        if !problems.is_empty() {
-            return Err(Error::file(&self.path, problems.join(". ")));
-        }
-        for Slot { path: name, .. } in &expected {
-            if self.weights.dtype(name)? == DType::U32 {
-                let detail = format!("tensor {name} holds whole numbers; supported are {}", weights::SUPPORTED_TYPES);
-                return Err(Error::file(&self.path, detail));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// At most eight names, then how many more.
-fn some_of(mut names: Vec<String>) -> Vec<String> {
-    let n = names.len();
-    if n > 9 {
-        names.truncate(8);
-        names.push(format!("and {} more tensors or entries", n - 8));
-    }
-    names
-}
-
-fn first_few(items: &[String], separator: &str) -> String {
-    let mut text = items.iter().take(4).cloned().collect::<Vec<_>>().join(separator);
-    if items.len() > 4 {
-        text.push_str(" …");
-    }
-    text
 }
 
 fn missing_model(path: &Path) -> Error {

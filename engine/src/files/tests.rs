@@ -1,6 +1,6 @@
 //! Models in every form: golden directories, files of the gguf package, saved and read again.
 use super::*;
-use crate::config::{FAMILIES, RopeScaling};
+use crate::config::{FAMILIES, RopeScaling, Slot};
 use crate::dtype::Quant;
 use half::{bf16, f16};
 
@@ -175,9 +175,8 @@ fn a_model_that_is_not_whole_is_refused_with_what_is_wrong() {
     let mut tensors = all(&files);
     let extra = ("model.layers.0.self_attn.rotary_emb.inv_freq".to_string(), vec![1], Host::F32(vec![1.0]));
     tensors.push(extra);
-    tensors.push(("lm_head.weight".to_string(), vec![1], Host::F32(vec![1.0])));
     save_model(dir.path(), &files.config, &tensors, u64::MAX).unwrap();
-    ModelFiles::open(dir.path()).unwrap();
+    assert!(ModelFiles::open(dir.path()).unwrap().notes.is_empty());
 
     tensors.retain(|(name, ..)| name != "model.norm.weight");
     tensors[1] = (tensors[1].0.clone(), vec![32], Host::F32(vec![1.0; 32]));
@@ -199,4 +198,67 @@ fn a_model_that_is_not_whole_is_refused_with_what_is_wrong() {
     assert!(message(dir.path()).contains("not an object"));
     std::fs::remove_file(dir.path().join("config.json")).unwrap();
     assert!(message(dir.path()).contains("no config.json"));
+}
+
+/// The golden llama, which ties its output layer, with `more` tensors in its file.
+fn llama_with(more: Vec<(&str, Vec<usize>, Vec<f32>)>) -> (tempfile::TempDir, crate::Result<ModelFiles>) {
+    let files = ModelFiles::open(golden("llama")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut tensors = all(&files);
+    tensors.retain(|(name, ..)| !more.iter().any(|(new, ..)| *new == format!("not {name}")));
+    let more = more.into_iter().filter(|(name, ..)| !name.starts_with("not "));
+    tensors.extend(more.map(|(name, shape, values)| (name.to_string(), shape, Host::F32(values))));
+    save_model(dir.path(), &files.config, &tensors, u64::MAX).unwrap();
+    let opened = ModelFiles::open(dir.path());
+    (dir, opened)
+}
+
+/// As transformers 5.24 decides: a head that differs is the model's own whatever config.json says, one that is the same is
+/// not there, one that stands alone is the embedding as well.
+#[test]
+fn tied_with_its_own_head() {
+    let (name, shape) = ("lm_head.weight", vec![512, 48]);
+    let embedding = f32s(&ModelFiles::open(golden("llama")).unwrap().weights, "model.embed_tokens.weight");
+    let doubled: Vec<f32> = embedding.iter().map(|x| 2.0 * x).collect();
+
+    let (_dir, own) = llama_with(vec![(name, shape.clone(), doubled.clone())]);
+    let own = own.unwrap();
+    assert!(!own.config.tie_word_embeddings && own.notes.len() == 1 && own.notes[0].contains(name), "{:?}", own.notes);
+    let (_dir, same) = llama_with(vec![(name, shape.clone(), embedding.clone())]);
+    let same = same.unwrap();
+    assert!(same.config.tie_word_embeddings && same.notes.is_empty());
+    let (_dir, alone) = llama_with(vec![("not model.embed_tokens.weight", vec![], vec![]), (name, shape, doubled)]);
+    let alone = alone.unwrap();
+    assert!(alone.config.tie_word_embeddings && alone.notes.is_empty());
+
+    // Twice the head, twice the logits: to the bit, since doubling is exact.
+    let device: crate::backend::Device = crate::cpu::Cpu::new(Some(1)).unwrap();
+    let forest = crate::forest::Forest::from_sequences(&[vec![5, 6, 7]]).unwrap();
+    let logits = |files: &ModelFiles| {
+        let model = crate::model::decoder::Decoder::load(files, &device, DType::F32).unwrap();
+        let hidden = model.hidden(&forest, Default::default()).unwrap();
+        model.logits(&hidden, &[0, 1, 2]).unwrap().to_vec().unwrap()
+    };
+    let twice: Vec<f32> = logits(&same).iter().map(|z| 2.0 * z).collect();
+    assert_eq!(bits(&logits(&own)), bits(&twice));
+    assert_ne!(bits(&logits(&alone)), bits(&twice));
+
+    // What is saved says so, and a head of another shape is an error.
+    assert_eq!(own.config.to_json()["tie_word_embeddings"], json!(false));
+    let (_dir, wrong) = llama_with(vec![(name, vec![1], vec![1.0])]);
+    assert!(wrong.unwrap_err().to_string().contains("lm_head.weight is [1], [512, 48] is needed"));
+}
+
+#[test]
+fn tensors_that_are_not_read_are_named() {
+    let (_dir, files) = llama_with(vec![
+        ("v_head.summary.weight", vec![1, 48], vec![0.5; 48]),
+        ("model.layers.2.mlp.up_proj.weight", vec![1], vec![1.0]),
+    ]);
+    let notes = files.unwrap().notes;
+    assert_eq!(notes.len(), 1);
+    for part in ["model.layers.2.mlp.up_proj.weight", "v_head.summary.weight", "2 in all"] {
+        assert!(notes[0].contains(part), "{notes:?}");
+    }
+    assert!(ModelFiles::open(data("llama.gguf")).unwrap().notes.is_empty());
 }

@@ -158,6 +158,26 @@ impl Weights {
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
+    /// Gives a tensor another name.
+    pub(super) fn rename(&mut self, from: &str, to: &str) {
+        if let Some(entry) = self.entries.remove(from) {
+            self.entries.insert(to.to_string(), entry);
+        }
+    }
+    /// Whether two tensors have one shape and the same numbers, whatever they are stored as.
+    pub fn equal(&self, a: &str, b: &str) -> Result<bool> {
+        let (x, y) = (self.entry(a)?, self.entry(b)?);
+        if x.shape != y.shape {
+            return Ok(false);
+        }
+        if x.stored == y.stored && x.rows == y.rows {
+            return Ok(self.bytes(x)? == self.bytes(y)?);
+        }
+        Ok(match (self.load(a, DType::F32)?, self.load(b, DType::F32)?) {
+            (Host::F32(x), Host::F32(y)) => x == y,
+            _ => false,
+        })
+    }
     /// Shape, outermost dimension first.
     pub fn shape(&self, name: &str) -> Result<&[usize]> {
         Ok(&self.entry(name)?.shape)

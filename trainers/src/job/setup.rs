@@ -27,6 +27,9 @@ pub struct Source {
 /// Opens a model directory or a .gguf file with its tokenizer.
 pub fn open_source(path: &str) -> Result<Source> {
     let files = ModelFiles::open(Path::new(path))?;
+    for note in &files.notes {
+        eprintln!("note: {path}: {note}");
+    }
     let tokenizer = open_tokenizer(&files)?;
     let (tokens, rows) = (tokenizer.vocab_size(), files.config.vocab_size);
     if tokens > rows {
@@ -63,10 +66,10 @@ const OF_A_RUN: [&str; 11] = [
     "guard.json",
 ];
 
-/// Lines about what a model brings that is not read: files of its directory, tensors, metadata, fields.
+/// Lines about what a model brings that is not read: files of its directory, fields of generation_config.json.
 fn not_read(source: &Source) -> Result<Vec<String>> {
     let (files, path) = (&source.files, &source.files.path);
-    let mut names: Vec<String> = files.not_read.clone();
+    let mut names: Vec<String> = Vec::new();
     if path.is_dir() {
         let of_a_run = path.join(OF_A_RUN[0]).exists() || path.join("files.json").exists();
         for entry in std::fs::read_dir(path).map_err(|e| Error::file(path, e))? {
@@ -161,6 +164,11 @@ impl Policy {
     /// From the options; an adapter is read and compared with the model, nothing else is loaded yet.
     pub fn new(source: &Source, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
         let config = source.files.config.clone();
+        let dropouts: Vec<String> = config.dropouts().iter().map(|(key, p)| format!("{key} {p}")).collect();
+        if !dropouts.is_empty() {
+            let (path, which) = (source.files.path.display(), dropouts.join(", "));
+            eprintln!("note: {path}: its config.json asks for dropout in training, which is not done: {which}");
+        }
         let (adapter, start) = match &lora.adapter_name_or_path {
             Some(path) => {
                 let adapter = load_adapter(path, config.head)?;

@@ -101,6 +101,11 @@ impl Session {
             rewards.check(&prompts.eval)?;
         }
         let mut stop_tokens = source.stop_tokens();
+        let drawing = config.generation.drawing_fields();
+        if !drawing.is_empty() {
+            let said = "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
+            eprintln!("note: {said} {}", drawing.join(", "));
+        }
         let group = rollout.num_generations;
         let rollouts = match &rollout.completions_file {
             None => Rollouts::Drawn(Drawing::new(rollout, stop_tokens, training.seed)),
