@@ -5,7 +5,7 @@ use super::given::Given;
 use super::groups::*;
 use super::rl_values::{Paths, Texts};
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, Location, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, at_least};
 use crate::error::Result;
 use std::path::PathBuf;
 
