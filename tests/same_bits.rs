@@ -73,7 +73,9 @@ fn an_evaluation_at_the_start_changes_nothing() {
 
 #[test]
 fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
-    for kind in [LORA, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
+    let parts = "--use_peft --lora_r 4 --lora_dropout 0 --lora_target_modules q_proj lm_head embed_tokens \
+                 --lora_modules_to_save norm down_proj --max_steps 4 --per_device_train_batch_size 3";
+    for kind in [LORA, parts, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
         resumes("sft", "data/messages.jsonl", kind);
     }
 }

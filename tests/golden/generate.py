@@ -4,7 +4,7 @@
     generate.py OUT_DIR [--seed 1] [--only PART[,PART…]] [--gguf FILE]
 
 Parts build on those before them and read them from OUT_DIR: tokenizer, models, data, trajectories, preferences,
-prompts, policy_gradient, online, data_files, smollm2.
+prompts, policy_gradient, online, data_files, adapters, smollm2.
 `--only models/qwen3,trajectories/sft_lora,preferences/kto` redoes single families and trajectories. The part smollm2 needs --gguf, the
 file that tests/fetch-smollm2.sh fetches. The same seed on the same machine writes the same bytes.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 PARTS = (
     "tokenizer", "models", "data", "trajectories", "preferences", "prompts", "policy_gradient", "online",
-    "data_files", "smollm2",
+    "data_files", "adapters", "smollm2",
 )  # fmt: skip
 
 
@@ -46,7 +46,9 @@ def main() -> None:
     import transformers
     import trl
 
-    from generator import chat_tokenizer, data, data_files, online, policy_gradient, preferences, smollm2, tiny_models, trajectories
+    from generator import (
+        adapters, chat_tokenizer, data, data_files, online, policy_gradient, preferences, smollm2, tiny_models, trajectories,
+    )  # fmt: skip
 
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
@@ -75,6 +77,9 @@ def main() -> None:
         preferences.write(args.out, args.seed, named)
     if "data_files" in args.parts:
         data_files.write(args.out, args.seed)
+    named = [p.split("/")[1] for p in args.parts if p.startswith("adapters/")]
+    if named or "adapters" in args.parts:
+        adapters.write(args.out, args.seed, named)
     if "smollm2" in args.parts:
         smollm2.write(args.out, args.seed, args.gguf)
 

@@ -114,6 +114,41 @@ fn tools_take_the_tool_template() {
     assert_eq!(both.select(false).unwrap().source(), "d");
 }
 
+/// `chat_template_kwargs` of a row may hold tools and documents; names that apply_chat_template takes for itself do not reach a template.
+#[test]
+fn a_rows_own_tools_and_documents_reach_the_template() {
+    let list = [
+        ("default".to_string(), "{{ documents | tojson }}{{ tools }}{{ mood }}".to_string()),
+        ("tool_use".to_string(), "T{{ tools | length }}{{ documents }}".to_string()),
+    ];
+    let templates = ChatTemplates::new(&list, Vec::new(), 0).unwrap();
+    let messages = [json!({"role": "user", "content": "x"})];
+    let of = |extra: Json| {
+        let input = RenderInput { messages: &messages, extra: extra.as_object(), ..Default::default() };
+        templates.render(&input).map(|r| r.text).map_err(|e| e.to_string())
+    };
+    assert_eq!(of(json!({"documents": [{"text": "t"}], "mood": "m"})).unwrap(), "[{\"text\": \"t\"}]Nonem");
+    assert_eq!(of(json!({"tools": [{"name": "f"}]})).unwrap(), "T1None");
+    assert_eq!(of(json!({"documents": null})).unwrap(), "nullNone");
+    assert!(of(json!({"documents": ["t"]})).unwrap_err().contains("documents must be a list of objects"));
+    assert!(of(json!({"continue_final_message": true})).unwrap_err().contains("continue_final_message"));
+}
+
+/// A tool's result may be an object: the template decides whether it can be shown.
+#[test]
+fn contents_that_are_objects_are_the_templates_to_show() {
+    let messages = json!([{"role": "tool", "content": {"t": 21.0, "n": [1, null]}}]);
+    assert_eq!(
+        render_with("{{ messages[0].content }}", messages.clone(), None).unwrap(),
+        "{'t': 21.0, 'n': [1, None]}"
+    );
+    assert_eq!(
+        render_with("{{ messages[0].content | tojson }}", messages.clone(), None).unwrap(),
+        r#"{"t": 21.0, "n": [1, null]}"#
+    );
+    assert!(render_with("{{ 'a' + messages[0].content }}", messages, None).unwrap_err().contains("'str' and 'dict'"));
+}
+
 #[test]
 fn null_keys_go_and_reasoning_has_all_its_names() {
     let messages = json!([{"role": "assistant", "content": "x", "tool_calls": null, "reasoning": "r"}]);
@@ -186,6 +221,23 @@ fn families_without_marks_get_their_turns() {
     assert_eq!(spans(gemma, two_turns(), None).unwrap(), ["one<end_of_turn>\n", "two<end_of_turn>\n"]);
     let mistral = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}";
     assert_eq!(spans(mistral, two_turns(), None).unwrap(), [" one</s>", " two</s>"]);
+}
+
+/// A mark inside a macro prints where the macro is called, which is not known: transformers would mark another place.
+#[test]
+fn marks_inside_macros_are_refused() {
+    let source = "{% macro m(x) %}A:{% generation %}{{ x }}{% endgeneration %}{% endmacro %}{% for m in messages %}{{ m(m.content) if false else m.content }}{% endfor %}";
+    assert_eq!(render_with(source, two_turns(), None).unwrap(), "qoneqtwo");
+    let source = "{% macro show(x) %}A:{% generation %}{{ x }}{% endgeneration %}{% endmacro %}{% for m in messages %}{{ show(m.content) }}{% endfor %}";
+    assert_eq!(render_with(source, two_turns(), None).unwrap(), "A:qA:oneA:qA:two");
+    assert!(spans(source, two_turns(), None).unwrap_err().contains("line 1"));
+}
+
+/// Qwen's instruct templates without marks or thoughts: the line end behind the turn is trained on, as in TRL's training template.
+#[test]
+fn chatml_with_tool_responses_takes_the_line_end() {
+    let source = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.role == 'tool' %}{{ '<tool_response>' }}{% endif %}{{ m.content + '<|im_end|>\\n' }}{% endfor %}";
+    assert_eq!(spans(source, two_turns(), None).unwrap(), ["one<|im_end|>\n", "two<|im_end|>\n"]);
 }
 
 #[test]

@@ -127,6 +127,26 @@ fn sentence_piece_merges_by_score_and_falls_back_to_bytes() {
     assert_eq!(encode(&v, "ab"), [1, 8]);
 }
 
+/// `tokenizer.chat_template.tool_use` of a GGUF file is what additional_chat_templates/tool_use.jinja is to a directory, and is saved as that.
+#[test]
+fn named_templates_of_a_vocabulary_are_those_of_its_directory() {
+    let mut v = vocabulary("gpt2", "gpt-2", &["a", "b"], &[]);
+    v.chat_template = Some("plain".into());
+    v.named_templates = vec![("rag".into(), "documents".into()), ("tool_use".into(), "tools".into())];
+    let tokenizer = Tokenizer::from_vocabulary(&v, Path::new("m.gguf")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    tokenizer.save(dir.path()).unwrap();
+    for tokenizer in [tokenizer, Tokenizer::from_directory(dir.path()).unwrap()] {
+        let templates = tokenizer.chat_templates(0).unwrap();
+        assert_eq!(templates.select(true).unwrap().source(), "tools");
+        assert_eq!(templates.select(false).unwrap().source(), "plain");
+    }
+    assert_eq!(fs::read_to_string(dir.path().join("additional_chat_templates/rag.jinja")).unwrap(), "documents");
+    v.named_templates = vec![("../x".into(), "t".into())];
+    let error = Tokenizer::from_vocabulary(&v, Path::new("m.gguf")).unwrap_err().to_string();
+    assert!(error.contains("named \"../x\""), "{error}");
+}
+
 #[test]
 fn vocabularies_that_cannot_be_used_say_why() {
     let error = |v: &Vocabulary| Tokenizer::from_vocabulary(v, Path::new("m.gguf")).unwrap_err().to_string();

@@ -74,6 +74,11 @@ impl<'a> Fields<'a> {
     pub fn size_or(&self, key: &str, max: usize, default: usize) -> Result<usize> {
         if self.count(key)?.is_none() { Ok(default) } else { self.size(key, max) }
     }
+    /// A list of whole numbers from 0.
+    pub fn counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        let one = |v: &Value| v.as_u64().and_then(|x| usize::try_from(x).ok());
+        self.get(key, "a list of whole numbers from 0", |v| v.as_array()?.iter().map(one).collect())
+    }
     pub fn object(&self, key: &str) -> Result<Option<&'a Map<String, Value>>> {
         self.get(key, "an object", Value::as_object)
     }

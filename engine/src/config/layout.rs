@@ -23,6 +23,10 @@ pub enum Role {
     LoraA,
     /// An adapter's B, [out, r].
     LoraB,
+    /// An embedding's A as it is looked up: [V, r], the transpose of what files hold.
+    EmbeddingA,
+    /// An embedding's B, [D, r].
+    EmbeddingB,
 }
 
 impl Role {
@@ -154,6 +158,11 @@ impl ModelConfig {
             Head::LanguageModel => {}
         }
         list.slots
+    }
+
+    /// The same model with an output layer of its own.
+    pub fn untied(&self) -> ModelConfig {
+        ModelConfig { tie_word_embeddings: false, ..self.clone() }
     }
 
     /// Every module with a matrix: the embedding, the linear layers in their order, then the head. The output layer is

@@ -1,6 +1,7 @@
 //! PEFT's adapters, read, checked and written back.
 use super::adapter::Adapter;
-use super::adapter_config::{AdapterConfig, Target, TargetModules};
+use super::adapter_config::{AdapterConfig, TargetModules};
+use super::adapter_targets::Target;
 use super::{ModelFiles, read_json_object};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -44,11 +45,14 @@ fn adapters_of_peft_load_fit_and_are_written_back() {
 #[test]
 fn the_smallest_config_has_pefts_defaults() {
     let config = parse(json!({"peft_type": "LORA", "target_modules": ["q_proj", "v_proj"]})).unwrap();
-    assert_eq!((config.r, config.lora_alpha, config.lora_dropout, config.scale()), (8, 8.0, 0.0, 1.0));
+    assert_eq!((config.r, config.lora_alpha, config.lora_dropout), (8, 8.0, 0.0));
+    let model = ModelFiles::open(golden("models/llama")).unwrap().config;
+    let scale = |config: &AdapterConfig| config.targets(&model).unwrap()[0].scale;
+    assert_eq!(scale(&config), 1.0);
     let targets = TargetModules::List(vec!["q_proj".to_string(), "v_proj".to_string()]);
     assert_eq!((config.use_rslora, config.use_dora, &config.target_modules), (false, false, &targets));
     let scaled = AdapterConfig { r: 16, lora_alpha: 32.0, use_rslora: true, ..config };
-    assert_eq!(scaled.scale(), 8.0);
+    assert_eq!(scale(&scaled), 8.0);
     let written = AdapterConfig { raw: Map::new(), ..scaled }.to_json();
     assert_eq!((&written["lora_alpha"], &written["peft_type"]), (&json!(32), &json!("LORA")));
 }
@@ -66,17 +70,40 @@ fn targets_of_a_model() {
     assert_eq!(two, [0, 1].map(|l| (format!("model.layers.{l}.self_attn.v_proj"), 24, 48)));
     assert_eq!(targets(json!(["lm_head"])).unwrap(), [("lm_head".to_string(), 512, 48)]);
     assert!(targets(json!(["proj"])).unwrap_err().to_string().contains("q_proj"));
-    assert!(targets(json!(".*_proj")).unwrap_err().to_string().contains("regular expressions"));
+    assert_eq!(targets(json!(".*_proj")).unwrap().len(), 14);
 }
 
+/// Each rule by itself; tests/golden_adapters.rs has what PEFT makes of them.
 #[test]
-fn a_pattern_becomes_the_modules_of_the_file() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut adapter = Adapter::load(golden("adapters/sft_rslora")).unwrap();
-    adapter.config.target_modules = TargetModules::Pattern(r".*\.(q|v)_proj".to_string());
-    adapter.save(dir.path()).unwrap();
-    let read = Adapter::load(dir.path()).unwrap();
-    assert_eq!(read.config.target_modules, TargetModules::List(adapter.modules()));
+fn targets_by_pattern_layer_and_exclusion() {
+    let model = ModelFiles::open(golden("models/llama")).unwrap().config;
+    let targets = |options: Value| {
+        let mut config = json!({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]});
+        config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let short = |t: Target| (t.module.path.trim_start_matches("model.layers.").to_string(), t.r, t.scale);
+        parse(config).unwrap().targets(&model).map(|targets| targets.into_iter().map(short).collect::<Vec<_>>())
+    };
+    let paths = |options: Value| targets(options).unwrap().into_iter().map(|(path, ..)| path).collect::<Vec<_>>();
+    assert_eq!(
+        paths(json!({"target_modules": r".*1\.self_attn\.[qk]_proj"})),
+        ["1.self_attn.q_proj", "1.self_attn.k_proj"]
+    );
+    assert_eq!(paths(json!({"layers_to_transform": 1})), ["1.self_attn.q_proj", "1.self_attn.v_proj"]);
+    assert_eq!(
+        paths(json!({"layers_to_transform": [0], "layers_pattern": "layers"})),
+        ["0.self_attn.q_proj", "0.self_attn.v_proj"]
+    );
+    assert!(targets(json!({"layers_to_transform": [0], "layers_pattern": "h"})).is_err());
+    assert_eq!(paths(json!({"exclude_modules": ["v_proj", "0.self_attn.q_proj"]})), ["1.self_attn.q_proj"]);
+    assert_eq!(paths(json!({"exclude_modules": ".*q_proj"})), ["0.self_attn.v_proj", "1.self_attn.v_proj"]);
+    assert_eq!(paths(json!({"modules_to_save": ["v_proj"]})), ["0.self_attn.q_proj", "1.self_attn.q_proj"]);
+    let patterned = targets(
+        json!({"rank_pattern": {"q_proj": 2, ".*": 16}, "alpha_pattern": {r"layers\.1\.self_attn\.v_proj": 32}}),
+    );
+    let patterned: Vec<_> = patterned.unwrap().into_iter().map(|(_, r, scale)| (r, scale)).collect();
+    assert_eq!(patterned, [(2, 4.0), (16, 0.5), (2, 4.0), (16, 2.0)]);
+    let wrong = targets(json!({"target_modules": "(q_proj"})).unwrap_err().to_string();
+    assert!(wrong.contains("target_modules") && wrong.contains("no regular expression"), "{wrong}");
 }
 
 #[test]
@@ -89,10 +116,15 @@ fn what_cannot_be_done_is_refused() {
         (json!({"r": 0}), "`r` is 0"),
         (json!({"r": "8"}), "`r`"),
         (json!({"lora_dropout": 1.0}), "lora_dropout"),
-        (json!({"rank_pattern": {"q_proj": 4}}), "rank_pattern"),
-        (json!({"alpha_pattern": {"q_proj": 4}}), "alpha_pattern"),
-        (json!({"bias": "all"}), "bias"),
-        (json!({"lora_bias": true}), "lora_bias"),
+        (json!({"rank_pattern": {"q_proj": 0}}), "rank_pattern"),
+        (json!({"alpha_pattern": {"q_proj": "4"}}), "alpha_pattern"),
+        (json!({"bias": "some"}), "bias"),
+        (json!({"layers_to_transform": ["1"]}), "layers_to_transform"),
+        (json!({"target_parameters": ["mlp.experts.up_proj"]}), "target_parameters"),
+        (json!({"trainable_token_indices": [3]}), "trainable_token_indices"),
+        (json!({"alora_invocation_tokens": [3]}), "alora_invocation_tokens"),
+        (json!({"fan_in_fan_out": true}), "fan_in_fan_out"),
+        (json!({"an_option_of_next_year": 3}), "an_option_of_next_year"),
         (json!({"init_lora_weights": "pissa_niter_4"}), "pissa"),
         (json!({"use_bdlora": {"nblocks": 2}}), "use_bdlora"),
     ];

@@ -155,6 +155,13 @@ impl Gguf {
         file.and_then(|file| file.bytes().get(tensor.start..tensor.start + tensor.len)).unwrap_or_default()
     }
 
+    /// What follows `prefix` in the metadata's keys that begin with it, in order.
+    pub fn keys_below<'a>(&'a self, prefix: &str) -> Vec<&'a str> {
+        let mut rest: Vec<&str> = self.metadata.keys().filter_map(|key| key.strip_prefix(prefix)).collect();
+        rest.sort_unstable();
+        rest
+    }
+
     /// The text of `key`; None where it is absent, an error where it is no text.
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         self.get(key, "a string", |v| if let Value::Text(t) = v { Some(t.as_str()) } else { None })

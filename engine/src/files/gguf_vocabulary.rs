@@ -40,11 +40,24 @@ impl Gguf {
             add_eos: self.flag(&key("add_eos_token"))?.unwrap_or(false),
             add_space_prefix: self.flag(&key("add_space_prefix"))?.unwrap_or(sentence_piece),
             chat_template: self.text("tokenizer.chat_template")?.map(str::to_string),
+            named_templates: self.named_templates()?,
             model,
             pre,
             tokens,
             scores,
             token_types,
         })
+    }
+
+    /// The templates under `tokenizer.chat_template.NAME`, in the order of their names.
+    fn named_templates(&self) -> Result<Vec<(String, String)>> {
+        const PREFIX: &str = "tokenizer.chat_template.";
+        let mut templates = Vec::new();
+        for name in self.keys_below(PREFIX) {
+            if let Some(source) = self.text(&format!("{PREFIX}{name}"))? {
+                templates.push((name.to_string(), source.to_string()));
+            }
+        }
+        Ok(templates)
     }
 }

@@ -1,6 +1,7 @@
 //! Model files: Hugging Face directories, GGUF, PEFT adapters.
 pub mod adapter;
 pub mod adapter_config;
+pub mod adapter_targets;
 pub mod atomic;
 pub mod gguf;
 pub mod gguf_model;

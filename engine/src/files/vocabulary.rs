@@ -31,4 +31,6 @@ pub struct Vocabulary {
     pub add_space_prefix: bool,
     /// `tokenizer.chat_template`, Jinja.
     pub chat_template: Option<String>,
+    /// `tokenizer.chat_template.NAME`: further templates by name, for instance "tool_use".
+    pub named_templates: Vec<(String, String)>,
 }

@@ -7,7 +7,7 @@
 //! ```
 use super::block::{Block, Context, Residual, scaled};
 use super::cache::KvCache;
-use super::linear::{DropoutKey, Linear};
+use super::linear::{DropoutKey, Linear, Lora};
 use super::parameter::{Parameter, Parts, Walk, walk};
 use super::rope::inverse_frequencies;
 use crate::backend::{Device, Layout, Product, RowIndex};
@@ -29,12 +29,16 @@ pub struct Decoder {
     pub device: Device,
     /// [V, D]; also the head when `head` is None.
     pub embed: Parameter,
+    /// An adapter beside the embedding.
+    pub embed_lora: Option<Lora>,
     /// The layers, first to last.
     pub blocks: Vec<Block>,
     /// Gain of the last norm: [D].
     pub norm: Parameter,
     /// [V, D], where it is not tied to the embedding.
     pub head: Option<Parameter>,
+    /// An adapter beside the output layer, tied or not.
+    pub head_lora: Option<Lora>,
     /// [1, D] of a reward model, which has no other head.
     pub score: Option<Parameter>,
     rope: Arc<Mutex<Option<RopeTable>>>,
@@ -49,7 +53,7 @@ pub struct Pass {
     pub dropout: Option<DropoutKey>,
 }
 
-walk!(Decoder { embed, blocks, norm, head, score });
+walk!(Decoder { embed, embed_lora, blocks, norm, head, head_lora, score });
 
 impl Decoder {
     /// A decoder of `config` whose tensors come from `tensor(slot)`, asked for in the order of the slots.
@@ -61,7 +65,18 @@ impl Decoder {
         let (head, score) = (parts.find("lm_head.weight"), parts.find(SCORE));
         parts.done()?;
         let (config, device) = (Arc::new(config), device.clone());
-        Ok(Decoder { config, device, embed, blocks, norm, head, score, rope: Arc::default() })
+        Ok(Decoder {
+            config,
+            device,
+            embed,
+            embed_lora: None,
+            blocks,
+            norm,
+            head,
+            head_lora: None,
+            score,
+            rope: Arc::default(),
+        })
     }
 
     /// Every parameter, in the order of [`ModelConfig::slots`], those of an adapter behind the layer that they change.
@@ -104,7 +119,7 @@ impl Decoder {
 
     /// Whether any layer has an adapter.
     pub fn has_adapter(&self) -> bool {
-        self.linears().iter().any(|layer| layer.lora.is_some())
+        self.embed_lora.is_some() || self.head_lora.is_some() || self.linears().iter().any(|layer| layer.lora.is_some())
     }
 
     /// The same model with its trained parameters on `tape`.
@@ -137,9 +152,14 @@ impl Decoder {
         }
     }
 
-    /// The embeddings of some tokens: [T, D].
-    fn embedded(&self, tokens: &Arc<RowIndex>) -> Result<Tensor> {
-        scaled(ops::gather_rows(&self.embed, tokens)?, self.config.scales.embedding as f32)
+    /// x₀ = embed[tokens] (+ s · A[tokens] Bᵀ), times the family's factor: [T, D].
+    fn embedded(&self, tokens: &[u32]) -> Result<Tensor> {
+        let index = Arc::new(RowIndex::new(&*self.device, tokens)?);
+        let mut x = ops::gather_rows(&self.embed, &index)?;
+        if let Some(lora) = &self.embed_lora {
+            x = lora.onto(x, &ops::gather_rows(&lora.a, &index)?)?;
+        }
+        scaled(x, self.config.scales.embedding as f32)
     }
 
     /// What the product with the output layer is divided by at a temperature.
@@ -157,8 +177,7 @@ impl Decoder {
             positions: self.device.upload(Host::U32(positions))?,
             dropout: pass.dropout,
         };
-        let index = Arc::new(RowIndex::new(&*self.device, &forest.tokens)?);
-        let mut x = Residual::of(self.embedded(&index)?);
+        let mut x = Residual::of(self.embedded(&forest.tokens)?);
         for block in &self.blocks {
             x = if pass.checkpointing && (x.needs_grad() || block.needs_grad()) {
                 Residual::of(block.checkpointed(&x.sum()?, &context)?)
@@ -200,7 +219,7 @@ impl Decoder {
             dropout: None,
         };
         let index = RowIndex::new(&*self.device, rows)?;
-        let mut x = Residual::of(self.embedded(&Arc::new(RowIndex::new(&*self.device, tokens)?))?);
+        let mut x = Residual::of(self.embedded(tokens)?);
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.forward(x, &context, Some((layer, &index)))?;
         }
@@ -238,7 +257,10 @@ impl Decoder {
 
     /// What the model says about target i at row `rows[i]` of the hidden states: only rows that predict reach the head.
     pub fn score(&self, hidden: &Tensor, rows: &[u32], targets: &[u32], temperature: f32) -> Result<Scored> {
-        ops::lm_head(&self.normed_rows(hidden, rows)?, self.head_weight(), targets, self.divisor(temperature))
+        let h = self.normed_rows(hidden, rows)?;
+        let low = self.head_lora.as_ref().map(|lora| Ok((lora, lora.low(&h, None)?))).transpose()?;
+        let beside = low.as_ref().map(|(lora, low)| ops::Beside { low, b: &lora.b, scale: lora.scale });
+        ops::adapted_lm_head(&h, self.head_weight(), beside, targets, self.divisor(temperature))
     }
 
     /// Logits of some rows divided by `temperature`: [N, V]. The same product as [`Decoder::score`]'s, bit for bit.
@@ -246,7 +268,12 @@ impl Decoder {
         let (h, w) = (self.normed_rows(hidden, rows)?, self.head_weight());
         let ((m, k), (n, _)) = (h.matrix(), w.matrix());
         let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / self.divisor(temperature) };
-        let z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
+        let mut z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
+        if let Some(lora) = &self.head_lora {
+            let low = lora.low(&h, None)?;
+            let product = Product { k: low.matrix().1, alpha: lora.scale * product.alpha, ..product };
+            z = self.device.matmul(product, low.buffer(), lora.b.buffer(), Some(z))?;
+        }
         Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
     }
 
@@ -269,8 +296,17 @@ impl Decoder {
         let product = Product { layout: Layout::NN, m: 1, n: d, k: v, alpha: 1.0 };
         let mean = self.device.matmul(product, ones.buffer(), head.buffer(), None)?;
         let mean = Tensor::from_buffer(&self.device, mean, &[1, d]);
-        let mean = ops::linear(&self.without_gradient().normed_rows(&hidden.detach(), rows)?, &mean, None)?;
-        scaled(mean, 1.0 / self.divisor(1.0))?.reshape(&[rows.len()])
+        let model = self.without_gradient();
+        let h = model.normed_rows(&hidden.detach(), rows)?;
+        let mut of_rows = ops::linear(&h, &mean, None)?;
+        if let Some(lora) = &model.head_lora {
+            let (v, r) = lora.b.matrix();
+            let product = Product { layout: Layout::NN, m: 1, n: r, k: v, alpha: 1.0 };
+            let mean = self.device.matmul(product, ones.buffer(), lora.b.buffer(), None)?;
+            let mean = Tensor::from_buffer(&self.device, mean, &[1, r]);
+            of_rows = ops::linear_onto(of_rows, &lora.low(&h, None)?, &mean, lora.scale)?;
+        }
+        scaled(of_rows, 1.0 / self.divisor(1.0))?.reshape(&[rows.len()])
     }
 
     /// The same model off every tape.
@@ -284,6 +320,11 @@ impl Decoder {
 
     /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        scaled(ops::linear(&self.normed_rows(hidden, rows)?, self.head_weight(), None)?, 1.0 / self.divisor(1.0))
+        let h = self.normed_rows(hidden, rows)?;
+        let mut z = ops::linear(&h, self.head_weight(), None)?;
+        if let Some(lora) = &self.head_lora {
+            z = lora.onto(z, &lora.low(&h, None)?)?;
+        }
+        scaled(z, 1.0 / self.divisor(1.0))
     }
 }

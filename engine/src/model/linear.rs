@@ -1,4 +1,4 @@
-//! A linear layer of the decoder: weight, perhaps a bias, perhaps a LoRA adapter beside it.
+//! A linear layer of the decoder: weight, perhaps a bias, perhaps an adapter beside it.
 use super::parameter::{Parameter, Walk, walk};
 use crate::error::Result;
 use crate::ops;
@@ -19,10 +19,12 @@ pub struct Linear {
 /// Low-rank adaptation. E. Hu et al., "LoRA", ICLR 2022, equation 3; rsLoRA: D. Kalajdzievski, 2023, s = α/√r.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    /// A [r, in]
+    /// A [r, in]; of an embedding [V, r], to be looked up.
     pub a: Parameter,
     /// B [out, r]
     pub b: Parameter,
+    /// What PEFT's lora_bias adds to B's product: [out].
+    pub b_bias: Option<Parameter>,
     /// s = α/r, or α/√r for rsLoRA.
     pub scale: f32,
     /// Probability of dropping an input of A, in training only.
@@ -40,19 +42,38 @@ pub struct DropoutKey {
     pub pass: u64,
 }
 
+impl Lora {
+    /// dropout(x): what A reads.
+    pub(crate) fn dropped(&self, x: &Tensor, dropout: Option<DropoutKey>) -> Result<Tensor> {
+        match dropout {
+            Some(key) => ops::dropout(x, self.dropout, Stream::new(key.seed ^ (self.index << 32), key.pass)),
+            None => Ok(x.clone()),
+        }
+    }
+
+    /// dropout(x) Aᵀ: [T, r].
+    pub(crate) fn low(&self, x: &Tensor, dropout: Option<DropoutKey>) -> Result<Tensor> {
+        ops::linear(&self.dropped(x, dropout)?, &self.a, None)
+    }
+
+    /// y + s · (low Bᵀ + b).
+    pub(crate) fn onto(&self, y: Tensor, low: &Tensor) -> Result<Tensor> {
+        let y = ops::linear_onto(y, low, &self.b, self.scale)?;
+        match &self.b_bias {
+            Some(bias) => ops::add(&y, &ops::scale(bias, self.scale)?),
+            None => Ok(y),
+        }
+    }
+}
+
 impl Linear {
     /// x [T, in] → [T, out].
     pub fn forward(&self, x: &Tensor, dropout: Option<DropoutKey>) -> Result<Tensor> {
-        let Some(lora) = &self.lora else {
-            return ops::linear(x, &self.weight, self.bias.as_deref());
-        };
         let y = ops::linear(x, &self.weight, self.bias.as_deref())?;
-        let dropped = match dropout {
-            Some(key) => ops::dropout(x, lora.dropout, Stream::new(key.seed ^ (lora.index << 32), key.pass))?,
-            None => x.clone(),
-        };
-        let low = ops::linear(&dropped, &lora.a, None)?;
-        ops::linear_onto(y, &low, &lora.b, lora.scale)
+        match &self.lora {
+            None => Ok(y),
+            Some(lora) => lora.onto(y, &lora.low(x, dropout)?),
+        }
     }
 
     /// The path of the layer: `model.layers.0.self_attn.q_proj`.
@@ -61,7 +82,7 @@ impl Linear {
     }
 }
 
-walk!(Lora { a, b });
+walk!(Lora { a, b, b_bias });
 
 impl Walk for Linear {
     fn parameters<'a>(&'a self, all: &mut Vec<&'a Parameter>) {

@@ -1,6 +1,6 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
 use crate::config::{ModelConfig, Role};
-use crate::files::adapter_config::Target;
+use crate::files::adapter_targets::Target;
 use crate::ops::LOGITS_KEPT;
 
 /// A training step as memory sees it.

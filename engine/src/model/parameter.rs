@@ -19,6 +19,8 @@ pub struct Parameter {
     pub tensor: Tensor,
     /// Whether training changes it.
     pub trained: bool,
+    /// The values with the adapter off, where an adapter has values of its own for it.
+    pub off: Option<Tensor>,
 }
 
 impl Parameter {
@@ -127,7 +129,7 @@ impl Parts {
     pub fn make(slots: Vec<Slot>, mut tensor: impl FnMut(&Slot) -> Result<Tensor>) -> Result<Self> {
         let part = |slot: Slot| {
             let tensor = tensor(&slot)?;
-            Ok((slot.path.clone(), Parameter { slot: Arc::new(slot), tensor, trained: true }))
+            Ok((slot.path.clone(), Parameter { slot: Arc::new(slot), tensor, trained: true, off: None }))
         };
         slots.into_iter().map(part).collect::<Result<_>>().map(Parts)
     }

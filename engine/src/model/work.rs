@@ -1,7 +1,7 @@
 //! What a training step has to compute and to move, told before it starts: from the configuration alone.
 use super::memory::StepShape;
 use crate::config::{ModelConfig, Role};
-use crate::files::adapter_config::Target;
+use crate::files::adapter_targets::Target;
 use crate::ops::LOGITS_KEPT;
 
 /// Floating-point operations of a training step, and the bytes that its kernels must move between memory and processor

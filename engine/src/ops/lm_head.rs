@@ -1,9 +1,9 @@
 //! The LM head: from hidden rows to log-probabilities of targets, without ever building all logits.
 //!
 //! ```text
-//! z = h Wᵀ / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
+//! z = (h Wᵀ + s l Bᵀ) / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
 //! ```
-//! Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `LOGITS_KEPT` bytes,
+//! The second product is that of an adapter beside the head, with l = h Aᵀ; most heads have none. Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `LOGITS_KEPT` bytes,
 //! wait for it; those of the chunks before are computed anew, one chunk at a time. So a short batch pays for its logits
 //! once, and peak memory does not grow with rows × vocabulary.
 use super::beside;
@@ -48,10 +48,22 @@ fn chunk_rows(v: usize, is_host: bool) -> usize {
     if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
 }
 
-/// One chunk: its rows of h, its targets, and its logits z.
+/// A low-rank adapter beside the head.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// l [N, R]
+    pub low: &'a Tensor,
+    /// B [V, R]
+    pub b: &'a Tensor,
+    /// s
+    pub scale: f32,
+}
+
+/// One chunk: its rows of h and of l, its targets, and its logits z.
 struct Chunk {
     rows: Range<usize>,
     h: Buffer,
+    low: Option<Buffer>,
     targets: Buffer,
     index: RowIndex,
     z: Buffer,
@@ -61,6 +73,8 @@ struct Chunk {
 struct Head {
     h: Tensor,
     w: Tensor,
+    /// l, B and s.
+    beside: Option<(Tensor, Tensor, f32)>,
     targets: Vec<u32>,
     inverse_temperature: f32,
 }
@@ -71,11 +85,22 @@ impl Head {
         let m = rows.len();
         let index = RowIndex::new(&**device, &(rows.start as u32..rows.end as u32).collect::<Vec<_>>())?;
         let whole = m == self.targets.len();
-        let h = if whole { self.h.buffer().clone() } else { device.gather_rows(self.h.buffer(), &index, d)? };
+        let rows_of = |x: &Tensor, width: usize| match whole {
+            true => Ok(x.buffer().clone()),
+            false => device.gather_rows(x.buffer(), &index, width),
+        };
+        let h = rows_of(&self.h, d)?;
         let targets = device.upload(Host::U32(self.targets[rows.clone()].to_vec()))?;
         let product = Product { layout: Layout::NT, m, n: v, k: d, alpha: self.inverse_temperature };
-        let z = device.matmul(product, &h, self.w.buffer(), None)?;
-        Ok(Chunk { rows, h, targets, index, z })
+        let mut z = device.matmul(product, &h, self.w.buffer(), None)?;
+        let mut low = None;
+        if let Some((l, b, scale)) = &self.beside {
+            let (r, part) = (l.matrix().1, rows_of(l, l.matrix().1)?);
+            let product = Product { layout: Layout::NT, m, n: v, k: r, alpha: scale * self.inverse_temperature };
+            z = device.matmul(product, &part, b.buffer(), Some(z))?;
+            low = Some(part);
+        }
+        Ok(Chunk { rows, h, low, targets, index, z })
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -91,6 +116,17 @@ impl Head {
 
 /// h [N, D], w [V, D] of any dtype, targets [N], temperature τ → [`Scored`].
 pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Result<Scored> {
+    adapted_lm_head(h, w, None, targets, temperature)
+}
+
+/// [`lm_head`] with an adapter beside it.
+pub fn adapted_lm_head(
+    h: &Tensor,
+    w: &Tensor,
+    adapter: Option<Beside>,
+    targets: &[u32],
+    temperature: f32,
+) -> Result<Scored> {
     let ((n, d), (v, d_w)) = (h.matrix(), w.matrix());
     if d != d_w || n != targets.len() || n == 0 || temperature.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
         let detail = format!(
@@ -104,11 +140,26 @@ pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Res
     if let Some(t) = targets.iter().find(|&&t| t as usize >= v) {
         return Err(Error::shape("lm_head", format!("target {t} in a vocabulary of {v}")));
     }
+    if let Some(Beside { low, b, .. }) = adapter
+        && (low.matrix().0 != n || b.matrix() != (v, low.matrix().1))
+    {
+        return Err(Error::shape(
+            "lm_head",
+            format!("{n} rows, weight {:?}, beside it {:?} and {:?}", w.shape(), low.shape(), b.shape()),
+        ));
+    }
     let device = h.device().clone();
-    let head = Head { h: h.detach(), w: w.detach(), targets: targets.to_vec(), inverse_temperature: 1.0 / temperature };
+    let head = Head {
+        h: h.detach(),
+        w: w.detach(),
+        beside: adapter.map(|a| (a.low.detach(), a.b.detach(), a.scale)),
+        targets: targets.to_vec(),
+        inverse_temperature: 1.0 / temperature,
+    };
     let (mut logp, mut entropy) = (device.zeros(n)?, device.zeros(n)?);
     let (mut argmax, mut log_sum_exp, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-    let (to_h, to_w) = (h.needs_grad(), w.needs_grad());
+    let inputs: Vec<&Tensor> = [h, w].into_iter().chain(adapter.into_iter().flat_map(|a| [a.low, a.b])).collect();
+    let wanted: Vec<bool> = inputs.iter().map(|input| input.needs_grad()).collect();
     for rows in head.chunks() {
         let m = rows.len();
         let chunk = head.chunk(rows)?;
@@ -117,25 +168,24 @@ pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Res
         device.write_rows(&mut entropy, &scored.entropy, &chunk.index, 1)?;
         argmax.push(scored.argmax);
         log_sum_exp.push(scored.log_sum_exp);
-        if (to_h || to_w) && head.keeps(&chunk.rows) {
+        if wanted.contains(&true) && head.keeps(&chunk.rows) {
             kept.push(chunk);
         }
     }
     let outputs = [beside(h, logp, &[n]), beside(h, entropy, &[n])];
-    let [logp, entropy] = record("lm_head", &[h, w], outputs, move |gradients| {
-        backward(&head, &log_sum_exp, kept, gradients, [to_h, to_w])
-    })?;
+    let [logp, entropy] =
+        record("lm_head", &inputs, outputs, move |gradients| backward(&head, &log_sum_exp, kept, gradients, &wanted))?;
     Ok(Scored { logp, entropy, argmax })
 }
 
 /// logp = z_target − log Σ exp z, z = h Wᵀ / τ  ⟹  dz = dlogp · (onehot(target) − softmax(z)),
-/// dh = dz W / τ,  dW = dzᵀ h / τ, chunk by chunk.
+/// dh = dz W / τ,  dW = dzᵀ h / τ,  dl = s dz B / τ,  dB = s dzᵀ l / τ, chunk by chunk.
 fn backward(
     head: &Head,
     log_sum_exp: &[Buffer],
     kept: Vec<Chunk>,
     gradients: Vec<Option<Tensor>>,
-    [to_h, to_w]: [bool; 2],
+    wanted: &[bool],
 ) -> Result<Vec<Option<Tensor>>> {
     let [Some(dlogp), None] = &gradients[..] else {
         return Err(Error::NoGradient {
@@ -144,12 +194,16 @@ fn backward(
         });
     };
     let (device, (n, d), (v, _)) = (head.h.device(), head.h.matrix(), head.w.matrix());
+    let wants = |input: usize| wanted.get(input) == Some(&true);
+    let (to_h, to_w, to_low, to_b) = (wants(0), wants(1), wants(2), wants(3));
+    let r = head.beside.as_ref().map_or(0, |(low, ..)| low.matrix().1);
     let mut dh = if to_h { Some(device.zeros(n * d)?) } else { None };
-    let mut dw: Option<Buffer> = None;
+    let mut dlow = if to_low { Some(device.zeros(n * r)?) } else { None };
+    let (mut dw, mut db): (Option<Buffer>, Option<Buffer>) = (None, None);
     let mut kept = kept.into_iter().peekable();
     for (rows, lse) in head.chunks().zip(log_sum_exp) {
         let m = rows.len();
-        let Chunk { h, targets, index, z, .. } = match kept.next_if(|chunk| chunk.rows == rows) {
+        let Chunk { h, low, targets, index, z, .. } = match kept.next_if(|chunk| chunk.rows == rows) {
             Some(chunk) => chunk,
             None => head.chunk(rows)?,
         };
@@ -178,8 +232,22 @@ fn backward(
                 dw.take(),
             )?);
         }
+        let (Some((_, b, scale)), Some(low)) = (&head.beside, low) else { continue };
+        if let Some(dlow) = &mut dlow {
+            let product = Product { layout: Layout::NN, m, n: r, k: v, alpha: *scale };
+            let part = device.matmul(product, &dz, b.buffer(), None)?;
+            device.write_rows(dlow, &part, &index, r)?;
+        }
+        if to_b {
+            let product = Product { layout: Layout::TN, m: v, n: r, k: m, alpha: *scale };
+            db = Some(device.matmul(product, &dz, &low, db.take())?);
+        }
     }
     debug_assert!(!to_w || head.w.dtype() == DType::F32);
-    let dh = dh.map(|b| beside(&head.h, b, head.h.shape()));
-    Ok(vec![dh, dw.map(|b| beside(&head.h, b, head.w.shape()))])
+    let as_h = |buffer: Option<Buffer>, shape: &[usize]| buffer.map(|b| beside(&head.h, b, shape));
+    let mut all = vec![as_h(dh, head.h.shape()), as_h(dw, head.w.shape())];
+    if let Some((low, b, _)) = &head.beside {
+        all.extend([as_h(dlow, low.shape()), as_h(db, b.shape())]);
+    }
+    Ok(all)
 }

@@ -21,7 +21,7 @@ pub use checkpoint::checkpoint;
 pub use dropout::dropout;
 pub use elementwise::*;
 pub use linear::{linear, linear_onto, matmul};
-pub use lm_head::{LOGITS_KEPT, Scored, lm_head};
+pub use lm_head::{Beside, LOGITS_KEPT, Scored, adapted_lm_head, lm_head};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use rows::{gather_rows, sum_by_group};

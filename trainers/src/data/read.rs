@@ -207,7 +207,6 @@ pub fn kind(value: &Json) -> String {
         Json::Number(_) => "a number",
         Json::String(_) => "a string",
         Json::Array(_) => "a list",
-        Json::Object(_) if exact_json::exact_number(value).is_some() => "a number",
         Json::Object(_) => "an object",
     };
     let text = exact_json::to_text(value);

@@ -129,7 +129,8 @@ impl Job {
         let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest);
         let batch_size = training.per_device_train_batch_size;
-        let needed = setup::check_memory(free, &source.files.config, shape, batch_size, work.bytes_beside)?;
+        let beside = work.bytes_beside + policy.bytes_trained_whole(training);
+        let needed = setup::check_memory(free, &source.files.config, shape, batch_size, beside)?;
         let paths: Vec<&Path> = work.reads.iter().map(|(_, path)| *path).collect();
         let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);
         let plan = RunDirectory::plan(&training.output_dir, resume, overwrite, &paths)?;

@@ -6,11 +6,12 @@ use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOpt
 use crate::run::{Checkpoint, FileHash, durable, memory};
 use crate::text::Tokenizer;
 use engine::backend::Device;
-use engine::config::{Head, ModelConfig, SCORE, Slot};
+use engine::config::{Head, ModelConfig, Role, SCORE, Slot};
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
-use engine::files::adapter_config::{self, AdapterConfig, Target};
+use engine::files::adapter_config::{self, AdapterConfig};
+use engine::files::adapter_targets::Target;
 use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
 use engine::model::parameter::Parameter;
@@ -156,6 +157,8 @@ pub struct Policy {
     adapter: Option<AdapterConfig>,
     /// What it changes.
     targets: Option<Vec<Target>>,
+    /// Weights of modules that it trains whole.
+    n_whole: u64,
     start: Option<Adapter>,
     seed: u64,
 }
@@ -179,10 +182,15 @@ impl Policy {
             None => (None, None),
         };
         let targets = adapter.as_ref().map(|adapter| adapter.targets(&config)).transpose()?;
+        if let Some(adapter) = &adapter {
+            check_trainable(adapter, &config, targets.as_deref().unwrap_or_default())?;
+        }
         // Weights that are trained are float32.
         let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
         let held_bytes = held_bytes(model.dtype, &source.files);
-        Ok(Policy { dtype, held_bytes, adapter, targets, start, seed })
+        let whole = adapter.as_ref().map(|adapter| adapter.trained_whole(&config)).unwrap_or_default();
+        let n_whole = whole.iter().filter(|slot| slot.role != Role::Score).map(|slot| slot.n() as u64).sum();
+        Ok(Policy { dtype, held_bytes, adapter, targets, n_whole, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
@@ -191,6 +199,12 @@ impl Policy {
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
         let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
         StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
+    }
+
+    /// Bytes that modules trained whole take beside their frozen values: weights, gradients, moments.
+    pub fn bytes_trained_whole(&self, training: &TrainingOptions) -> u64 {
+        let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
+        4 * (2 + moments) * self.n_whole
     }
 
     /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
@@ -272,15 +286,17 @@ pub fn target_modules(named: Option<&TargetModules>) -> adapter_config::TargetMo
         None => adapter_config::TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
         Some(TargetModules::AllLinear) => adapter_config::TargetModules::AllLinear,
         Some(TargetModules::Named(names)) => adapter_config::TargetModules::List(names.clone()),
+        Some(TargetModules::Pattern(pattern)) => adapter_config::TargetModules::Pattern(pattern.clone()),
     }
 }
 
 /// PEFT's configuration of the adapter that the options describe.
 fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
-    let (task_type, modules_to_save) = match head {
-        Head::LanguageModel => ("CAUSAL_LM", Vec::new()),
-        Head::Score => ("SEQ_CLS", vec!["score".to_string()]),
+    let (task_type, always) = match head {
+        Head::LanguageModel => ("CAUSAL_LM", None),
+        Head::Score => ("SEQ_CLS", Some("score".to_string())),
     };
+    let modules_to_save = lora.lora_modules_to_save.iter().flatten().cloned().chain(always).collect();
     AdapterConfig {
         base_model_name_or_path: Some(model.to_string()),
         r: lora.lora_r,
@@ -291,6 +307,21 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
         task_type: Some(task_type.into()),
         modules_to_save,
         ..AdapterConfig::default()
+    }
+}
+
+/// What an adapter may hold and still not be trained: said before anything is loaded.
+fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig, targets: &[Target]) -> Result<()> {
+    let beside = |role: Role| targets.iter().any(|target| target.module.role == role);
+    if adapter.lora_dropout > 0.0 && beside(Role::Output) {
+        return Err(Error::input(
+            "lora_dropout: nothing is dropped before an adapter of lm_head here; give --lora_dropout 0 with it",
+        ));
+    }
+    let named = |name: &String| model.untied().slots().iter().any(|slot| slot.module().ends_with(name.as_str()));
+    match adapter.modules_to_save.iter().find(|name| !named(name) && *name != "score") {
+        None => Ok(()),
+        Some(name) => Err(Error::Input(format!("lora_modules_to_save: the model has no module {name}"))),
     }
 }
 
@@ -313,12 +344,6 @@ pub fn load_adapter(path: &Path, head: Head) -> Result<Adapter> {
     if head == Head::LanguageModel && adapter.tensors.contains_key(SCORE) {
         return Err(Error::Input(format!(
             "{}: the adapter of a reward model (it has score.weight); lapidary score takes it",
-            path.display()
-        )));
-    }
-    if let Some((name, _)) = adapter.whole().find(|(name, _)| *name != SCORE) {
-        return Err(Error::Input(format!(
-            "{}: it replaces {name} as a whole (modules_to_save), which is not supported",
             path.display()
         )));
     }

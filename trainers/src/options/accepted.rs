@@ -146,7 +146,6 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("dataset_kwargs", &["{}"]),
     ("datasets", &["[]"]),
     ("lora_target_parameters", &[]),
-    ("lora_modules_to_save", &["[]"]),
     ("load_in_8bit", &["false"]),
     ("dataloader_drop_last", &["false"]),
     ("save_only_model", &["false"]),
@@ -262,7 +261,7 @@ mod tests {
             ("neftune_noise_alpha", Raw::Text("5".into()), false),
             ("load_in_8bit", Raw::Text("False".into()), true),
             ("load_in_8bit", Raw::Text("true".into()), false),
-            ("lora_modules_to_save", Raw::List(vec!["lm_head".into()]), false),
+            ("lora_target_parameters", Raw::List(vec!["mlp.experts.up_proj".into()]), false),
             ("model_init_kwargs", Raw::Other("{}".into()), true),
         ] {
             let known = foreign(name).expect("known");

@@ -116,25 +116,36 @@ pub enum TargetModules {
     AllLinear,
     /// Layers whose path is, or ends in, one of these names.
     Named(Vec<String>),
+    /// Layers whose whole path it matches.
+    Pattern(String),
 }
 
 impl OptionValue for TargetModules {
     const KIND: Kind = Kind::Form(
-        "module names such as q_proj,v_proj (names, not patterns; not the output layer lm_head), or all-linear",
+        "module names such as q_proj,v_proj (lm_head and embed_tokens too), one regular expression for whole paths, or \
+         all-linear",
     );
     fn parse(raw: &Raw, range: Range) -> Option<Self> {
+        let is_pattern = |text: &str| text.contains(|c| "*+?()[]{}|\\^$".contains(c));
+        match raw {
+            Raw::Text(text) if is_pattern(text) => return Some(TargetModules::Pattern(text.trim().to_string())),
+            Raw::List(items) if items.len() == 1 && is_pattern(&items[0]) => {
+                return Some(TargetModules::Pattern(items[0].clone()));
+            }
+            _ => {}
+        }
         let names = Vec::<String>::parse(raw, range)?;
         if names.iter().any(|name| matches!(name.as_str(), "all-linear" | "all_linear")) {
             return (names.len() == 1).then_some(TargetModules::AllLinear);
         }
         let is_name = |name: &String| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-        let is_head = |name: &String| name.rsplit('.').next() == Some("lm_head");
-        (names.iter().all(is_name) && !names.iter().any(is_head)).then_some(TargetModules::Named(names))
+        names.iter().all(is_name).then_some(TargetModules::Named(names))
     }
     fn write(&self) -> Value {
         match self {
             TargetModules::AllLinear => Value::from("all-linear"),
             TargetModules::Named(names) => Value::from(names.clone()),
+            TargetModules::Pattern(pattern) => Value::from(pattern.as_str()),
         }
     }
 }
@@ -238,7 +249,10 @@ mod tests {
             TargetModules::parse(&text("model.layers.0.mlp.up_proj"), ANY),
             named(&["model.layers.0.mlp.up_proj"])
         );
-        for wrong in ["all-linear,q_proj", ".*q_proj", "lm_head", "q_proj,model.lm_head", ""] {
+        assert_eq!(TargetModules::parse(&text("q_proj,lm_head"), ANY), named(&["q_proj", "lm_head"]));
+        let pattern = r".*\.(q|v)_proj";
+        assert_eq!(TargetModules::parse(&text(pattern), ANY), Some(TargetModules::Pattern(pattern.into())));
+        for wrong in ["all-linear,q_proj", "q/proj", ""] {
             assert_eq!(TargetModules::parse(&text(wrong), ANY), None, "{wrong}");
         }
     }

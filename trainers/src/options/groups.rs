@@ -173,8 +173,11 @@ option_group! {
         lora_alpha: usize = "32", Trl, at_least(1.0);
         /// Share of an adapter's inputs that is dropped at random in training.
         lora_dropout: f64 = "0.05", Trl, share();
-        /// Layers that get an adapter: names such as q_proj,v_proj, or all-linear; none for q_proj and v_proj.
+        /// Layers that get an adapter: names such as q_proj,v_proj (lm_head and embed_tokens too), a regular expression
+        /// for whole paths, or all-linear; none for q_proj and v_proj.
         lora_target_modules: Option<TargetModules> = none, Trl;
+        /// Modules that are trained and saved whole: names such as lm_head,embed_tokens; none for none.
+        lora_modules_to_save: Option<Vec<String>> = none, Trl;
         /// Scale the adapter by lora_alpha / √lora_r.
         use_rslora: bool = "false", Trl;
         /// Weight-decomposed adapters: not supported yet.

@@ -169,7 +169,9 @@ impl LoraOptions {
         if given.has("use_peft") && !self.use_peft && self.adapter_name_or_path.is_some() {
             return given.complain("use_peft", "is false, but adapter_name_or_path names an adapter to train");
         }
-        for name in ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "use_rslora"] {
+        for name in
+            ["lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_modules_to_save", "use_rslora"]
+        {
             if given.differs(name) && self.adapter_name_or_path.is_some() {
                 return given.complain(name, "is the adapter's own where adapter_name_or_path is given; leave it out");
             }

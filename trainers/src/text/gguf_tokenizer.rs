@@ -210,8 +210,12 @@ fn sentence_piece(v: &Vocabulary) -> Result<Parts> {
         "type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": true, "byte_fallback": true, "ignore_merges": false, "vocab": vocab_json(v), "merges": merges,
     });
-    let prepend = if v.add_space_prefix { "first" } else { "never" };
-    let pre_tokenizer = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": prepend, "split": false});
+    // As Llama's own tokenizer.json and llama.cpp: each piece of text between tokens that are matched whole gets a ▁ in front, even
+    // where it begins with a blank.
+    let blank = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let normalizers =
+        if v.add_space_prefix { vec![json!({"type": "Prepend", "prepend": "▁"}), blank] } else { vec![blank] };
+    let normalizer = json!({"type": "Sequence", "normalizers": normalizers});
     let mut decoders = vec![
         json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
         json!({"type": "ByteFallback"}),
@@ -220,7 +224,7 @@ fn sentence_piece(v: &Vocabulary) -> Result<Parts> {
     if v.add_space_prefix {
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
-    Ok((model, Json::Null, pre_tokenizer, json!({"type": "Sequence", "decoders": decoders})))
+    Ok((model, normalizer, Json::Null, json!({"type": "Sequence", "decoders": decoders})))
 }
 
 fn given_merges(v: &Vocabulary) -> Result<Vec<Json>> {

@@ -97,6 +97,13 @@ impl Tokenizer {
         if let Some(template) = &vocabulary.chat_template {
             files.push(("chat_template.jinja".into(), template.clone().into_bytes()));
         }
+        for (name, template) in &vocabulary.named_templates {
+            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')) {
+                let detail = format!("a chat template is named {name:?}; letters, digits, _ and - are allowed");
+                return Err(Error::file(origin, detail));
+            }
+            files.push((format!("{TEMPLATE_DIRECTORY}/{name}.jinja"), template.clone().into_bytes()));
+        }
         let mut tokenizer = Self::assemble(inner, files, origin)?;
         tokenizer.n_vocab = tokenizer.n_vocab.max(vocabulary.tokens.len());
         Ok(tokenizer)
