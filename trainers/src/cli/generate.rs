@@ -72,7 +72,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
             1 => fields.insert("completion".into(), all.remove(0)),
             _ => fields.insert("completions".into(), Value::Array(all)),
         };
-        text += &format!("{}\n", Value::Object(fields));
+        text += &(exact_json::to_text(&Value::Object(fields)) + "\n");
     }
     if text.is_empty() {
         let detail = "no prompt fits the model's context beside max_new_tokens";
