@@ -16,6 +16,9 @@ pub enum Error {
     /// The engine refused: a model file, a device, shapes, memory.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// What was computed cannot be written to where it belongs.
+    #[error("{0}")]
+    Output(String),
     /// A fault of this program, not of its input.
     #[error("internal error: {0} (please report this)")]
     Internal(String),
@@ -35,6 +38,11 @@ impl Error {
         Error::Engine(engine::Error::file(path, detail))
     }
     /// An [`Error::Internal`].
+    /// Standard output that takes nothing more: a full disk, a closed pipe.
+    pub fn output(error: std::io::Error) -> Self {
+        Error::Output(format!("cannot write to standard output: {error}"))
+    }
+    /// A fault of this program.
     pub fn internal(text: impl std::fmt::Display) -> Self {
         Error::Internal(text.to_string())
     }

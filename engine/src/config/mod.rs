@@ -5,6 +5,7 @@
 //! have none and must be there. GGUF files come here too, once their metadata is put into this form.
 pub mod family;
 pub(crate) mod fields;
+pub mod generation;
 pub mod layout;
 mod rope_config;
 mod windows;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use family::{Biased, QkNorm, ScaleKeys};
 pub use family::{FAMILIES, Family};
 use fields::Fields;
+pub use generation::GenerationConfig;
 pub use layout::{Module, Role, SCORE, Slot};
 pub use rope_config::{Rope, RopeScaling};
 use serde_json::{Map, Value, json};
@@ -115,6 +117,8 @@ pub struct ModelConfig {
     pub eos_ids: Vec<u32>,
     /// What other programs fill batches up with.
     pub pad_id: Option<u32>,
+    /// How it is drawn from: generation_config.json.
+    pub generation: GenerationConfig,
     /// config.json as it was read; [`ModelConfig::to_json`] writes back what it does not know about.
     pub raw: Map<String, Value>,
 }
@@ -176,6 +180,7 @@ impl ModelConfig {
             bos_id: end_ids(&fields, "bos_token_id", family.bos)?.first().copied(),
             eos_ids: end_ids(&fields, "eos_token_id", family.eos)?,
             pad_id: end_ids(&fields, "pad_token_id", family.pad)?.first().copied(),
+            generation: GenerationConfig::default(),
             raw,
         };
         config.check().map_err(|detail| Error::file(source, detail))?;
@@ -234,6 +239,11 @@ impl ModelConfig {
             return Err(format!("{} layers have {} attention windows", self.n_layers, self.layer_windows.len()));
         }
         self.rope.check()
+    }
+
+    /// The ids that end what is generated: those of generation_config.json, or where it names none, of config.json.
+    pub fn end_ids(&self) -> &[u32] {
+        if self.generation.eos_ids.is_empty() { &self.eos_ids } else { &self.generation.eos_ids }
     }
 
     /// The config.json to write: `raw`, with every number of this struct on top. RoPE keeps the spelling that `raw`

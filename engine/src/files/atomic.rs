@@ -3,6 +3,20 @@ use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether this program has changed a file or directory of its user's.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// Says that something on disk is no longer as the program found it.
+pub fn mark_changed() {
+    CHANGED.store(true, Ordering::Relaxed);
+}
+
+/// Whether something on disk is no longer as the program found it: what fails from then on has failed in the middle.
+pub fn has_changed() -> bool {
+    CHANGED.load(Ordering::Relaxed)
+}
 
 /// Removes the temporary file unless it was renamed.
 struct Temporary {
@@ -25,6 +39,7 @@ pub fn replace_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::
     let mut temporary =
         Temporary { path: path.with_file_name(format!(".{name}.{}.tmp", std::process::id())), renamed: false };
     let file = File::create(&temporary.path).map_err(failed)?;
+    mark_changed();
     let mut writer = BufWriter::with_capacity(1 << 20, &file);
     write(&mut writer).and_then(|()| writer.flush()).map_err(failed)?;
     drop(writer);
@@ -57,7 +72,9 @@ pub fn replace_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
 
 /// Creates `path` and the directories above it.
 pub fn create_directory(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("cannot be created: {e}")))
+    fs::create_dir_all(path).map_err(|e| Error::file(path, format!("cannot be created: {e}")))?;
+    mark_changed();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::weights::{MappedFile, Stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Mutex;
 
 /// A metadata value. Arrays stay in the file until they are asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,25 +41,82 @@ pub struct Tensor {
     /// Outermost dimension first, as in PyTorch; the reverse of the file.
     pub shape: Vec<usize>,
     pub stored: Stored,
+    /// Index of the file it lies in, of those that hold the model.
+    pub file: usize,
     /// First byte in the file, and bytes (0 for a type this engine does not read).
     pub start: usize,
     pub len: usize,
 }
 
-/// A GGUF file, its header read and checked.
+/// A model in GGUF, its header read and checked: one file, or several parts of which the first has the metadata.
 #[derive(Debug)]
 pub struct Gguf {
+    /// The file, or the first part.
     pub file: MappedFile,
+    /// The further parts.
+    pub parts: Vec<MappedFile>,
     pub version: u32,
     pub metadata: BTreeMap<String, Value>,
     pub tensors: Vec<Tensor>,
+    /// The metadata that was asked for.
+    asked: Mutex<BTreeSet<String>>,
 }
 
 const TEXT: u32 = 8;
 const ARRAY: u32 = 9;
 
 impl Gguf {
+    /// Opens a file, or with any of its parts (`name-00001-of-00003.gguf` …) all of a model that was split.
     pub fn open(path: &Path) -> Result<Self> {
+        let given = Self::open_one(path, 0)?;
+        let n_parts = given.count("split.count")?.unwrap_or(1);
+        if n_parts <= 1 {
+            return Ok(given);
+        }
+        let missing = |path: &Path| Error::file(path, format!("is missing: the model was split into {n_parts} files"));
+        let named = path.file_name().and_then(|name| name.to_str());
+        let stem = named.and_then(|name| name.strip_suffix(&format!("-of-{n_parts:05}.gguf")));
+        let stem = stem.and_then(|stem| stem.rsplit_once('-')).map(|(stem, _)| stem).ok_or_else(|| {
+            Error::file(path, format!("is one of {n_parts} parts of a model, which are found by their names: call them NAME-00001-of-{n_parts:05}.gguf and so on"))
+        })?;
+        let mut all: Option<Gguf> = None;
+        for i in 0..n_parts {
+            let path = path.with_file_name(format!("{stem}-{:05}-of-{n_parts:05}.gguf", i + 1));
+            if !path.exists() {
+                return Err(missing(&path));
+            }
+            let part = Self::open_one(&path, i)?;
+            if part.count("split.no")? != Some(i) || part.count("split.count")? != Some(n_parts) {
+                return Err(Error::file(
+                    &path,
+                    format!("is not part {} of {n_parts}, as its name says; fetch the parts again", i + 1),
+                ));
+            }
+            match &mut all {
+                None => all = Some(part),
+                Some(all) => {
+                    all.tensors.extend(part.tensors);
+                    all.parts.push(part.file);
+                }
+            }
+        }
+        let all = all.ok_or_else(|| missing(path))?;
+        let (found, told) = (all.tensors.len(), all.count("split.tensors.count")?);
+        let names: BTreeSet<&str> = all.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        if told.is_some_and(|told| told != found) || names.len() != found {
+            return Err(Error::file(
+                path,
+                format!(
+                    "its {n_parts} parts have {found} tensors, {} of them different; {} belong to the model: fetch the parts again",
+                    names.len(),
+                    told.unwrap_or(found)
+                ),
+            ));
+        }
+        Ok(all)
+    }
+
+    fn open_one(path: &Path, index: usize) -> Result<Self> {
         let file = MappedFile::open(path)?;
         let mut r = Reader { path, bytes: file.bytes(), at: 0 };
         if r.take(4, "the magic number")? != b"GGUF" {
@@ -83,12 +141,18 @@ impl Gguf {
             Some(Value::Unsigned(a)) if a.is_power_of_two() && *a <= 1 << 20 => *a as usize,
             Some(other) => return Err(Error::file(path, format!("general.alignment is {other:?}; 32 is usual"))),
         };
-        let tensors = read_tensors(&mut r, n_tensors, alignment)?;
-        Ok(Gguf { version, metadata, tensors, file })
+        let mut tensors = read_tensors(&mut r, n_tensors, alignment)?;
+        tensors.iter_mut().for_each(|tensor| tensor.file = index);
+        Ok(Gguf { version, metadata, tensors, file, parts: Vec::new(), asked: Mutex::default() })
     }
 
     pub fn path(&self) -> &Path {
         &self.file.path
+    }
+    /// The bytes of a tensor as they are stored.
+    pub fn bytes_of(&self, tensor: &Tensor) -> &[u8] {
+        let file = tensor.file.checked_sub(1).map_or(Some(&self.file), |i| self.parts.get(i));
+        file.and_then(|file| file.bytes().get(tensor.start..tensor.start + tensor.len)).unwrap_or_default()
     }
 
     /// What follows `prefix` in the metadata's keys that begin with it, in order.
@@ -135,8 +199,18 @@ impl Gguf {
         })
     }
 
+    /// The keys of the metadata that nothing has asked for yet.
+    pub fn not_asked(&self) -> Vec<&str> {
+        let asked = self.asked.lock().unwrap_or_else(|e| e.into_inner());
+        self.metadata.keys().map(String::as_str).filter(|key| !asked.contains(*key)).collect()
+    }
+    fn ask(&self, key: &str) -> Option<&Value> {
+        self.asked.lock().unwrap_or_else(|e| e.into_inner()).insert(key.to_string());
+        self.metadata.get(key)
+    }
+
     fn get<'a, T>(&'a self, key: &str, kind: &str, f: impl FnOnce(&'a Value) -> Option<T>) -> Result<Option<T>> {
-        match self.metadata.get(key) {
+        match self.ask(key) {
             None => Ok(None),
             Some(value) => f(value)
                 .map(Some)
@@ -146,7 +220,7 @@ impl Gguf {
 
     fn array<T>(&self, key: &str, kind: &str, f: impl Fn(Value) -> Option<T>) -> Result<Option<Vec<T>>> {
         let wrong = || Error::file(self.path(), format!("metadata {key} is not a list of {kind}, which it should be"));
-        let array = match self.metadata.get(key) {
+        let array = match self.ask(key) {
             None => return Ok(None),
             Some(Value::Array(array)) => array,
             Some(_) => return Err(wrong()),
@@ -239,7 +313,7 @@ fn read_tensors(r: &mut Reader, n_tensors: usize, alignment: usize) -> Result<Ve
         let end = start.and_then(|start| start.checked_add(len));
         match (start, end) {
             (Some(start), Some(end)) if end <= r.bytes.len() => {
-                tensors.push(Tensor { name, shape, stored, start, len });
+                tensors.push(Tensor { name, shape, stored, file: 0, start, len });
             }
             _ => {
                 return Err(Error::file(

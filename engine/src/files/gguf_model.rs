@@ -177,7 +177,7 @@ fn rope_divisors(gguf: &Gguf) -> Result<Option<Vec<f32>>> {
     if tensor.stored != Stored::Known(DType::F32) {
         return Err(Error::file(gguf.path(), format!("{ROPE_DIVISORS} is {:?}, F32 is needed", tensor.stored)));
     }
-    let bytes = gguf.file.bytes().get(tensor.start..tensor.start + tensor.len).unwrap_or_default();
+    let bytes = gguf.bytes_of(tensor);
     let divisors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     Ok(Some(divisors).filter(|d| d.iter().any(|x| *x != 1.0)))
 }
@@ -203,6 +203,15 @@ fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Valu
     })
 }
 
+/// One sentence about the metadata that says something of the model and that nothing has asked for, if there is any.
+pub fn metadata_not_read(gguf: &Gguf) -> Option<String> {
+    // What a file is called, who made it and how it was quantised; the tokenizer's own (gguf_vocabulary.rs).
+    let about = ["general.", "quantize.", "split.", "tokenizer."];
+    let is_about = |key: &&str| about.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(".vocab_size");
+    let keys: Vec<&str> = gguf.not_asked().into_iter().filter(|key| !is_about(key)).collect();
+    (!keys.is_empty()).then(|| format!("metadata that is not read: {}", keys.join(", ")))
+}
+
 /// The tensors under their Hugging Face names, as the model's layout says; those that it does not name
 /// under their own.
 pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
@@ -212,7 +221,7 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
     for tensor in &gguf.tensors {
         let slot = by_name.get(tensor.name.as_str());
         let entry = Entry {
-            file: 0,
+            file: tensor.file,
             shape: tensor.shape.clone(),
             stored: tensor.stored.clone(),
             start: tensor.start,
@@ -224,5 +233,5 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
         };
         entries.insert(slot.map_or(&tensor.name, |slot| &slot.path).clone(), entry);
     }
-    Weights::new(vec![gguf.file], entries)
+    Weights::new(std::iter::once(gguf.file).chain(gguf.parts).collect(), entries)
 }

@@ -230,6 +230,78 @@ fn an_index_reads_only_files_beside_it() {
     assert!(open(r#"{"weight_map":{"t":"a.safetensors"}}"#).contains("which it does not"));
 }
 
+/// A model that was split is whole from any of its parts, and a part that is missing or another is named.
+#[test]
+fn gguf_in_parts() {
+    let whole = Maker::llama();
+    let write = |dir: &Path, no: u16, count: u16, of: &Maker| {
+        let mut part = Maker { version: 3, entries: vec![], tensors: of.tensors.clone(), data: of.data.clone() };
+        if no == 0 {
+            part.entries = whole.entries.clone();
+        } else {
+            part.text("general.architecture", "llama");
+        }
+        part.set("split.no", 2, no.to_le_bytes().to_vec());
+        part.set("split.count", 2, count.to_le_bytes().to_vec());
+        part.set("split.tensors.count", 5, (whole.tensors.len() as i32).to_le_bytes().to_vec());
+        let path = dir.join(format!("m-{:05}-of-{count:05}.gguf", no + 1));
+        std::fs::write(&path, [part.header(), part.data].concat()).unwrap();
+        path
+    };
+    let of = |range: std::ops::Range<usize>| Maker {
+        version: 3,
+        entries: vec![],
+        tensors: whole.tensors[range].to_vec(),
+        data: whole.data.clone(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let n = whole.tensors.len();
+    let first = write(dir.path(), 0, 2, &of(0..4));
+    let told = |path: &Path| ModelFiles::open(path).unwrap_err().to_string();
+    assert!(told(&first).contains("m-00002-of-00002.gguf: is missing"), "{}", told(&first));
+    let second = write(dir.path(), 1, 2, &of(4..n));
+    let one = whole.open().unwrap();
+    for path in [&first, &second] {
+        let parts = ModelFiles::open(path).unwrap();
+        assert!(parts.notes.is_empty() && parts.vocabulary.is_some(), "{:?}", parts.notes);
+        for name in one.weights.names() {
+            let values = |files: &ModelFiles| match files.weights.load(name, DType::F32).unwrap() {
+                Host::F32(values) => values,
+                other => unreachable!("{other:?}"),
+            };
+            assert_eq!(values(&parts), values(&one), "{name}");
+        }
+    }
+    write(dir.path(), 1, 2, &of(5..n));
+    assert!(told(&first).contains("fetch the parts again"), "{}", told(&first));
+    std::fs::copy(&first, &second).unwrap();
+    assert!(told(&first).contains("is not part 2 of 2"), "{}", told(&first));
+    let renamed = dir.path().join("model.gguf");
+    std::fs::rename(&first, &renamed).unwrap();
+    assert!(told(&renamed).contains("found by their names"), "{}", told(&renamed));
+}
+
+/// What Git LFS leaves in the place of a file is said to be that, wherever a file of a model is read.
+#[test]
+fn pointers_of_git_lfs() {
+    let dir = tempfile::tempdir().unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    let told = |path: &Path| ModelFiles::open(path).unwrap_err().to_string();
+    let gguf = dir.path().join("m.gguf");
+    std::fs::write(&gguf, pointer).unwrap();
+    assert!(told(&gguf).contains("m.gguf: is a pointer of Git LFS") && told(&gguf).contains("git lfs pull"));
+    for name in ["config.json", "model.safetensors", "generation_config.json"] {
+        let model = dir.path().join(name.replace('.', "-"));
+        std::fs::create_dir(&model).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            let llama = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/llama");
+            std::fs::copy(llama.join(file), model.join(file)).unwrap();
+        }
+        std::fs::write(model.join(name), pointer).unwrap();
+        assert!(told(&model).contains(&format!("{name}: is a pointer of Git LFS")), "{}", told(&model));
+    }
+}
+
 #[test]
 fn gguf_made_to_do_harm() {
     let with = |change: &dyn Fn(&mut Maker)| {

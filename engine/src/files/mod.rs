@@ -19,7 +19,7 @@ mod hostile_tests;
 mod tests;
 
 use crate::buffer::Host;
-use crate::config::ModelConfig;
+use crate::config::{GenerationConfig, ModelConfig};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -29,6 +29,10 @@ use std::path::{Path, PathBuf};
 use vocabulary::Vocabulary;
 use weights::Weights;
 
+/// How a model is drawn from.
+pub const GENERATION_FILE: &str = "generation_config.json";
+/// The beginning of a file that Git LFS has left in the place of a large one.
+pub const LFS_BEGINNING: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// What to do about a file that begins as the pointers do that Git LFS leaves in the place of large files.
 pub const LFS_POINTER: &str = "is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull` in its repository, or \
                                download it from the web page";
@@ -63,6 +67,13 @@ impl ModelFiles {
         files.settle()
     }
 
+    /// Whether this is the name of a file in the model's directory that holds its configuration or weights.
+    pub fn is_file_of(&self, name: &str) -> bool {
+        ["config.json", GENERATION_FILE].contains(&name)
+            || (name == safetensors::INDEX_FILE && !self.path.join(safetensors::SINGLE_FILE).exists())
+            || self.weights.paths().any(|path| path.file_name().is_some_and(|file| file == name))
+    }
+
     fn open_directory(dir: &Path) -> Result<Self> {
         let config_path = dir.join("config.json");
         if !config_path.exists() {
@@ -73,7 +84,11 @@ impl ModelFiles {
             };
             return Err(Error::file(dir, detail));
         }
-        let config = ModelConfig::from_json(read_json_object(&config_path)?, &config_path)?;
+        let mut config = ModelConfig::from_json(read_json_object(&config_path)?, &config_path)?;
+        let generation = dir.join(GENERATION_FILE);
+        if generation.exists() {
+            config.generation = GenerationConfig::from_json(read_json_object(&generation)?, &generation)?;
+        }
         let (single, index) = (dir.join(safetensors::SINGLE_FILE), dir.join(safetensors::INDEX_FILE));
         let weights = if single.exists() {
             safetensors::open(&single)?
@@ -106,8 +121,9 @@ impl ModelFiles {
             );
             return Err(Error::file(path, detail));
         }
+        let notes = gguf_model::metadata_not_read(&gguf).into_iter().collect();
         let weights = gguf_model::weights(gguf, &config)?;
-        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary, notes: Vec::new() })
+        Ok(ModelFiles { config, weights, path: path.to_path_buf(), vocabulary, notes })
     }
 }
 
@@ -129,6 +145,9 @@ fn missing_model(path: &Path) -> Error {
 /// Reads a JSON file that holds an object.
 pub fn read_json_object(path: &Path) -> Result<Map<String, Value>> {
     let text = std::fs::read(path).map_err(|e| Error::file(path, format!("cannot be opened: {e}")))?;
+    if text.starts_with(LFS_BEGINNING) {
+        return Err(Error::file(path, LFS_POINTER));
+    }
     match serde_json::from_slice(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Error::file(path, "is JSON, but not an object")),
@@ -152,11 +171,7 @@ pub fn save_model<H: Borrow<Host>>(
         let key = if json.contains_key("torch_dtype") && !json.contains_key("dtype") { "torch_dtype" } else { "dtype" };
         json.insert(key.to_string(), json!(dtype.name()));
     }
-    let ids: Map<String, Value> = ["bos_token_id", "eos_token_id", "pad_token_id"]
-        .into_iter()
-        .filter_map(|key| Some((key.to_string(), json.get(key).filter(|v| !v.is_null())?.clone())))
-        .collect();
-    atomic::replace_json(&dir.join("generation_config.json"), &ids)?;
+    atomic::replace_json(&dir.join(GENERATION_FILE), &config.generation.to_json(&json))?;
     atomic::replace_json(&dir.join("config.json"), &json)
 }
 

@@ -2,6 +2,7 @@
 use crate::buffer::Host;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::files::{LFS_BEGINNING, LFS_POINTER};
 use crate::quant;
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -29,6 +30,9 @@ impl MappedFile {
         let file = std::fs::File::open(path).map_err(failed)?;
         // SAFETY: the map is only read; that the file keeps its bytes meanwhile is this type's documented condition.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        if map.starts_with(LFS_BEGINNING) {
+            return Err(Error::file(path, LFS_POINTER));
+        }
         Ok(MappedFile { path: path.to_path_buf(), map })
     }
     /// All of it.
@@ -142,6 +146,11 @@ impl Weights {
     }
 
     /// Of every tensor, sorted.
+    /// The files that the weights lie in.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+    /// The tensors, in the order of their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }

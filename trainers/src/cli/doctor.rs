@@ -8,7 +8,7 @@ use std::io::Write;
 pub fn run(options: &DoctorOptions) -> Result<()> {
     let findings = examine(options)?;
     let written = std::io::stdout().write_all(findings.text.as_bytes());
-    written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))?;
+    written.map_err(Error::output)?;
     match findings.n_failed {
         0 => Ok(()),
         n => Err(Error::internal(format!(

@@ -22,7 +22,7 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     let head = source.files.config.head;
     let adapter = asked.adapter_name_or_path.as_deref().map(|path| setup::load_adapter(path, head)).transpose()?;
     let prompt = prompt_tokens(asked, &source.tokenizer)?;
-    let sampling = sampling(asked, &source, prompt.len())?;
+    let sampling = sampling(options, &source, prompt.len())?;
     let device = device::open(options.device.device, options.device.threads)?;
     let mut model = Decoder::load(&source.files, &device, options.model.dtype.dtype())?;
     if let Some(adapter) = &adapter {
@@ -55,7 +55,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
         _ => Err(row.error("the field \"prompt\" must be a text or a list of messages")),
     };
     let prompts = rows.iter().map(prompt).collect::<Result<Vec<_>>>()?;
-    let sampling = drawn_as(asked, asked.max_new_tokens);
+    let sampling = speaker.sampling(&options.drawing);
     let answers = speaker.answer(&prompts, asked.num_generations, &sampling)?;
     let (mut text, mut too_long) = (String::new(), 0);
     for (row, answers) in rows.iter().zip(answers) {
@@ -72,11 +72,11 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
             1 => fields.insert("completion".into(), all.remove(0)),
             _ => fields.insert("completions".into(), Value::Array(all)),
         };
-        text += &format!("{}\n", Value::Object(fields));
+        text += &(exact_json::to_text(&Value::Object(fields)) + "\n");
     }
     if text.is_empty() {
         let detail = "no prompt fits the model's context beside max_new_tokens";
-        return Err(Error::input(format!("{path}: {detail} {}", asked.max_new_tokens)));
+        return Err(Error::input(format!("{path}: {detail} {}", sampling.max_new_tokens)));
     }
     if too_long > 0 {
         eprintln!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
@@ -85,7 +85,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
         Some(file) => crate::run::durable::write_file(file, text.as_bytes()),
         None => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+            written.map_err(Error::output)
         }
     }
 }
@@ -130,30 +130,17 @@ fn read_messages(given: &Messages) -> Result<Vec<Value>> {
     data::format::messages(&rows[0], "messages")
 }
 
-fn sampling(asked: &SamplingOptions, source: &Source, n_prompt: usize) -> Result<Sampling> {
-    let (config, tokenizer) = (&source.files.config, &source.tokenizer);
-    let context = config.max_position_embeddings;
+/// How the answer to a prompt of so many tokens is drawn.
+fn sampling(options: &GenerateOptions, source: &Source, n_prompt: usize) -> Result<Sampling> {
+    let context = source.files.config.max_position_embeddings;
     let room = context.saturating_sub(n_prompt);
     if room == 0 {
         return Err(Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}")));
     }
-    let mut stop_tokens = config.eos_ids.clone();
-    stop_tokens.extend(tokenizer.eos_id());
-    Ok(Sampling { stop_tokens, ..drawn_as(asked, asked.max_new_tokens.min(room)) })
-}
-
-/// How the options want tokens drawn.
-fn drawn_as(asked: &SamplingOptions, max_new_tokens: usize) -> Sampling {
-    Sampling {
-        max_new_tokens,
-        temperature: asked.temperature as f32,
-        top_k: asked.top_k,
-        top_p: asked.top_p as f32,
-        min_p: asked.min_p as f32,
-        repetition_penalty: asked.repetition_penalty as f32,
-        seed: asked.seed,
-        ..Sampling::default()
-    }
+    let (drawn, said) = options.drawing.sampling(&source.files.config.generation);
+    said.iter().for_each(|said| eprintln!("note: {said}"));
+    let max_new_tokens = drawn.max_new_tokens.min(room);
+    Ok(Sampling { stop_tokens: source.stop_tokens(), max_new_tokens, ..drawn })
 }
 
 /// What has been printed: a character may need several tokens, so text is held back until it is whole.
@@ -182,6 +169,6 @@ impl Printed {
         self.bytes = text.len();
         let mut stdout = std::io::stdout();
         let written = stdout.write_all(new.as_bytes()).and_then(|()| stdout.flush());
-        written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+        written.map_err(Error::output)
     }
 }

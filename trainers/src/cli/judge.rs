@@ -99,9 +99,7 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
     }
     match &asked.output_file {
         Some(path) => write_file(path, verdict_rows.as_bytes())?,
-        None => std::io::stdout()
-            .write_all(verdict_rows.as_bytes())
-            .map_err(|e| Error::input(format!("cannot write to standard output: {e}")))?,
+        None => std::io::stdout().write_all(verdict_rows.as_bytes()).map_err(Error::output)?,
     }
     eprintln!("{}", tally.said());
     Ok(())

@@ -1,6 +1,7 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
-//! Exit codes: 0 done, 1 this program or the device failed, 2 the input was wrong (one line says what; nothing was touched).
+//! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
+//! touched).
 mod doctor;
 mod generate;
 mod judge;
@@ -148,10 +149,12 @@ fn announced<C>(parsed: Parsed<C>) -> C {
     parsed.options
 }
 
-/// 2 if the person can put it right, 1 if not.
-pub fn exit_code(error: &Error) -> u8 {
+/// 2 if the person can put it right and nothing was touched, 1 if not. `changed`: the program has changed something on disk.
+pub fn exit_code(error: &Error, changed: bool) -> u8 {
     use engine::Error as Engine;
     match error {
+        _ if changed => 1,
+        Error::Output(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
         Error::Engine(Engine::File { .. } | Engine::Unsupported(_) | Engine::Input(_) | Engine::OutOfMemory { .. }) => {
             2
@@ -176,7 +179,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::from(exit_code(&error))
+            ExitCode::from(exit_code(&error, engine::files::atomic::has_changed()))
         }
     }
 }
@@ -192,9 +195,11 @@ mod tests {
 
     #[test]
     fn exit_codes() {
-        assert_eq!(exit_code(&Error::Input(String::new())), 2);
-        assert_eq!(exit_code(&Error::Data { path: "a".into(), line: 1, detail: String::new() }), 2);
-        assert_eq!(exit_code(&Error::Engine(engine::Error::file("a", "missing"))), 2);
-        assert_eq!(exit_code(&Error::Internal(String::new())), 1);
+        assert_eq!(exit_code(&Error::Input(String::new()), false), 2);
+        assert_eq!(exit_code(&Error::Data { path: "a".into(), line: 1, detail: String::new() }, false), 2);
+        assert_eq!(exit_code(&Error::Engine(engine::Error::file("a", "missing")), false), 2);
+        assert_eq!(exit_code(&Error::Internal(String::new()), false), 1);
+        assert_eq!(exit_code(&Error::Output(String::new()), false), 1);
+        assert_eq!(exit_code(&Error::Input(String::new()), true), 1);
     }
 }

@@ -37,7 +37,7 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
 
 fn print(text: &str) -> Result<()> {
     let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+    written.map_err(Error::output)
 }
 
 /// An answer on its prompt, with the tokens that count marked.

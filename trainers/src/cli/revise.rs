@@ -63,7 +63,8 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
     let device = device::open(options.device.device, options.device.threads)?;
     let path = &options.model.model_name_or_path;
     let speaker = Speaker::open(path, asked.adapter_name_or_path.as_deref(), options.model.dtype, &device)?;
-    let mut speech = Speech { speaker, sampling: sampling(options), round: 0, too_long: 0 };
+    let sampling = speaker.sampling(&options.drawing);
+    let mut speech = Speech { speaker, sampling, round: 0, too_long: 0 };
 
     let first = first_answers(&mut speech, &rows, &prompts)?;
     let mut drafts: Vec<Draft> = rows
@@ -86,7 +87,7 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
             asked.dataset_name,
             rows.len(),
             speech.too_long,
-            asked.max_new_tokens
+            speech.sampling.max_new_tokens
         )));
     }
     let about = json!({"model": **path, "constitution_sha256": hash});
@@ -112,20 +113,6 @@ fn prompt_of(row: &Row) -> Result<&Value> {
             "the field \"prompt\" is missing (the row has {:?})",
             row.fields.keys().collect::<Vec<_>>()
         ))),
-    }
-}
-
-fn sampling(options: &ReviseOptions) -> Sampling {
-    let asked = &options.revision;
-    Sampling {
-        max_new_tokens: asked.max_new_tokens,
-        temperature: asked.temperature as f32,
-        top_k: asked.top_k,
-        top_p: asked.top_p as f32,
-        min_p: asked.min_p as f32,
-        repetition_penalty: asked.repetition_penalty as f32,
-        seed: asked.seed,
-        ..Sampling::default()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::reward_model::RewardModel;
 use crate::options::ScoreOptions;
-use crate::text::Tokenizer;
+use crate::text::{Tokenizer, exact_json};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
                 [one] => fields.insert("reward".into(), json!(one)),
                 _ => fields.insert("rewards".into(), json!(of_row)),
             };
-            text += &format!("{}\n", Value::Object(fields));
+            text += &(exact_json::to_text(&Value::Object(fields)) + "\n");
         }
     }
     write(scored.output_file.as_deref(), &text)?;
@@ -90,7 +90,7 @@ fn write(path: Option<&Path>, text: &str) -> Result<()> {
         Some(path) => crate::run::durable::write_file(path, text.as_bytes()),
         None => {
             let written = std::io::stdout().write_all(text.as_bytes());
-            written.map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+            written.map_err(Error::output)
         }
     }
 }

@@ -16,9 +16,12 @@ use std::sync::Arc;
 /// that is not known.
 pub fn read(path: &Path) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>)> {
     let broken = |e: parquet::errors::ParquetError| {
-        let text = e.to_string();
-        let text = text.rsplit(": ").next().unwrap_or(&text);
-        Error::file(path, format!("cannot be read as a Parquet file: {text}"))
+        let text = e.to_string().replace('\n', " ");
+        if let Some((_, codec)) = text.split_once("Disabled feature at compile time: ") {
+            return Error::file(path, format!("is compressed by {codec}; write it with snappy, gzip, lz4 or zstd"));
+        }
+        let text = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
+        Error::file(path, format!("cannot be read as a Parquet file ({text}); is it whole?"))
     };
     let open = || File::open(path).map_err(|e| Error::file(path, e));
     let (file, again) = (SerializedFileReader::new(open()?).map_err(broken)?, Arc::new(open()?));

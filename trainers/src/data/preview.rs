@@ -48,7 +48,7 @@ pub fn print_preview(examples: &[Example], tokenizer: &Tokenizer) -> Result<()> 
     let mut stdout = std::io::stdout();
     let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     let text = preview(examples, tokenizer, colour)?;
-    stdout.write_all(text.as_bytes()).map_err(|e| Error::input(format!("cannot write to standard output: {e}")))
+    stdout.write_all(text.as_bytes()).map_err(Error::output)
 }
 
 /// Text of each token. Tokens that are parts of one character are shown together at the last of them; line ends as ⏎, and

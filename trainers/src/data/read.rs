@@ -58,11 +58,9 @@ impl FileKind {
     }
 }
 
-/// The beginning of a file that Git LFS has left in the place of a large one.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// First bytes of files that are something else than rows, and what to do about it.
 const SOMETHING_ELSE: [(&[u8], &str); 6] = [
-    (LFS_POINTER, engine::files::LFS_POINTER),
+    (engine::files::LFS_BEGINNING, engine::files::LFS_POINTER),
     (b"ARROW1", "is an Arrow file; write it as Parquet (in Python: dataset.to_parquet(path)) and give that"),
     (
         b"\xFF\xFF\xFF\xFF",

@@ -38,7 +38,64 @@ pub fn open_source(path: &str) -> Result<Source> {
             "{path}: its tokenizer has {tokens} tokens, its embedding only {rows} rows: the tokenizer belongs to another model"
         )));
     }
-    Ok(Source { files, tokenizer })
+    let source = Source { files, tokenizer };
+    not_read(&source)?.iter().for_each(|note| eprintln!("note: {path}: {note}"));
+    Ok(source)
+}
+
+impl Source {
+    /// The tokens that end what is drawn: those that the model's files name, and the tokenizer's.
+    pub fn stop_tokens(&self) -> Vec<u32> {
+        let mut ids = self.files.config.end_ids().to_vec();
+        ids.extend(self.tokenizer.eos_id().filter(|id| !ids.contains(id)));
+        ids
+    }
+}
+
+/// Files that runs of this program leave beside a model.
+const OF_A_RUN: [&str; 11] = [
+    "manifest.json",
+    "config.yaml",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "trainer_state.json",
+    "files.json",
+    "optimizer.safetensors",
+    "experience.json",
+    "kl_coef.json",
+    "baseline.json",
+    "guard.json",
+];
+
+/// Lines about what a model brings that is not read: files of its directory, fields of generation_config.json.
+fn not_read(source: &Source) -> Result<Vec<String>> {
+    let (files, path) = (&source.files, &source.files.path);
+    let mut names: Vec<String> = Vec::new();
+    if path.is_dir() {
+        let of_a_run = path.join(OF_A_RUN[0]).exists() || path.join("files.json").exists();
+        for entry in std::fs::read_dir(path).map_err(|e| Error::file(path, e))? {
+            let name = entry.map_err(|e| Error::file(path, e))?.file_name().to_string_lossy().into_owned();
+            let ours = of_a_run && (OF_A_RUN.contains(&name.as_str()) || name.starts_with("checkpoint-"));
+            let read = files.is_file_of(&name) || source.tokenizer.is_file_of(&name);
+            if !name.starts_with('.') && !ours && !read {
+                names.push(name);
+            }
+        }
+        names.sort();
+    }
+    let mut notes = Vec::new();
+    if !names.is_empty() {
+        notes.push(format!("not read: {}", names.join(", ")));
+    }
+    let unused = files.config.generation.not_used(true);
+    if !unused.is_empty() {
+        notes.push(format!(
+            "generation_config.json: {} {} not used",
+            unused.join(", "),
+            if unused.len() == 1 { "is" } else { "are" }
+        ));
+    }
+    Ok(notes)
 }
 
 fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {

@@ -1,7 +1,7 @@
 //! A model that answers many prompts at once: what `generate` does with a data set, and `revise` with its questions.
 use crate::error::{Error, Result};
 use crate::job::setup::{self, Source};
-use crate::options::WeightType;
+use crate::options::{DrawingOptions, WeightType};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
 use engine::generate::{Sampling, generate};
@@ -20,19 +20,26 @@ pub struct Speaker {
 impl Speaker {
     /// Opens a language model, with an adapter on it if there is one.
     pub fn open(path: &str, adapter: Option<&Path>, dtype: WeightType, device: &Device) -> Result<Self> {
-        let Source { files, tokenizer } = setup::open_source(path)?;
+        let source = setup::open_source(path)?;
+        let stop_tokens = source.stop_tokens();
+        let Source { files, tokenizer } = source;
         let head = files.config.head;
         if head == engine::config::Head::Score {
             return Err(Error::Input(format!("{path}: a reward model, which says nothing; give a language model")));
         }
         let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;
-        let mut stop_tokens = files.config.eos_ids.clone();
-        stop_tokens.extend(tokenizer.eos_id());
         let mut model = Decoder::load(&files, device, dtype.dtype())?;
         if let Some(adapter) = &adapter {
             model.load_adapter(adapter)?;
         }
         Ok(Speaker { model, tokenizer, stop_tokens })
+    }
+
+    /// How the model is drawn from with these options; what its own file decides is told.
+    pub fn sampling(&self, options: &DrawingOptions) -> Sampling {
+        let (sampling, said) = options.sampling(&self.model.config.generation);
+        said.iter().for_each(|said| eprintln!("note: {said}"));
+        sampling
     }
 
     /// A prompt as tokens: messages through the chat template, a text as it is; with `asks`, a text is what a user says,

@@ -42,8 +42,13 @@ impl<'de> Deserialize<'de> for Entries {
 
 /// The entries of a config file. Errors name file and line.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::Input(format!("--config {}: cannot be read: {e}", path.display())))?;
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let why = match e.kind() {
+            std::io::ErrorKind::InvalidData => "is not UTF-8 text; save the file as UTF-8".to_string(),
+            _ => format!("cannot be read: {e}"),
+        };
+        Error::Input(format!("--config {}: {why}", path.display()))
+    })?;
     parse(path, &text)
 }
 
@@ -57,7 +62,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>> {
     }
     let entries: Entries = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let line = e.location().map_or(String::new(), |at| format!("{}:", at.line()));
-        let detail = e.without_snippet().to_string().replace('\n', " ");
+        let detail = in_words(&e.without_snippet().to_string().replace('\n', " "));
         Error::Input(format!("{}:{line} {detail}", path.display()))
     })?;
     let mut seen: Vec<Entry> = Vec::new();
@@ -75,6 +80,23 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>> {
         seen.push(Entry { key: key.value, raw: to_raw(value.value, written), line });
     }
     Ok(seen)
+}
+
+/// The YAML reader's message in the words of who writes the file.
+fn in_words(text: &str) -> String {
+    let told = [
+        (
+            "multiple YAML documents",
+            "a second document begins here (after a line of ---); a config file is one: keep the one that is meant",
+        ),
+        ("expected mapping start", "a config file is lines of NAME: VALUE; this is something else"),
+        ("expected string scalar", "the name of an option must be a plain word"),
+        ("invalid u64", "the value is not of the type that its tag (!!int …) says"),
+        ("invalid i64", "the value is not of the type that its tag (!!int …) says"),
+        ("invalid f64", "the value is not of the type that its tag (!!float …) says"),
+    ];
+    let known = told.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| words.to_string());
+    known.unwrap_or_else(|| text.split(" at line ").next().unwrap_or(text).to_string())
 }
 
 /// Nothing but comments, blank lines and document marks.
@@ -173,6 +195,13 @@ mod tests {
         {
             let message = error(text);
             assert!(message.starts_with(start) && !message.contains('\n'), "{message}");
+        }
+        let several = error("a: 1\n---\nb: 2\n");
+        assert!(several.starts_with("run.yaml:3: a second document begins here"), "{several}");
+        for text in ["- a\n", "a: 1\n---\nb: 2\n", "a: !!int x\n", "? [a]\n: b\n", "a: *y\n", "a: @x\n", "a: \"x\n"] {
+            let message = error(text);
+            let foreign = ["from_str", "u64", "mapping", "scalar", "enum", "::", " at line "];
+            assert!(!foreign.iter().any(|word| message.contains(word)), "{message}");
         }
         let missing = read(Path::new("no/such/run.yaml")).expect_err("is missing").to_string();
         assert!(missing.contains("no/such/run.yaml"), "{missing}");

@@ -14,6 +14,7 @@ pub mod rl;
 pub mod policy_gradient;
 pub mod preference;
 pub mod reward;
+pub mod drawing;
 pub mod principles;
 pub mod tools;
 pub mod accepted;
@@ -25,6 +26,7 @@ pub mod reference;
 mod tests;
 
 pub use choices::*;
+pub use drawing::DrawingOptions;
 pub use groups::*;
 pub use lists::List;
 pub use parse::Parsed;

@@ -1,10 +1,11 @@
 //! `lapidary judge` and `lapidary revise`: a model that judges, or improves, by the principles of a constitution.
 use super::choices::VerdictRule;
+use super::drawing::DrawingOptions;
 use super::given::Given;
 use super::groups::*;
 use super::rl_values::{Paths, Texts};
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, Location, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, at_least};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -74,20 +75,6 @@ option_group! {
         overwrite_output_file: bool = "false", Lapidary;
         /// A PEFT adapter to put on the model.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
-        /// Most tokens of an answer, critique or revision.
-        max_new_tokens: usize = "256", Lapidary, at_least(1.0);
-        /// Divides the logits before sampling; 0 always takes the likeliest token.
-        temperature: f64 = "1", Transformers, at_least(0.0);
-        /// Sample from this many likeliest tokens; 0 for all.
-        top_k: usize = "0", Trl, at_least(0.0);
-        /// Sample from the likeliest tokens whose probabilities add up to this.
-        top_p: f64 = "1", Trl, share_above_zero();
-        /// Sample from tokens at least this share as likely as the likeliest; 0 for all.
-        min_p: f64 = "0", Lapidary, between(0.0, 1.0);
-        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
-        repetition_penalty: f64 = "1", Transformers, above(0.0);
-        /// Seed of the sampling.
-        seed: u64 = "42", Trl;
     }
 }
 
@@ -96,6 +83,7 @@ option_set! {
     pub struct ReviseOptions {
         pub model: ModelOptions,
         pub revision: RevisionOptions,
+        pub drawing: DrawingOptions,
         pub split: SplitOptions,
         pub device: DeviceOptions,
     }

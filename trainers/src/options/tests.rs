@@ -340,7 +340,7 @@ fn other_commands() {
     else {
         panic!()
     };
-    assert_eq!((g.options.sampling.max_new_tokens, g.options.sampling.temperature), (256, 0.0));
+    assert_eq!((g.options.drawing.max_new_tokens, g.options.drawing.temperature), (None, Some(0.0)));
     assert_eq!(g.notes.len(), 1);
     let Ok(Request::Generate(g)) = request("generate --model_name_or_path m --messages [{\"role\":\"user\"}]") else {
         panic!()

@@ -1,9 +1,10 @@
 //! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `doctor`.
 use super::choices::{Messages, TargetModules, WeightType};
+use super::drawing::DrawingOptions;
 use super::given::Given;
 use super::groups::*;
 use super::spec::{Command, option_group, option_set};
-use super::value::{ANY, Location, above, at_least, between, share_above_zero};
+use super::value::{ANY, Location, at_least};
 use crate::error::Result;
 use std::path::PathBuf;
 
@@ -27,20 +28,6 @@ option_group! {
         output_file: Option<PathBuf> = none, Lapidary;
         /// Write over output_file.
         overwrite_output_file: bool = "false", Lapidary;
-        /// Most tokens to generate.
-        max_new_tokens: usize = "256", Lapidary, at_least(1.0);
-        /// Divides the logits before sampling; 0 always takes the likeliest token.
-        temperature: f64 = "1", Transformers, at_least(0.0);
-        /// Sample from this many likeliest tokens; 0 for all.
-        top_k: usize = "0", Trl, at_least(0.0);
-        /// Sample from the likeliest tokens whose probabilities add up to this.
-        top_p: f64 = "1", Trl, share_above_zero();
-        /// Sample from tokens at least this share as likely as the likeliest; 0 for all.
-        min_p: f64 = "0", Lapidary, between(0.0, 1.0);
-        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
-        repetition_penalty: f64 = "1", Transformers, above(0.0);
-        /// Seed of the sampling.
-        seed: u64 = "42", Trl;
     }
 }
 
@@ -49,6 +36,7 @@ option_set! {
     pub struct GenerateOptions {
         pub model: ModelOptions,
         pub sampling: SamplingOptions,
+        pub drawing: DrawingOptions,
         pub split: SplitOptions,
         pub device: DeviceOptions,
     }
@@ -81,7 +69,7 @@ impl Command for GenerateOptions {
             _ => {}
         }
         let mut notes = Vec::new();
-        if asked.temperature == 0.0 {
+        if self.drawing.temperature == Some(0.0) {
             for name in ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name)) {
                 notes.push(format!("{name} has no effect: temperature 0 always takes the likeliest token"));
             }

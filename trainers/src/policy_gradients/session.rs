@@ -517,8 +517,12 @@ fn open_rollouts<C: PolicyGradient>(
     unjudged: bool,
 ) -> Result<Rollouts> {
     let (rollout, config) = (options.rollout().1, &source.files.config);
-    let mut stop_tokens = config.eos_ids.clone();
-    stop_tokens.extend(source.tokenizer.eos_id());
+    let mut stop_tokens = source.stop_tokens();
+    let drawing = config.generation.drawing_fields();
+    if !drawing.is_empty() {
+        let said = "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
+        eprintln!("note: {said} {}", drawing.join(", "));
+    }
     let Some(path) = &rollout.completions_file else {
         return Ok(Rollouts::Drawn(Drawing::new(rollout, stop_tokens, options.common().training.seed)));
     };

@@ -4,6 +4,7 @@ use super::durable::{FileHash, io_error, write_file};
 use super::metrics::MetricsLog;
 use crate::error::{Error, Result};
 use crate::options::ResumeFrom;
+use engine::files::atomic::mark_changed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -164,6 +165,7 @@ impl RunPlan {
     /// `manifest.json`.
     pub fn begin(self, about: &Begin) -> Result<RunDirectory> {
         fs::create_dir_all(&self.path).map_err(|e| io_error(&self.path, "made", e))?;
+        mark_changed();
         checkpoint::clear_leftovers(&self.path)?;
         if self.clear {
             clear(&self.path)?;

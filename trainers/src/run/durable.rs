@@ -1,5 +1,6 @@
 //! Files that are either whole or not there: written beside, flushed to the disk, renamed; and their hashes.
 use crate::error::{Error, Result};
+use engine::files::atomic::mark_changed;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -16,6 +17,7 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     let beside = sibling(path, "partial");
     let write = || {
         let mut file = File::create(&beside)?;
+        mark_changed();
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&beside, path)

@@ -64,7 +64,11 @@ impl Tokenizer {
         for name in FILES {
             let path = directory.join(name);
             if path.is_file() {
-                files.push((name.to_string(), fs::read(&path).map_err(|e| Error::file(&path, e))?));
+                let bytes = fs::read(&path).map_err(|e| Error::file(&path, e))?;
+                if bytes.starts_with(engine::files::LFS_BEGINNING) {
+                    return Err(Error::file(path, engine::files::LFS_POINTER));
+                }
+                files.push((name.to_string(), bytes));
             }
         }
         files.extend(extra_templates(directory)?);
@@ -72,9 +76,7 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_bytes(bytes_of(&files, "tokenizer.json").unwrap_or_default()).map_err(|e| {
                 Error::file(
                     &path,
-                    format!(
-                        "not a readable tokenizer ({e}). It may be cut off or a pointer to a large file; fetch it again"
-                    ),
+                    format!("not a readable tokenizer ({}). It may be cut off; fetch it again", in_words(&*e)),
                 )
             })?;
         Self::assemble(inner, files, directory)
@@ -86,6 +88,7 @@ impl Tokenizer {
         let json = serde_json::to_vec_pretty(&gguf_tokenizer::tokenizer_json(vocabulary).map_err(in_file)?)
             .map_err(Error::internal)?;
         let inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| {
+            let e = in_words(&*e);
             Error::file(origin, format!("its vocabulary makes no tokenizer ({e}); convert the model again"))
         })?;
         let config =
@@ -197,6 +200,11 @@ impl Tokenizer {
         !self.templates.is_empty()
     }
 
+    /// Whether this is the name of a file, or of the directory of files, that the tokenizer was read from.
+    pub fn is_file_of(&self, name: &str) -> bool {
+        name == TEMPLATE_DIRECTORY || self.files.iter().any(|(known, _)| known == name)
+    }
+
     /// Whether a chat template, if there is one, has this word in it: `tool_calls`, if it shows calls of functions.
     pub fn template_mentions(&self, word: &str) -> bool {
         self.templates.iter().any(|(_, source)| source.contains(word))
@@ -239,9 +247,16 @@ impl Tokenizer {
                 fs::create_dir_all(parent).map_err(|e| Error::file(parent, e))?;
             }
             fs::write(&path, bytes).map_err(|e| Error::file(&path, e))?;
+            engine::files::atomic::mark_changed();
         }
         Ok(())
     }
+}
+
+/// The tokenizers crate's message, without the names of its types.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let text = error.to_string().replace('\n', " ");
+    if text.contains("untagged enum") { "a part of it is of a kind that is not known".into() } else { text }
 }
 
 fn bytes_of<'a>(files: &'a [(String, Vec<u8>)], name: &str) -> Option<&'a [u8]> {

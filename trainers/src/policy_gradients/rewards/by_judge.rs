@@ -3,6 +3,7 @@ use super::by_model::ModelReward;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::judge::{Case, Judge, readable};
+use crate::options::value::with_home;
 use crate::options::{DeviceOptions, JudgingOptions, WeightType};
 use crate::policy_gradients::judged::{Judged, Reward};
 use crate::text::Tokenizer;
@@ -78,9 +79,9 @@ pub fn open_model(
         Judge::open(path, None, constitution, options.judge_template.as_deref(), options.judge_verdict, with)
     };
     Ok(match name.split_once(':') {
-        Some(("model", path)) => Some(Box::new(ModelReward::open(path, policy, &open_device()?)?)),
-        Some(("judge", path)) => Some(Box::new(CompareReward(judge(path)?))),
-        Some(("judge_score", path)) => Some(Box::new(GradeReward(judge(path)?))),
+        Some(("model", path)) => Some(Box::new(ModelReward::open(&with_home(path), policy, &open_device()?)?)),
+        Some(("judge", path)) => Some(Box::new(CompareReward(judge(&with_home(path))?))),
+        Some(("judge_score", path)) => Some(Box::new(GradeReward(judge(&with_home(path))?))),
         _ => None,
     })
 }
