@@ -520,7 +520,8 @@ fn open_rollouts<C: PolicyGradient>(
     let mut stop_tokens = source.stop_tokens();
     let drawing = config.generation.drawing_fields();
     if !drawing.is_empty() {
-        let said = "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
+        let said =
+            "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
         eprintln!("note: {said} {}", drawing.join(", "));
     }
     let Some(path) = &rollout.completions_file else {
