@@ -254,7 +254,7 @@ fn wrong_input_is_one_line_and_exit_code_2() {
     place.write("arrow/data-00000-of-00001.arrow", "ARROW1");
     place.write(
         "configs/README.md",
-        "---\nconfigs:\n- config_name: x\n  data_dir: x\n- config_name: y\n  data_dir: y\n---\n",
+        "---\nconfigs:\n- config_name: one\n  data_dir: x\n- config_name: two\n  data_dir: y\n---\n",
     );
     place.write("turn.jsonl", "{\"conversations\": [{\"from\": 1, \"value\": \"a\"}]}\n");
     place.write("history.jsonl", "{\"instruction\": \"a\", \"output\": \"b\", \"history\": [\"q\"]}\n");
@@ -282,7 +282,7 @@ fn wrong_input_is_one_line_and_exit_code_2() {
         (dataset("splits --dataset_train_split dev"), &["splits", "\"dev\"", "test, train"]),
         (dataset("splits --dataset_config other"), &["dataset_config", "\"other\""]),
         (dataset("rows.jsonl --dataset_config other"), &["rows.jsonl", "dataset_config"]),
-        (dataset("configs"), &["x, y", "--dataset_config"]),
+        (dataset("configs"), &["one, two", "--dataset_config"]),
         (dataset("arrow"), &["arrow", "Parquet"]),
         (dataset("rows.jsonl --eval_strategy steps"), &["eval_strategy", "--eval_dataset"]),
         (dataset("turn.jsonl"), &["turn.jsonl:1", "conversations[0]", "from"]),

@@ -78,6 +78,8 @@ fn missing_and_broken_files_are_named_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     assert!(error(dir.path()).contains("tokenizer.json: not found") && error(dir.path()).contains("save_pretrained"));
     fs::write(dir.path().join("tokenizer.json"), "version https://git-lfs.github.com/spec/v1").unwrap();
+    assert!(error(dir.path()).contains("is a pointer of Git LFS"));
+    fs::write(dir.path().join("tokenizer.json"), "{\"version\": \"1.0\"").unwrap();
     assert!(error(dir.path()).contains("not a readable tokenizer") && error(dir.path()).contains("fetch it again"));
     let dir = directory(&json!({}));
     fs::write(dir.path().join("tokenizer_config.json"), "{\"eos_token\":").unwrap();

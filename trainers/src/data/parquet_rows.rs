@@ -5,16 +5,46 @@ use crate::text::exact_json;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::record::{Field, Row as Record};
 use serde_json::{Map, Value as Json};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
+
+thread_local! {
+    /// Whether this thread turns panics into errors, so that nothing is to be printed about them.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `read` returns, or None where it panicked: the parquet crate does on some damaged files.
+fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !CAUGHT.get() {
+                before(info)
+            }
+        }));
+    });
+    CAUGHT.set(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(read));
+    CAUGHT.set(false);
+    outcome.ok()
+}
 
 /// The objects of a file, in order, and the columns of which something was left out: bytes that are no text.
 ///
 /// Dates and times become text, decimals too; everything else is what it is. Errors: no whole Parquet file, a compression
 /// that is not known.
 pub fn read(path: &Path) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>)> {
+    let damaged =
+        || Error::file(path, "cannot be read as a Parquet file (its values contradict each other); is it whole?");
+    caught(|| read_whole(path)).unwrap_or_else(|| Err(damaged()))
+}
+
+fn read_whole(path: &Path) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>)> {
     let broken = |e: parquet::errors::ParquetError| {
         let text = e.to_string().replace('\n', " ");
         if let Some((_, codec)) = text.split_once("Disabled feature at compile time: ") {

@@ -301,9 +301,13 @@ fn listed(path: &Path) -> Result<Vec<(String, Json)>> {
     })?;
     let Json::Array(configs) = &head["configs"] else { return Ok(Vec::new()) };
     let one = |config: &Json| {
-        let name = config["config_name"].as_str();
+        let name = match &config["config_name"] {
+            Json::String(name) => Some(name.clone()),
+            Json::Number(number) => Some(number.to_string()),
+            _ => None,
+        };
         let name = name.ok_or_else(|| Error::file(&readme, "a configuration under configs has no config_name"))?;
-        Ok((name.to_string(), config.clone()))
+        Ok((name, config.clone()))
     };
     configs.iter().map(one).collect()
 }

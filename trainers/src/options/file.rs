@@ -96,7 +96,8 @@ fn in_words(text: &str) -> String {
         ("invalid f64", "the value is not of the type that its tag (!!float …) says"),
     ];
     let known = told.iter().find(|(part, _)| text.contains(part)).map(|(_, words)| words.to_string());
-    known.unwrap_or_else(|| text.split(" at line ").next().unwrap_or(text).to_string())
+    let text = text.split(" at line ").next().unwrap_or(text);
+    known.unwrap_or_else(|| text.replace("scalar", "text").replace("mapping values are", "a second colon is"))
 }
 
 /// Nothing but comments, blank lines and document marks.
