@@ -287,7 +287,7 @@ fn wrong_input_is_one_line_and_exit_code_2() {
         (dataset("rows.jsonl --eval_strategy steps"), &["eval_strategy", "--eval_dataset"]),
         (dataset("turn.jsonl"), &["turn.jsonl:1", "conversations[0]", "from"]),
         (dataset("history.jsonl"), &["history.jsonl:1", "history[0]"]),
-        (dataset("rows.jsonl --config {}/two.yaml"), &["two.yaml:2", "a second document"]),
+        (dataset("rows.jsonl --config {}/two.yaml"), &["two.yaml:3", "a second document"]),
         (dataset("rows.jsonl --config {}/list.yaml"), &["list.yaml:1", "NAME: VALUE"]),
         (dataset("rows.jsonl --config {}/bin.yaml"), &["bin.yaml", "UTF-8"]),
         (dataset("rows.jsonl").replace("/model", "/generation"), &["generation_config.json", "top_p"]),

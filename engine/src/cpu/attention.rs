@@ -83,7 +83,7 @@ impl<'a> Checked<'a> {
 
 /// What the backward knows beside the forward's operands.
 #[derive(Clone, Copy)]
-struct Gradients<'a> {
+struct AttentionGradients<'a> {
     call: Checked<'a>,
     /// [T, H]
     lse: &'a [f32],
@@ -112,7 +112,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-impl<'a> Gradients<'a> {
+impl<'a> AttentionGradients<'a> {
     fn d_o(&self, row: usize, head: usize) -> &'a [f32] {
         let e = self.call.shape.head_size;
         &self.d_o[row * self.call.q_stride() + head * e..][..e]
@@ -226,7 +226,7 @@ impl SoftmaxAttention for Cpu {
                 }
             })?
         };
-        let back = Gradients { call, lse, d_o, delta: &delta };
+        let back = AttentionGradients { call, lse, d_o, delta: &delta };
         let tasks = query_tasks(&call);
         // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
         let dq = unsafe {

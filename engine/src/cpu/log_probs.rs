@@ -82,12 +82,12 @@ impl WithSimd for Row<'_> {
 
 /// −c e^(x − lse)
 #[derive(Clone, Copy)]
-struct Backward {
+struct LogProbsGradient {
     c: f32,
     lse: f32,
 }
 
-impl Map<1, 1> for Backward {
+impl Map<1, 1> for LogProbsGradient {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, [x]: [S::f32s; 1]) -> [S::f32s; 1] {
         let p = math::exp(simd, simd.sub_f32s(x, simd.splat_f32s(self.lse)));
@@ -137,7 +137,7 @@ impl Head for Cpu {
         check::f32s(op, "logits", &logits, n)?;
         let targets = check_targets(op, targets, m, v)?;
         let (lse, dlogp) = (check::f32s(op, "log_sum_exp", log_sum_exp, m)?, check::f32s(op, "dlogp", dlogp, m)?);
-        let f = |i: usize| Backward { c: scale * dlogp[i], lse: lse[i] };
+        let f = |i: usize| LogProbsGradient { c: scale * dlogp[i], lse: lse[i] };
         if logits.is_sole() {
             let to = Shared::of(check::f32s_mut(op, "logits", &mut logits, n)?);
             self.threads.each(m, |i| {

@@ -32,7 +32,7 @@ enum List {
 }
 
 /// The kernel of one call, its sizes and constants.
-struct Kernel {
+struct AttentionKernel {
     shader: Shader,
     /// Query heads to a key head.
     share: usize,
@@ -75,7 +75,7 @@ const BACKWARD_KEY: Ladder = Ladder {
 
 impl Gpu {
     /// The kernel of the rung that the options name.
-    fn attention_kernel(&self, shape: AttentionShape, ladder: &Ladder) -> Result<Kernel> {
+    fn attention_kernel(&self, shape: AttentionShape, ladder: &Ladder) -> Result<AttentionKernel> {
         let AttentionShape { n_heads, n_kv_heads, head_size, .. } = shape;
         if n_kv_heads == 0 || n_heads % n_kv_heads != 0 {
             return Err(Error::shape(
@@ -95,7 +95,7 @@ impl Gpu {
             AttentionRung::Shared => ladder.shared,
         };
         if self.options.attention != AttentionRung::Shared {
-            return Ok(Kernel { shader, share, rows: 1, constants: Vec::new() });
+            return Ok(AttentionKernel { shader, share, rows: 1, constants: Vec::new() });
         }
         let columns = head_size.div_ceil(64);
         let quad_bytes = 16 * 64 * (ladder.arrays * columns + ladder.extra);
@@ -107,7 +107,7 @@ impl Gpu {
             ))
         })?;
         let constants = vec![("QUADS", quads as u32), ("COLUMNS", columns as u32)];
-        Ok(Kernel { shader, share, rows: 4 * quads, constants })
+        Ok(AttentionKernel { shader, share, rows: 4 * quads, constants })
     }
 
     fn plan_list(&self, plan: &AttentionPlan, list: List) -> Result<Arc<GpuBuffer>> {

@@ -7,7 +7,7 @@
 //! S.-Y. Liu et al., "DoRA: weight-decomposed low-rank adaptation", ICML 2024, equation 5 and section 4.3. m starts as ‖W‖.
 use super::linear::{DropoutKey, Linear, Lora};
 use super::parameter::Parameter;
-use crate::backend::{Layout, Product, Unary};
+use crate::backend::{Layout, Product};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::ops;
@@ -24,11 +24,7 @@ fn adapted(weight: &Parameter, lora: &Lora) -> Result<Tensor> {
 
 /// ‖V‖ of each row: [out].
 pub(crate) fn norms(weight: &Parameter, lora: &Lora) -> Result<Tensor> {
-    let v = adapted(weight, lora)?;
-    let (m, n) = v.matrix();
-    let ones = Tensor::from_f32(v.device(), vec![1.0; n], &[1, n])?;
-    let squares = ops::linear(&ops::square(&v)?, &ones, None)?.reshape(&[m])?;
-    ops::unary(Unary::Sqrt, &squares)
+    ops::row_norms(&adapted(weight, lora)?)
 }
 
 /// m / ‖V‖: [out].

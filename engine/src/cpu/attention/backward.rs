@@ -15,7 +15,7 @@
 //! ```
 use super::forward::{Lanes, Seen};
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
-use super::{Checked, Gradients, KEY_BLOCK, QueryTask};
+use super::{AttentionGradients, Checked, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
 use crate::cpu::scratch::Scratch;
@@ -37,7 +37,7 @@ impl WithSimd for RowDot<'_> {
 
 /// dq of one task's pairs: lanes are queries, as in the forward.
 pub(super) struct Queries<'a> {
-    pub back: Gradients<'a>,
+    pub back: AttentionGradients<'a>,
     pub task: QueryTask,
     pub dq: Shared<f32>,
 }
@@ -64,7 +64,7 @@ impl Queries<'_> {
 
     #[inline(always)]
     fn lanes<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, lanes: Lanes) {
-        let Gradients { call, lse, d_o, delta } = self.back;
+        let AttentionGradients { call, lse, d_o, delta } = self.back;
         let width = NV * S::F32_LANES;
         let size = call.shape.head_size;
         let mut scratch = Scratch::new((3 * size + 2 * KEY_BLOCK) * width);
@@ -122,7 +122,7 @@ impl Queries<'_> {
 
 /// dk and dv of some key rows and one key head: lanes are keys.
 pub(super) struct Keys<'a> {
-    pub back: Gradients<'a>,
+    pub back: AttentionGradients<'a>,
     pub rows: Range<usize>,
     pub kv_head: usize,
     pub dk: Shared<f32>,
@@ -201,7 +201,7 @@ impl Keys<'_> {
         q_head: usize,
         [k, v, dk, dv, s]: [*mut f32; 5],
     ) {
-        let Gradients { call, lse, d_o, delta } = self.back;
+        let AttentionGradients { call, lse, d_o, delta } = self.back;
         let plan = call.plan;
         let (size, n_heads) = (call.shape.head_size, call.shape.n_heads);
         let positions = &plan.positions[queries.clone()];

@@ -1,6 +1,6 @@
 //! Rung 1, plain: one (row, head) pair at a time, all its scores beside each other, then their softmax, then the sums. The
 //! equations as they stand, in f32; nothing is shared, nothing is kept from one pair to the next.
-use super::{Checked, Gradients};
+use super::{AttentionGradients, Checked};
 use crate::cpu::threads::{Shared, Threads};
 use crate::portable::ln;
 
@@ -73,7 +73,7 @@ pub(super) unsafe fn forward(threads: &Threads, call: Checked, o: Shared<f32>, l
 ///
 /// # Safety
 /// `dq` is [T, H, E]; nobody else touches it.
-pub(super) unsafe fn queries(threads: &Threads, back: Gradients, dq: Shared<f32>) {
+pub(super) unsafe fn queries(threads: &Threads, back: AttentionGradients, dq: Shared<f32>) {
     let call = back.call;
     let (rows, e, n_heads) = (rows(&call), call.shape.head_size, call.shape.n_heads);
     threads.each(rows.len(), |i| {
@@ -96,7 +96,7 @@ pub(super) unsafe fn queries(threads: &Threads, back: Gradients, dq: Shared<f32>
 ///
 /// # Safety
 /// `dk` and `dv` are [T, K, E]; nobody else touches them.
-pub(super) unsafe fn keys(threads: &Threads, back: Gradients, dk: Shared<f32>, dv: Shared<f32>) {
+pub(super) unsafe fn keys(threads: &Threads, back: AttentionGradients, dk: Shared<f32>, dv: Shared<f32>) {
     let call = back.call;
     let (e, n_kv_heads) = (call.shape.head_size, call.shape.n_kv_heads);
     threads.each(call.plan.n_keys * n_kv_heads, |i| {

@@ -3,7 +3,7 @@
 //! larger score is met (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3).
 //! Otherwise as `plain`: one number after the other.
 use super::plain::{add, dot, exp};
-use super::{Checked, Gradients, KEY_BLOCK, QueryTask, TASK_LANES};
+use super::{AttentionGradients, Checked, KEY_BLOCK, QueryTask, TASK_LANES};
 use crate::cpu::threads::{Shared, Threads};
 use crate::portable::ln;
 use std::mem::MaybeUninit;
@@ -87,7 +87,7 @@ pub(super) unsafe fn forward(threads: &Threads, call: Checked, tasks: &[QueryTas
 ///
 /// # Safety
 /// `dq` is [T, H, E]; the tasks cover all pairs once, and nobody else touches it.
-pub(super) unsafe fn queries(threads: &Threads, back: Gradients, tasks: &[QueryTask], dq: Shared<f32>) {
+pub(super) unsafe fn queries(threads: &Threads, back: AttentionGradients, tasks: &[QueryTask], dq: Shared<f32>) {
     let call = back.call;
     let (e, n_heads) = (call.shape.head_size, call.shape.n_heads);
     threads.each(tasks.len(), |i| {
@@ -113,7 +113,7 @@ pub(super) unsafe fn queries(threads: &Threads, back: Gradients, tasks: &[QueryT
 ///
 /// # Safety
 /// `dk` and `dv` are [T, K, E]; nobody else touches them.
-pub(super) unsafe fn keys(threads: &Threads, back: Gradients, dk: Shared<f32>, dv: Shared<f32>) {
+pub(super) unsafe fn keys(threads: &Threads, back: AttentionGradients, dk: Shared<f32>, dv: Shared<f32>) {
     let call = back.call;
     let (e, n_kv_heads, t) = (call.shape.head_size, call.shape.n_kv_heads, call.plan.n_keys);
     threads.each(t.div_ceil(TASK_LANES) * n_kv_heads, |i| {
