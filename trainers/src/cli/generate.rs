@@ -31,7 +31,8 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     let mut printed = Printed::default();
     let mut outcome = Ok(());
     generate(&model, &[prompt], 1, &sampling, |_, token| {
-        outcome = if sampling.stop_tokens.contains(&token) { Ok(()) } else { printed.push(token, &source.tokenizer) };
+        // An end that is a special token shows no text; one that is an ordinary token is part of the answer, as in transformers.
+        outcome = printed.push(token, &source.tokenizer);
         outcome.is_ok()
     })?;
     outcome?;
