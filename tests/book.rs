@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use trainers::cli::{Request, program, read};
 use trainers::data::format::{recognise, sft_row};
-use trainers::data::preference::{judged_rows, ranked_rows};
+use trainers::data::preference_rows::{judged_rows, ranked_rows};
 use trainers::data::{Calls, DataSet, Row, load};
 
 /// Directories whose paths, named in backticks, must exist.

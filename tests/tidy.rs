@@ -7,30 +7,7 @@ const LIBRARIES: [&str; 2] = ["engine", "trainers"];
 
 /// What is not yet in order; to be emptied. A line that begins so is not reported.
 const NOT_YET: &[&str] = &[
-    "AdamW:",
-    "Block:",
-    "Decode:",
-    "Head:",
-    "Input:",
-    "Judged:",
-    "Output:",
-    "Panels:",
-    "Piece:",
-    "Prepared:",
-    "Rows:",
-    "Scale:",
-    "Segment:",
-    "Sequence:",
-    "Settings:",
-    "Source:",
-    "Stream:",
-    "Tensor:",
-    "Values:",
-    "Weights:",
     "engine/src/lib.rs does not switch missing_docs on; clippy makes it an error",
-    "judge:",
-    "preference:",
-    "preview:",
     "trainers/src/lib.rs does not switch missing_docs on; clippy makes it an error",
 ];
 

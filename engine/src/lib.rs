@@ -36,6 +36,8 @@
 //! ```
 //!
 //! Modules in reading order; each uses only those before it (a tensor and its tape know each other).
+#![warn(missing_docs)]
+
 pub mod error;
 pub mod dtype;
 pub mod portable;

@@ -1,6 +1,8 @@
 //! Data sets, losses, training loops and the program.
 //!
 //! Modules in reading order; each uses only those before it.
+#![warn(missing_docs)]
+
 pub mod error;
 pub mod device;
 pub mod text;

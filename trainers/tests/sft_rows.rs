@@ -2,7 +2,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
-use trainers::data::preview::preview;
+use trainers::data::marked::preview;
 use trainers::data::tokenize::TruncationMode;
 use trainers::data::{DataSet, Example, Stats, TokenizeOptions, load, tokenize_sft};
 use trainers::text::Tokenizer;

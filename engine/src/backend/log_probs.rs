@@ -33,7 +33,7 @@ pub struct LogProbsBackward<'a> {
 }
 
 /// What rows of logits say about their targets.
-pub trait Head {
+pub trait LmHead {
     /// What a chunk of logits [m, v] (already divided by the temperature) says about its targets (u32 [m]).
     fn log_probs(&self, logits: &Buffer, targets: &Buffer, m: usize, v: usize) -> Result<LogProbs>;
     /// dlogits = dlogp · (onehot(target) − softmax(logits)), times `scale`; may reuse the logits' memory.

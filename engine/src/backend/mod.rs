@@ -21,7 +21,7 @@ mod sums;
 pub use adamw::{AdamWStep, Optimise, Trained};
 pub use attention::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 pub use elementwise::{Binary, Elementwise, Unary};
-pub use log_probs::{Head, LogProbs, LogProbsBackward};
+pub use log_probs::{LmHead, LogProbs, LogProbsBackward};
 pub use matmul::{Layout, Product, Products};
 pub use memory::Memory;
 pub use norms::{Norms, RmsNormBackward};
@@ -44,7 +44,7 @@ pub trait Backend:
     + Norms
     + Rotary
     + SoftmaxAttention
-    + Head
+    + LmHead
     + Sample
     + Optimise
     + Send

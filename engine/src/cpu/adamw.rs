@@ -8,7 +8,7 @@ use pulp::Simd;
 
 /// The step's factors, computed in f64 and rounded once.
 #[derive(Clone, Copy)]
-struct AdamW {
+struct AdamWMap {
     grad_scale: f32,
     /// 1 − η λ
     decay: f32,
@@ -23,7 +23,7 @@ struct AdamW {
     step_size: f32,
 }
 
-impl Map<4, 3> for AdamW {
+impl Map<4, 3> for AdamWMap {
     #[inline(always)]
     fn map<S: Simd>(self, simd: S, [p, m, v, grad]: [S::f32s; 4]) -> [S::f32s; 3] {
         let splat = |x| simd.splat_f32s(x);
@@ -60,7 +60,7 @@ fn one(cpu: &Cpu, tensor: &mut Trained<'_>, step: AdamWStep) -> Result<()> {
     let AdamWStep { learning_rate, beta1, beta2, epsilon, .. } = step;
     let correction1 = 1.0 - power(beta1, step.step as f64);
     let correction2 = 1.0 - power(beta2, step.step as f64);
-    let f = AdamW {
+    let f = AdamWMap {
         grad_scale: step.grad_scale,
         decay: (1.0 - learning_rate * weight_decay) as f32,
         beta1: beta1 as f32,

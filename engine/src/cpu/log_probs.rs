@@ -3,7 +3,7 @@ use super::map::{Map, map_part, map_self};
 use super::reduce::{Fold, fold};
 use super::threads::{Shared, build};
 use super::{Cpu, check, math};
-use crate::backend::{Head, LogProbs, LogProbsBackward};
+use crate::backend::{LmHead, LogProbs, LogProbsBackward};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::portable::ln;
@@ -95,7 +95,7 @@ impl Map<1, 1> for LogProbsGradient {
     }
 }
 
-impl Head for Cpu {
+impl LmHead for Cpu {
     /// For each row x of logits [m, v] and its target t:
     ///
     /// ```text

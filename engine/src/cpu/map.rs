@@ -21,7 +21,7 @@ pub(crate) fn apply<const I: usize, const O: usize>(
     inputs: [&[f32]; I],
     f: impl Map<I, O>,
 ) -> Result<[Vec<f32>; O]> {
-    let inputs = inputs.map(|x| x[..n].as_ptr().cast_mut()).map(Input);
+    let inputs = inputs.map(|x| x[..n].as_ptr().cast_mut()).map(InputPointer);
     let mut outputs: [Vec<f32>; O] = std::array::from_fn(|_| Vec::new());
     for y in &mut outputs {
         super::threads::reserve(y, n)?;
@@ -51,7 +51,7 @@ pub(crate) fn update<const I: usize, const O: usize, const X: usize>(
     const { assert!(I == O + X) };
     let n = changing.iter().map(|y| y.len()).chain(fixed.iter().map(|x| x.len())).min().unwrap_or(0);
     let to = changing.map(Shared::of);
-    let fixed = fixed.map(|x| Input(x.as_ptr().cast_mut()));
+    let fixed = fixed.map(|x| InputPointer(x.as_ptr().cast_mut()));
     threads.chunks(n, CHUNK, |start, end| {
         let (to, fixed) = (to, fixed);
         // SAFETY: start < end ≤ n, the length of the shortest array; chunks are disjoint.
@@ -103,10 +103,10 @@ pub(crate) fn map_in_place<const X: usize, const I: usize>(
 
 /// Where an input starts; only read.
 #[derive(Clone, Copy)]
-struct Input(*mut f32);
+struct InputPointer(*mut f32);
 // SAFETY: tasks only read through it, and the slice it was made from outlives them.
-unsafe impl Send for Input {}
-unsafe impl Sync for Input {}
+unsafe impl Send for InputPointer {}
+unsafe impl Sync for InputPointer {}
 
 struct Loop<const I: usize, const O: usize, F> {
     n: usize,

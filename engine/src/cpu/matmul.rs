@@ -14,7 +14,7 @@ mod packed;
 use super::check;
 use super::panels::Panels;
 use super::threads::{Shared, build};
-use super::weights::Weights;
+use super::weights::HostWeights;
 use super::{Cpu, level::Level, threads::Threads};
 use crate::backend::{Layout, Product, Products};
 use crate::buffer::Buffer;
@@ -31,7 +31,7 @@ pub(crate) const K_BLOCK: usize = 256;
 pub(super) struct Job<'a> {
     pub p: Product,
     pub a: &'a [f32],
-    pub b: Weights<'a>,
+    pub b: HostWeights<'a>,
     /// [m, n]; not yet written unless `accumulate`.
     pub c: Shared<f32>,
     pub accumulate: bool,
@@ -46,8 +46,8 @@ impl Products for Cpu {
             return packed(self, p, a, w, c);
         }
         let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
-        let b = Weights::new("matmul", "B", b, b_rows, b_width)?;
-        if layout == Layout::TN && !matches!(b, Weights::F32(_)) {
+        let b = HostWeights::new("matmul", "B", b, b_rows, b_width)?;
+        if layout == Layout::TN && !matches!(b, HostWeights::F32(_)) {
             return Err(Error::Unsupported("matmul: B must be float32 in layout TN (the gradient to a weight)".into()));
         }
         let size = check::size("matmul", &[m, n])?;
@@ -73,7 +73,7 @@ impl Products for Cpu {
         if w.device::<Panels>().is_some() {
             return Ok(w.clone());
         }
-        let weights = Weights::new("pack_weight", "W", w, n, k)?;
+        let weights = HostWeights::new("pack_weight", "W", w, n, k)?;
         Ok(Buffer::Device(Arc::new(Panels::pack(&self.threads, weights, w.dtype(), n, k)?)))
     }
 }

@@ -1,6 +1,6 @@
 //! Host memory, and change of element type: f32, f16 and bf16 in all directions, to the nearest, ties to even.
 use super::threads::build_chunks;
-use super::weights::Weights;
+use super::weights::HostWeights;
 use super::{Cpu, check};
 use crate::backend::Memory;
 use crate::buffer::{Buffer, Host};
@@ -37,7 +37,7 @@ impl Memory for Cpu {
         if matches!(x.dtype(), DType::Quant(_)) && to != DType::F32 {
             return Err(Error::Unsupported(format!("cast: {} goes to float32 only", x.dtype().name())));
         }
-        let x = Weights::new("cast", "x", x, 1, n)?;
+        let x = HostWeights::new("cast", "x", x, 1, n)?;
         let decoded = |start: usize, len: usize, mut each: Box<dyn FnMut(usize, &[f32]) + '_>| {
             let mut buffer = [0f32; STEP];
             for at in (0..len).step_by(STEP) {

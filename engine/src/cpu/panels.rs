@@ -15,7 +15,7 @@
 use super::matmul::K_BLOCK;
 use super::threads::{Shared, Threads, build};
 use super::tile::{load, prefetch, store};
-use super::weights::{Weights, bf16_to_f32, f16_to_f32};
+use super::weights::{HostWeights, bf16_to_f32, f16_to_f32};
 use crate::buffer::DeviceMemory;
 use crate::codes;
 use crate::dtype::{DType, Quant};
@@ -31,11 +31,11 @@ pub struct Panels {
     pub(crate) n: usize,
     pub(crate) k: usize,
     dtype: DType,
-    values: Values,
+    values: PanelValues,
 }
 
 #[derive(Clone, Debug)]
-enum Values {
+enum PanelValues {
     /// [panels, k, 16]
     F32(Vec<f32>),
     /// [panels, k, 16], bf16 or f16 as bits
@@ -44,14 +44,14 @@ enum Values {
 }
 
 impl Panels {
-    /// Packs a weight of n rows of k. Quantised rows are whole numbers of blocks ([`Weights::new`] sees to it).
-    pub(crate) fn pack(threads: &Threads, weights: Weights, dtype: DType, n: usize, k: usize) -> Result<Panels> {
+    /// Packs a weight of n rows of k. Quantised rows are whole numbers of blocks ([`HostWeights::new`] sees to it).
+    pub(crate) fn pack(threads: &Threads, weights: HostWeights, dtype: DType, n: usize, k: usize) -> Result<Panels> {
         let panels = n.div_ceil(PANEL);
         let size = panels.checked_mul(k * PANEL).ok_or_else(|| Error::shape("pack", format!("{n} × {k}")))?;
         let values = match weights {
-            Weights::F32(w) => Values::F32(interleaved(threads, w, n, k, size)?),
-            Weights::F16(w) | Weights::Bf16(w) => Values::Half(interleaved(threads, w, n, k, size)?),
-            Weights::Blocks(quant, blocks) => Values::Codes(packed_codes(threads, quant, blocks, n, k)),
+            HostWeights::F32(w) => PanelValues::F32(interleaved(threads, w, n, k, size)?),
+            HostWeights::F16(w) | HostWeights::Bf16(w) => PanelValues::Half(interleaved(threads, w, n, k, size)?),
+            HostWeights::Blocks(quant, blocks) => PanelValues::Codes(packed_codes(threads, quant, blocks, n, k)),
         };
         Ok(Panels { n, k, dtype, values })
     }
@@ -59,7 +59,7 @@ impl Panels {
     /// The f32 panels themselves; None where they must be decoded first.
     pub(crate) fn as_f32(&self) -> Option<&[f32]> {
         match &self.values {
-            Values::F32(v) => Some(v),
+            PanelValues::F32(v) => Some(v),
             _ => None,
         }
     }
@@ -67,7 +67,7 @@ impl Panels {
     /// The codes of a quantised weight.
     pub(crate) fn as_words(&self) -> Option<&Words> {
         match &self.values {
-            Values::Codes(words) => Some(words),
+            PanelValues::Codes(words) => Some(words),
             _ => None,
         }
     }
@@ -291,11 +291,11 @@ impl WithSimd for Decode<'_> {
         let (to, _) = to.as_chunks_mut::<PANEL>();
         let first = panel * k + from;
         match values {
-            Values::F32(v) => {
+            PanelValues::F32(v) => {
                 let (rows, _) = v[first * PANEL..].as_chunks::<PANEL>();
                 to[..kc].copy_from_slice(&rows[..kc]);
             }
-            Values::Half(v) => {
+            PanelValues::Half(v) => {
                 let (rows, _) = v[first * PANEL..].as_chunks::<PANEL>();
                 if *dtype == DType::F16 {
                     to[..kc].iter_mut().zip(rows).for_each(|(to, row)| *to = row.map(f16_to_f32));
@@ -303,7 +303,7 @@ impl WithSimd for Decode<'_> {
                     to[..kc].iter_mut().zip(rows).for_each(|(to, row)| *to = row.map(bf16_to_f32));
                 }
             }
-            Values::Codes(words) => {
+            PanelValues::Codes(words) => {
                 // SAFETY: the rows lie in the panel, and rows are whole groups, groups whole words.
                 unsafe {
                     match words.bits {
@@ -357,7 +357,7 @@ mod tests {
     fn worked_example() {
         let threads = Threads::new(Some(1)).unwrap();
         let w = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let packed = Panels::pack(&threads, Weights::F32(&w), DType::F32, 2, 3).unwrap();
+        let packed = Panels::pack(&threads, HostWeights::F32(&w), DType::F32, 2, 3).unwrap();
         let lines =
             packed.as_f32().unwrap().chunks(PANEL).map(|line| (line[0], line[1], line[2..].iter().sum::<f32>()));
         assert_eq!(lines.collect::<Vec<_>>(), [(1.0, 4.0, 0.0), (2.0, 5.0, 0.0), (3.0, 6.0, 0.0)]);

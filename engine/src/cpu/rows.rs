@@ -1,6 +1,6 @@
 //! Rows of a table by index: the embedding, its gradient, and the key/value cache.
 use super::threads::{Shared, build};
-use super::weights::Weights;
+use super::weights::HostWeights;
 use super::{Cpu, check};
 use crate::backend::{RowIndex, TableRows};
 use crate::buffer::Buffer;
@@ -23,7 +23,7 @@ impl TableRows for Cpu {
     fn gather_rows(&self, table: &Buffer, index: &RowIndex, d: usize) -> Result<Buffer> {
         let op = "gather_rows";
         let n_rows = index.rows.iter().max().map_or(0, |&r| r as usize + 1);
-        let table = Weights::new(op, "table", table, n_rows, d)?;
+        let table = HostWeights::new(op, "table", table, n_rows, d)?;
         let n = check::size(op, &[index.len(), d])?;
         // SAFETY: the tasks' rows are disjoint and cover all; every row is zeroed, then decoded into.
         let y = unsafe {

@@ -11,12 +11,12 @@ pub(crate) trait Left: Copy {
 
 /// Rows that are contiguous along k: element (r, p) at `start + r · stride + p`.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows {
+pub(crate) struct LeftRows {
     pub start: *const f32,
     pub stride: usize,
 }
 
-impl Left for Rows {
+impl Left for LeftRows {
     #[inline(always)]
     unsafe fn at(&self, r: usize, p: usize) -> f32 {
         // SAFETY: promised by the caller.

@@ -7,7 +7,7 @@ use crate::quant;
 
 /// A table of weights in any dtype, row after row.
 #[derive(Clone, Copy)]
-pub(crate) enum Weights<'a> {
+pub(crate) enum HostWeights<'a> {
     F32(&'a [f32]),
     F16(&'a [u16]),
     Bf16(&'a [u16]),
@@ -15,22 +15,22 @@ pub(crate) enum Weights<'a> {
     Blocks(Quant, &'a [u8]),
 }
 
-impl<'a> Weights<'a> {
+impl<'a> HostWeights<'a> {
     /// A buffer as `rows` rows of `width` weights.
     pub fn new(op: &'static str, name: &str, x: &'a Buffer, rows: usize, width: usize) -> Result<Self> {
         let n = size(op, &[rows, width])?;
         let short = |have: usize| too_short(op, name, have, n);
         match host(op, name, x)? {
-            Host::F32(v) => Ok(Weights::F32(v.get(..n).ok_or_else(|| short(v.len()))?)),
-            Host::Half(DType::F16, v) => Ok(Weights::F16(v.get(..n).ok_or_else(|| short(v.len()))?)),
-            Host::Half(DType::BF16, v) => Ok(Weights::Bf16(v.get(..n).ok_or_else(|| short(v.len()))?)),
+            Host::F32(v) => Ok(HostWeights::F32(v.get(..n).ok_or_else(|| short(v.len()))?)),
+            Host::Half(DType::F16, v) => Ok(HostWeights::F16(v.get(..n).ok_or_else(|| short(v.len()))?)),
+            Host::Half(DType::BF16, v) => Ok(HostWeights::Bf16(v.get(..n).ok_or_else(|| short(v.len()))?)),
             Host::Blocks(DType::Quant(q), v) => {
                 if !width.is_multiple_of(q.block_len()) {
                     let detail = format!("rows of {width} weights are no whole number of {} blocks", x.dtype().name());
                     return Err(Error::shape(op, format!("{name}: {detail}")));
                 }
                 let have = v.len() / q.block_bytes() * q.block_len();
-                Ok(Weights::Blocks(*q, v.get(..n / q.block_len() * q.block_bytes()).ok_or_else(|| short(have))?))
+                Ok(HostWeights::Blocks(*q, v.get(..n / q.block_len() * q.block_bytes()).ok_or_else(|| short(have))?))
             }
             _ => Err(wrong_type(op, name, x, "a floating-point type")),
         }
@@ -41,10 +41,10 @@ impl<'a> Weights<'a> {
     pub fn decode(&self, start: usize, out: &mut [f32]) {
         let end = start + out.len();
         match *self {
-            Weights::F32(v) => out.copy_from_slice(&v[start..end]),
-            Weights::F16(v) => v[start..end].iter().zip(out).for_each(|(&h, o)| *o = f16_to_f32(h)),
-            Weights::Bf16(v) => v[start..end].iter().zip(out).for_each(|(&h, o)| *o = bf16_to_f32(h)),
-            Weights::Blocks(q, v) => match q {
+            HostWeights::F32(v) => out.copy_from_slice(&v[start..end]),
+            HostWeights::F16(v) => v[start..end].iter().zip(out).for_each(|(&h, o)| *o = f16_to_f32(h)),
+            HostWeights::Bf16(v) => v[start..end].iter().zip(out).for_each(|(&h, o)| *o = bf16_to_f32(h)),
+            HostWeights::Blocks(q, v) => match q {
                 Quant::Q4_0 => blocks(v, start, out, quant::decode_q4_0),
                 Quant::Q4_1 => blocks(v, start, out, quant::decode_q4_1),
                 Quant::Q5_0 => blocks(v, start, out, quant::decode_q5_0),
@@ -111,7 +111,7 @@ mod tests {
             let bytes: Vec<u8> = (0..n / q.block_len() * q.block_bytes()).map(|i| (i * 37 % 61) as u8).collect();
             let mut whole = vec![0f32; n];
             quant::decode_row(q, &bytes, &mut whole).unwrap();
-            let weights = Weights::Blocks(q, &bytes);
+            let weights = HostWeights::Blocks(q, &bytes);
             for (start, len) in [(0, n), (0, 256), (33, 500), (256, 1), (1000, 24), (31, 2)] {
                 let mut part = vec![0f32; len];
                 weights.decode(start, &mut part);

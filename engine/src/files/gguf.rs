@@ -36,7 +36,7 @@ pub struct Array {
 
 /// One line of the tensor table.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct GgufTensor {
     pub name: String,
     /// Outermost dimension first, as in PyTorch; the reverse of the file.
     pub shape: Vec<usize>,
@@ -57,7 +57,7 @@ pub struct Gguf {
     pub parts: Vec<MappedFile>,
     pub version: u32,
     pub metadata: BTreeMap<String, Value>,
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<GgufTensor>,
     /// The metadata that was asked for.
     asked: Mutex<BTreeSet<String>>,
 }
@@ -150,7 +150,7 @@ impl Gguf {
         &self.file.path
     }
     /// The bytes of a tensor as they are stored.
-    pub fn bytes_of(&self, tensor: &Tensor) -> &[u8] {
+    pub fn bytes_of(&self, tensor: &GgufTensor) -> &[u8] {
         let file = tensor.file.checked_sub(1).map_or(Some(&self.file), |i| self.parts.get(i));
         file.and_then(|file| file.bytes().get(tensor.start..tensor.start + tensor.len)).unwrap_or_default()
     }
@@ -283,7 +283,7 @@ fn read_value(r: &mut Reader, kind: u32, key: &str, depth: usize) -> Result<Valu
     })
 }
 
-fn read_tensors(r: &mut Reader, n_tensors: usize, alignment: usize) -> Result<Vec<Tensor>> {
+fn read_tensors(r: &mut Reader, n_tensors: usize, alignment: usize) -> Result<Vec<GgufTensor>> {
     let (mut lines, mut names) = (Vec::new(), BTreeSet::new());
     for i in 0..n_tensors {
         let name = r.name(&format!("the name of tensor {i}"))?;
@@ -313,7 +313,7 @@ fn read_tensors(r: &mut Reader, n_tensors: usize, alignment: usize) -> Result<Ve
         let end = start.and_then(|start| start.checked_add(len));
         match (start, end) {
             (Some(start), Some(end)) if end <= r.bytes.len() => {
-                tensors.push(Tensor { name, shape, stored, file: 0, start, len });
+                tensors.push(GgufTensor { name, shape, stored, file: 0, start, len });
             }
             _ => {
                 return Err(Error::file(

@@ -8,7 +8,7 @@ use crate::config::{FAMILIES, Family, ModelConfig, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::gguf::Gguf;
-use crate::files::weights::{Entry, Rows, Stored, Weights};
+use crate::files::weights::{Entry, RowOrder, Stored, Weights};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
@@ -227,8 +227,8 @@ pub fn weights(gguf: Gguf, config: &ModelConfig) -> Result<Weights> {
             start: tensor.start,
             len: tensor.len,
             rows: match slot.and_then(|slot| slot.turned) {
-                Some(head_size) if config.family.gguf_interleaves => Rows::Interleaved { head_size },
-                _ => Rows::AsIs,
+                Some(head_size) if config.family.gguf_interleaves => RowOrder::Interleaved { head_size },
+                _ => RowOrder::AsIs,
             },
         };
         entries.insert(slot.map_or(&tensor.name, |slot| &slot.path).clone(), entry);

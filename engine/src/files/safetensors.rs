@@ -5,7 +5,7 @@ use crate::buffer::Host;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::atomic;
-use crate::files::weights::{Entry, MappedFile, Rows, Stored, Weights};
+use crate::files::weights::{Entry, MappedFile, RowOrder, Stored, Weights};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Value, json};
 use std::borrow::Borrow;
@@ -95,7 +95,8 @@ fn table(file: &MappedFile, index: usize) -> Result<BTreeMap<String, Entry>> {
             other => Stored::Other(format!("{other:?}")),
         };
         let (start, len) = (data_start + start, end - start);
-        entries.insert(name, Entry { file: index, shape: info.shape.clone(), stored, start, len, rows: Rows::AsIs });
+        entries
+            .insert(name, Entry { file: index, shape: info.shape.clone(), stored, start, len, rows: RowOrder::AsIs });
     }
     Ok(entries)
 }

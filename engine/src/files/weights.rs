@@ -61,7 +61,7 @@ pub enum Stored {
 
 /// Order of a matrix' rows in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
+pub enum RowOrder {
     /// That of the model.
     AsIs,
     /// Within every head of `head_size` rows the two halves alternate, as llama.cpp stores the query and key
@@ -86,7 +86,7 @@ pub struct Entry {
     /// Bytes; 0 for an unknown type.
     pub len: usize,
     /// In which order the file has its rows.
-    pub rows: Rows,
+    pub rows: RowOrder,
 }
 
 impl Entry {
@@ -112,7 +112,7 @@ impl Entry {
                 self.len
             ));
         }
-        if let Rows::Interleaved { head_size } = self.rows {
+        if let RowOrder::Interleaved { head_size } = self.rows {
             let rows = self.shape.first().copied().unwrap_or(0);
             let whole = head_size != 0 && head_size.is_multiple_of(2) && rows.is_multiple_of(head_size);
             if !whole || (self.shape.len() == 1 && matches!(dtype, DType::Quant(_))) {
@@ -202,7 +202,7 @@ impl Weights {
             return self.load_stored(name);
         }
         let entry = self.entry(name)?;
-        let source = Source::new(self.bytes(entry)?, entry, from);
+        let source = SourceRows::new(self.bytes(entry)?, entry, from);
         match to {
             DType::F32 => {
                 let mut out = vec![0f32; source.n()];
@@ -238,7 +238,7 @@ impl Weights {
     pub fn load_stored(&self, name: &str) -> Result<Host> {
         let from = self.dtype(name)?;
         let entry = self.entry(name)?;
-        let source = Source::new(self.bytes(entry)?, entry, from);
+        let source = SourceRows::new(self.bytes(entry)?, entry, from);
         Ok(match from {
             DType::F32 => {
                 let mut out = vec![0f32; source.n()];
@@ -292,26 +292,26 @@ impl Weights {
 pub const SUPPORTED_TYPES: &str = "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K";
 
 /// A tensor's bytes as rows.
-struct Source<'a> {
+struct SourceRows<'a> {
     bytes: &'a [u8],
     /// Number of rows and elements in each.
     n_rows: usize,
     row_len: usize,
     row_bytes: usize,
-    order: Rows,
+    order: RowOrder,
 }
 
-impl<'a> Source<'a> {
+impl<'a> SourceRows<'a> {
     fn new(bytes: &'a [u8], entry: &Entry, dtype: DType) -> Self {
         let n: usize = entry.shape.iter().product();
         // A bias that is interleaved moves element by element.
         let row_len = match (entry.rows, &entry.shape[..]) {
-            (Rows::Interleaved { .. }, [_]) => 1,
+            (RowOrder::Interleaved { .. }, [_]) => 1,
             (_, [.., last]) => *last,
             (_, []) => 1,
         };
         let n_rows = n.checked_div(row_len).unwrap_or(0);
-        Source { bytes, n_rows, row_len, row_bytes: dtype.bytes(row_len), order: entry.rows }
+        SourceRows { bytes, n_rows, row_len, row_bytes: dtype.bytes(row_len), order: entry.rows }
     }
     fn n(&self) -> usize {
         self.n_rows * self.row_len
@@ -333,12 +333,12 @@ impl<'a> Source<'a> {
     }
 }
 
-impl Rows {
+impl RowOrder {
     /// The row of the file that holds row `row` of the Hugging Face matrix.
     fn stored_row(self, row: usize) -> usize {
         match self {
-            Rows::AsIs => row,
-            Rows::Interleaved { head_size } => {
+            RowOrder::AsIs => row,
+            RowOrder::Interleaved { head_size } => {
                 let (head, within) = (row / head_size, row % head_size);
                 let (half, i) = (within / (head_size / 2), within % (head_size / 2));
                 head * head_size + 2 * i + half

@@ -1,6 +1,6 @@
 //! The sequences that are being continued together: prompts enter while there is room, finished sequences leave.
 use super::Completion;
-use super::rows::Rows;
+use super::rows::FreeRows;
 use super::sampler::{Drawn, Sampling};
 use crate::backend::{Draw, RowIndex};
 use crate::buffer::{Buffer, Host};
@@ -41,7 +41,7 @@ pub(super) struct Batch<'a> {
     active: Vec<Active>,
     /// Unfinished samples of each prompt: its own rows are given back with the last one.
     unfinished: Vec<usize>,
-    rows: Rows,
+    rows: FreeRows,
     cache: KvCache,
 }
 
@@ -66,7 +66,7 @@ impl<'a> Batch<'a> {
             waiting: (0..prompts.len()).collect(),
             active: vec![],
             unfinished: vec![n_samples; prompts.len()],
-            rows: Rows::new(n_rows),
+            rows: FreeRows::new(n_rows),
             cache: KvCache::new(&model.device, c, n_rows)?,
         })
     }

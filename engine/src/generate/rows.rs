@@ -3,13 +3,13 @@ use std::collections::BTreeSet;
 
 /// The rows 0 .. n of a cache, handed out lowest first.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct FreeRows {
     free: BTreeSet<u32>,
 }
 
-impl Rows {
+impl FreeRows {
     pub fn new(n: usize) -> Self {
-        Rows { free: (0..n as u32).collect() }
+        FreeRows { free: (0..n as u32).collect() }
     }
 
     /// `n` rows, or None if there are not so many.
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn rows_come_back() {
-        let mut rows = Rows::new(4);
+        let mut rows = FreeRows::new(4);
         assert_eq!(rows.take(3), Some(vec![0, 1, 2]));
         assert_eq!(rows.take(2), None);
         rows.give_back([1]);

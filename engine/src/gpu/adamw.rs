@@ -13,7 +13,7 @@ use crate::portable::power;
 const ADAMW_SLOTS: usize = 7;
 
 /// A tensor of `n` elements, or a window of it, and what AdamW changes there.
-struct Piece<'a> {
+struct AdamWPiece<'a> {
     /// θ, m, v, gradient
     binds: [Bind<'a>; 4],
     n: u32,
@@ -37,13 +37,13 @@ impl Optimise for Gpu {
             let (p, m, v) = (self.own(op, t.p)?, self.own(op, t.m)?, self.own(op, t.v)?);
             for (first, len) in Gpu::ranges(t.n, self.elements_per_window()) {
                 let binds = [p, m, v, grad].map(|x| self.window(x, first, len, 4).bind);
-                pieces.push(Piece { binds, n: len as u32, decay });
+                pieces.push(AdamWPiece { binds, n: len as u32, decay });
             }
         }
         let many = self.max_bindings >= 4 * ADAMW_SLOTS;
         let (shader, slots) = if many { (shaders::ADAMW_MANY, ADAMW_SLOTS) } else { (shaders::ADAMW, 1) };
         for pieces in pieces.chunks(slots) {
-            let fours = |piece: &Piece<'_>| piece.n.div_ceil(4);
+            let fours = |piece: &AdamWPiece<'_>| piece.n.div_ceil(4);
             let mut params: Vec<u32> = pieces.iter().map(fours).collect();
             params.resize(slots, 0);
             params.extend(pieces.iter().map(|piece| piece.decay.to_bits()));

@@ -2,12 +2,12 @@
 use super::counting::Cost;
 use super::recorder::Call;
 use super::{Gpu, shared, word};
-use crate::backend::{Head, LogProbs, LogProbsBackward};
+use crate::backend::{LmHead, LogProbs, LogProbsBackward};
 use crate::buffer::Buffer;
 use crate::dtype::DType;
 use crate::error::Result;
 
-impl Head for Gpu {
+impl LmHead for Gpu {
     fn log_probs(&self, logits: &Buffer, targets: &Buffer, m: usize, v: usize) -> Result<LogProbs> {
         let op = "log_probs";
         let (logits, targets) = (self.f32(op, logits, m * v)?, self.u32(op, targets, m)?);

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use shaders::Shader;
 
 /// A table of rows of d elements, and what happens to its rows.
-struct Rows<'a> {
+struct RowsJob<'a> {
     shader: Shader,
     constants: &'a [(&'static str, u32)],
     table: &'a GpuBuffer,
@@ -24,8 +24,8 @@ struct Rows<'a> {
 impl Gpu {
     /// Runs a kernel for each window of the table; the kernel passes over rows outside it. `binds` makes the bindings
     /// around that of the table.
-    fn over_windows<'b>(&self, rows: Rows<'b>, binds: impl Fn(Bind<'b>) -> Vec<Bind<'b>>) -> Result<()> {
-        let Rows { shader, constants, table, n_rows, d, n, cost } = rows;
+    fn over_windows<'b>(&self, rows: RowsJob<'b>, binds: impl Fn(Bind<'b>) -> Vec<Bind<'b>>) -> Result<()> {
+        let RowsJob { shader, constants, table, n_rows, d, n, cost } = rows;
         word(shader.name, n * d)?;
         let step = self.rows_per_window(shader.name, table.dtype().bytes(d))?;
         for (first, len) in Gpu::ranges(n_rows, step) {
@@ -69,7 +69,7 @@ impl TableRows for Gpu {
         let y = self.new_f32(index.len() * d)?;
         let n = index.len();
         let cost = Cost::MOVES.reading(n * (table.dtype().bytes(d) + 4));
-        let job = Rows { shader: shaders::GATHER_ROWS, constants: &constants, table, n_rows, d, n, cost };
+        let job = RowsJob { shader: shaders::GATHER_ROWS, constants: &constants, table, n_rows, d, n, cost };
         self.over_windows(job, |table| vec![table, rows.whole(), y.whole()])?;
         Ok(shared(y))
     }
@@ -85,7 +85,7 @@ impl TableRows for Gpu {
         self.check_rows(op, &table, index, d)?;
         self.clear(&table)?;
         let cost = Cost::flops(n * d).writing(4 * n * d);
-        let job = Rows { shader: shaders::SCATTER_ADD_ROWS, constants: &[], table: &table, n_rows, d, n, cost };
+        let job = RowsJob { shader: shaders::SCATTER_ADD_ROWS, constants: &[], table: &table, n_rows, d, n, cost };
         self.over_windows(job, |table| vec![dy.whole(), distinct.whole(), offsets.whole(), sources.whole(), table])?;
         Ok(shared(table))
     }
@@ -98,7 +98,7 @@ impl TableRows for Gpu {
         let n_rows = self.check_rows("write_rows", table, index, d)?;
         let n = index.len();
         let cost = Cost::MOVES.writing(4 * n * d);
-        let job = Rows { shader: shaders::WRITE_ROWS, constants: &[], table, n_rows, d, n, cost };
+        let job = RowsJob { shader: shaders::WRITE_ROWS, constants: &[], table, n_rows, d, n, cost };
         self.over_windows(job, |table| vec![x.whole(), rows.whole(), table])
     }
 }

@@ -24,7 +24,7 @@ const INITIALISATION: u64 = 0x4c6f_5241 << 32;
 const OUTPUT: &str = "lm_head";
 
 /// Where an adapter's tensors come from: a seed, or a file.
-trait Values {
+trait AdapterValues {
     /// The tensor of an adapter at `path`, in its slot's shape.
     fn part(&mut self, path: &str, role: Role, shape: &[usize], stream: u64) -> Result<Vec<f32>>;
     /// The values of a parameter of the model that is trained whole; None where it starts from the model's own.
@@ -37,7 +37,7 @@ struct Fresh {
     seed: u64,
 }
 
-impl Values for Fresh {
+impl AdapterValues for Fresh {
     fn part(&mut self, _: &str, role: Role, shape: &[usize], stream: u64) -> Result<Vec<f32>> {
         let n: usize = shape.iter().product();
         let stream = Stream::new(self.seed, INITIALISATION + stream);
@@ -72,7 +72,7 @@ impl FromFile<'_> {
     }
 }
 
-impl Values for FromFile<'_> {
+impl AdapterValues for FromFile<'_> {
     fn part(&mut self, path: &str, role: Role, shape: &[usize], _: u64) -> Result<Vec<f32>> {
         let Named { name, shape } = Named::of(path, role, shape, false);
         let values = self.take(&name, &shape)?.ok_or_else(|| {
@@ -100,7 +100,7 @@ fn lora_of(
     index: u64,
     config: &AdapterConfig,
     device: &Device,
-    values: &mut dyn Values,
+    values: &mut dyn AdapterValues,
 ) -> Result<Lora> {
     let Target { module, r, scale } = target;
     let mut part = |name: &str, role: Role, shape: &[usize]| {
@@ -213,7 +213,7 @@ impl Decoder {
 
     /// Puts A and B beside every target of `config` and marks what is trained besides; that, and a reward model's head, is
     /// what is trained from here on.
-    fn place_adapter(&mut self, config: &AdapterConfig, values: &mut dyn Values) -> Result<()> {
+    fn place_adapter(&mut self, config: &AdapterConfig, values: &mut dyn AdapterValues) -> Result<()> {
         let targets = config.targets(&self.config)?.into_iter().map(|target| (target.module.path.clone(), target));
         let mut targets: BTreeMap<String, Target> = targets.collect();
         for parameter in self.parameters_mut() {
@@ -261,7 +261,7 @@ impl Decoder {
         &mut self,
         config: &AdapterConfig,
         adapted: &BTreeSet<String>,
-        values: &mut dyn Values,
+        values: &mut dyn AdapterValues,
     ) -> Result<()> {
         let device = self.device.clone();
         let whole = config.trained_whole(&self.config);

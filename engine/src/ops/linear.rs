@@ -20,14 +20,14 @@ fn product(
 }
 
 /// What the backward of a product knows of its input: the values only where the weight wants a gradient.
-struct Input {
+struct LinearInput {
     shape: Vec<usize>,
     values: Option<Saved>,
 }
 
-impl Input {
+impl LinearInput {
     fn new(x: &Tensor, to_w: bool) -> Self {
-        Input { shape: x.shape().to_vec(), values: to_w.then(|| x.saved()) }
+        LinearInput { shape: x.shape().to_vec(), values: to_w.then(|| x.saved()) }
     }
 }
 
@@ -35,7 +35,7 @@ impl Input {
 /// before: the products are added onto it.
 fn product_backward(
     dy: &Tensor,
-    x: &Input,
+    x: &LinearInput,
     w: &Tensor,
     alpha: f32,
     [to_x, to_w]: [bool; 2],
@@ -59,7 +59,7 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     check("linear", k == k_w, x, w)?;
     let y = product(Layout::NT, (m, n, k), 1.0, x, w, None)?;
     let (sw, to_x, to_w) = (w.detach(), x.needs_grad(), w.needs_grad());
-    let sx = Input::new(x, to_w);
+    let sx = LinearInput::new(x, to_w);
     let y = record1_onto("linear", &[x, w], y, move |dy, arrived| {
         let onto = [arrived.take(0), arrived.take(1)];
         let (dx, dw) = product_backward(&dy, &sx, &sw, 1.0, [to_x, to_w], onto)?;
@@ -85,7 +85,7 @@ pub fn linear_onto(y: Tensor, x: &Tensor, w: &Tensor, alpha: f32) -> Result<Tens
     let on_tape = hollow(&y);
     let sum = product(Layout::NT, (m, n, k), alpha, x, w, Some(y.into_buffer()))?;
     let (sw, to_y, to_x, to_w) = (w.detach(), on_tape.needs_grad(), x.needs_grad(), w.needs_grad());
-    let sx = Input::new(x, to_w);
+    let sx = LinearInput::new(x, to_w);
     // y' = y + α · x wᵀ  ⟹  dy = dy', dx = α · dy' w, dw = α · dy'ᵀ x
     record1_onto("linear_onto", &[&on_tape, x, w], sum, move |dy, arrived| {
         let onto = [arrived.take(1), arrived.take(2)];

@@ -70,7 +70,7 @@ struct Chunk {
 }
 
 /// The saved inputs of the head.
-struct Head {
+struct HeadInputs {
     h: Tensor,
     w: Tensor,
     /// l, B and s.
@@ -79,7 +79,7 @@ struct Head {
     inverse_temperature: f32,
 }
 
-impl Head {
+impl HeadInputs {
     fn chunk(&self, rows: Range<usize>) -> Result<Chunk> {
         let (device, ((_, d), (v, _))) = (self.h.device(), (self.h.matrix(), self.w.matrix()));
         let m = rows.len();
@@ -149,7 +149,7 @@ pub fn adapted_lm_head(
         ));
     }
     let device = h.device().clone();
-    let head = Head {
+    let head = HeadInputs {
         h: h.detach(),
         w: w.detach(),
         beside: adapter.map(|a| (a.low.detach(), a.b.detach(), a.scale)),
@@ -181,7 +181,7 @@ pub fn adapted_lm_head(
 /// logp = z_target − log Σ exp z, z = h Wᵀ / τ  ⟹  dz = dlogp · (onehot(target) − softmax(z)),
 /// dh = dz W / τ,  dW = dzᵀ h / τ,  dl = s dz B / τ,  dB = s dzᵀ l / τ, chunk by chunk.
 fn backward(
-    head: &Head,
+    head: &HeadInputs,
     log_sum_exp: &[Buffer],
     kept: Vec<Chunk>,
     gradients: Vec<Option<Tensor>>,

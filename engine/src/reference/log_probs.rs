@@ -1,7 +1,7 @@
 //! What the LM head says about its targets: log-probability, entropy, log-sum-exp and argmax of each row of logits.
 use super::Reference;
 use super::check::{indices, size, values};
-use crate::backend::{Head, LogProbs, LogProbsBackward};
+use crate::backend::{LmHead, LogProbs, LogProbsBackward};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 
@@ -13,7 +13,7 @@ fn checked_targets<'a>(op: &'static str, targets: &'a Buffer, m: usize, v: usize
     }
 }
 
-impl Head for Reference {
+impl LmHead for Reference {
     /// For each row x of logits [m, v] and its target t:
     ///
     /// ```text

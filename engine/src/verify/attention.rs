@@ -1,5 +1,5 @@
 //! Attention on forests and on a key/value cache: grouped heads, head sizes, windows.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, Suite, f32s};
 use crate::backend::{AttentionInputs, AttentionShape, SoftmaxAttention};
 use crate::error::Result;
@@ -42,10 +42,10 @@ fn shape(n_heads: usize, n_kv_heads: usize, head_size: usize, window: usize) -> 
 }
 
 /// Parent and length.
-type Segment = (Option<usize>, usize);
+type ParentAndLength = (Option<usize>, usize);
 
 /// Forests by name, segments in depth-first order.
-fn forests() -> Vec<(&'static str, Vec<Segment>)> {
+fn forests() -> Vec<(&'static str, Vec<ParentAndLength>)> {
     vec![
         ("one token", vec![(None, 1)]),
         ("one sequence", vec![(None, 65)]),
@@ -69,7 +69,7 @@ fn forests() -> Vec<(&'static str, Vec<Segment>)> {
     ]
 }
 
-pub(super) fn grow(segments: &[Segment]) -> Result<Forest> {
+pub(super) fn grow(segments: &[ParentAndLength]) -> Result<Forest> {
     let mut forest = Forest::new();
     for &(parent, len) in segments {
         forest.push(parent, &vec![0; len])?;
@@ -77,7 +77,7 @@ pub(super) fn grow(segments: &[Segment]) -> Result<Forest> {
     Ok(forest)
 }
 
-fn forest(suite: &mut Suite, name: &str, segments: &[Segment], shape: AttentionShape, size: f32) {
+fn forest(suite: &mut Suite, name: &str, segments: &[ParentAndLength], shape: AttentionShape, size: f32) {
     let AttentionShape { n_heads, n_kv_heads, head_size: e, window, .. } = shape;
     let t: usize = segments.iter().map(|s| s.1).sum();
     let mut data = Data::new(t + n_heads);
@@ -89,7 +89,7 @@ fn forest(suite: &mut Suite, name: &str, segments: &[Segment], shape: AttentionS
         let plan = grow(segments)?.attention_plan();
         let (o, lse) =
             d.attention(AttentionInputs { shape, plan: &plan, q: &f32s(d, &q)?, k: &f32s(d, &k)?, v: &f32s(d, &v)? })?;
-        Ok(vec![out("o", o, Scale::Row(e)), out("lse", lse, Scale::Tensor(1.0))])
+        Ok(vec![out("o", o, ErrorScale::Row(e)), out("lse", lse, ErrorScale::Tensor(1.0))])
     });
     suite.case(format!("attention_backward {name}"), |d| {
         // a plan keeps what one backend derives from it
@@ -111,7 +111,7 @@ fn forest(suite: &mut Suite, name: &str, segments: &[Segment], shape: AttentionS
         // p = e^(s − lse): s and lse, each rounded to 24 bits, put an error of |s| 2⁻²³ on p. Scores have a deviation of
         // size² √E scale; the tolerance of 1e-5 holds up to scores of 84.
         let scores = 4.0 * f64::from(size * size * shape.scale) * (e as f64).sqrt();
-        let scale = Scale::Magnified((scores * 2f64.powi(-23) / 1e-5).max(1.0));
+        let scale = ErrorScale::Magnified((scores * 2f64.powi(-23) / 1e-5).max(1.0));
         Ok(vec![out("dq", dq, scale), out("dk", dk, scale), out("dv", dv, scale)])
     });
 }
@@ -131,7 +131,7 @@ fn cached(suite: &mut Suite, name: String, shape: AttentionShape, n_keys: usize,
             k: &f32s(d, &k)?,
             v: &f32s(d, &v)?,
         })?;
-        Ok(vec![out("o", o, Scale::Row(e)), out("lse", lse, Scale::Tensor(1.0))])
+        Ok(vec![out("o", o, ErrorScale::Row(e)), out("lse", lse, ErrorScale::Tensor(1.0))])
     });
 }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// What an error is measured against.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Scale {
+pub(super) enum ErrorScale {
     /// Every bit the same.
     Exact,
     /// The expected value itself, but at least this: the size of what was added up to it.
@@ -20,36 +20,36 @@ pub(super) enum Scale {
 }
 
 /// One result of a case, still on the device.
-pub(super) struct Output {
+pub(super) struct Checked {
     what: &'static str,
     buffer: Buffer,
-    scale: Scale,
+    scale: ErrorScale,
 }
 
-pub(super) fn out(what: &'static str, buffer: Buffer, scale: Scale) -> Output {
-    Output { what, buffer, scale }
+pub(super) fn out(what: &'static str, buffer: Buffer, scale: ErrorScale) -> Checked {
+    Checked { what, buffer, scale }
 }
 
 /// One result of a case in host memory.
-pub(super) struct Values {
+pub(super) struct Downloaded {
     what: &'static str,
     host: Host,
-    scale: Scale,
+    scale: ErrorScale,
 }
 
-impl Values {
+impl Downloaded {
     pub(super) fn exact(what: &'static str, host: Host) -> Self {
-        Values { what, host, scale: Scale::Exact }
+        Downloaded { what, host, scale: ErrorScale::Exact }
     }
 }
 
-pub(super) fn download(device: &dyn Backend, outputs: Vec<Output>) -> Result<Vec<Values>> {
-    let get = |o: Output| Ok(Values { what: o.what, host: device.download(&o.buffer)?, scale: o.scale });
+pub(super) fn download(device: &dyn Backend, outputs: Vec<Checked>) -> Result<Vec<Downloaded>> {
+    let get = |o: Checked| Ok(Downloaded { what: o.what, host: device.download(&o.buffer)?, scale: o.scale });
     outputs.into_iter().map(get).collect()
 }
 
 /// The largest relative error over all results, and where it is.
-pub(super) fn compare(expected: &[Values], found: &[Values], tolerance: Tolerance) -> (f64, String) {
+pub(super) fn compare(expected: &[Downloaded], found: &[Downloaded], tolerance: Tolerance) -> (f64, String) {
     let mut worst = (0.0, String::new());
     for (expected, found) in expected.iter().zip(found) {
         let error = match (&expected.host, &found.host) {
@@ -75,8 +75,8 @@ fn compare_exact<T: PartialEq + std::fmt::Debug>(what: &str, expected: &[T], fou
     }
 }
 
-fn compare_f32(what: &str, expected: &[f32], found: &[f32], scale: Scale, tolerance: Tolerance) -> (f64, String) {
-    if let Scale::Exact = scale {
+fn compare_f32(what: &str, expected: &[f32], found: &[f32], scale: ErrorScale, tolerance: Tolerance) -> (f64, String) {
+    if let ErrorScale::Exact = scale {
         let differs = |(b, a): (&f32, &f32)| b.to_bits() != a.to_bits();
         return match expected.iter().zip(found).position(differs) {
             Some(i) => {
@@ -90,11 +90,11 @@ fn compare_f32(what: &str, expected: &[f32], found: &[f32], scale: Scale, tolera
     }
     let largest = |values: &[f32]| values.iter().fold(0.0, |m: f64, &x| m.max(f64::from(x.abs())));
     let (span, least, factor) = match scale {
-        Scale::Exact => (1, 0.0, 1.0),
-        Scale::AtLeast(least) => (1, least, 1.0),
-        Scale::Row(n) => (n.max(1), 0.0, 1.0),
-        Scale::Tensor(least) => (expected.len().max(1), least, 1.0),
-        Scale::Magnified(factor) => (expected.len().max(1), 1.0, factor),
+        ErrorScale::Exact => (1, 0.0, 1.0),
+        ErrorScale::AtLeast(least) => (1, least, 1.0),
+        ErrorScale::Row(n) => (n.max(1), 0.0, 1.0),
+        ErrorScale::Tensor(least) => (expected.len().max(1), least, 1.0),
+        ErrorScale::Magnified(factor) => (expected.len().max(1), 1.0, factor),
     };
     // |a − b| ≤ absolute + relative · scale  ⟺  |a − b| / (scale + absolute / relative) ≤ relative
     let floor = tolerance.absolute / tolerance.relative;

@@ -1,5 +1,5 @@
 //! Unary and binary functions, scaled addition, dropout, SwiGLU, casts.
-use super::compare::{Output, Scale, out};
+use super::compare::{Checked, ErrorScale, out};
 use super::{Data, Suite, f32s, weights};
 use crate::backend::{Backend, Binary, Elementwise, Unary};
 use crate::dtype::DType;
@@ -80,13 +80,13 @@ fn unary(suite: &mut Suite, op: Unary, n: usize) {
     let x = inputs(op, n);
     let dy = Data::new(n + 1).normals(n);
     suite.case(format!("unary {op:?} n={n}"), |d| {
-        Ok(vec![out("y", d.unary(op, &f32s(d, &x)?, n)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", d.unary(op, &f32s(d, &x)?, n)?, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("unary_backward {op:?} n={n}"), |d| {
         let y = Reference.unary(op, &f32s(&Reference, &x)?, n)?;
         let y = f32s(d, y.f32()?)?;
         let dx = d.unary_backward(op, &f32s(d, &x)?, &y, &f32s(d, &dy)?, n)?;
-        Ok(vec![out("dx", dx, Scale::AtLeast(0.0))])
+        Ok(vec![out("dx", dx, ErrorScale::AtLeast(0.0))])
     });
 }
 
@@ -98,7 +98,7 @@ fn binary(suite: &mut Suite, op: Binary, n: usize, n_b: usize) {
     }
     suite.case(format!("binary {op:?} n={n} n_b={n_b}"), |d| {
         let y = d.binary(op, &f32s(d, &a)?, &f32s(d, &b)?, n, n_b)?;
-        Ok(vec![out("y", y, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(0.0))])
     });
 }
 
@@ -109,13 +109,13 @@ fn add_scaled(suite: &mut Suite, n: usize) {
         let mut y = f32s(d, &y)?;
         d.add_scaled(&mut y, -0.7, &f32s(d, &x)?, n)?;
         d.add_scaled(&mut y, 2.0, &f32s(d, &x)?, n)?;
-        Ok(vec![out("y", y, Scale::AtLeast(1.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(1.0))])
     });
     suite.case(format!("add_scaled n={n}, y shared with another owner"), |d| {
         let before = f32s(d, &y)?;
         let mut after = before.clone();
         d.add_scaled(&mut after, 0.5, &before, n)?;
-        Ok(vec![out("y before", before, Scale::Exact), out("y after", after, Scale::AtLeast(1.0))])
+        Ok(vec![out("y before", before, ErrorScale::Exact), out("y after", after, ErrorScale::AtLeast(1.0))])
     });
 }
 
@@ -124,11 +124,11 @@ fn swiglu(suite: &mut Suite, n: usize) {
     let (gate, up, dy) = (inputs(Unary::Silu, n), data.normals(n), data.normals(n));
     suite.case(format!("swiglu n={n}"), |d| {
         let y = d.swiglu(&f32s(d, &gate)?, &f32s(d, &up)?, n)?;
-        Ok(vec![out("y", y, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("swiglu_backward n={n}"), |d| {
         let (dgate, dup) = d.swiglu_backward(&f32s(d, &dy)?, &f32s(d, &gate)?, &f32s(d, &up)?, n)?;
-        Ok(vec![out("dgate", dgate, Scale::AtLeast(0.0)), out("dup", dup, Scale::AtLeast(0.0))])
+        Ok(vec![out("dgate", dgate, ErrorScale::AtLeast(0.0)), out("dup", dup, ErrorScale::AtLeast(0.0))])
     });
 }
 
@@ -137,7 +137,7 @@ fn dropout(suite: &mut Suite, n: usize, p: f32) {
     let x: Vec<f32> = Data::new(n).normals(n).iter().map(|x| x + 1f32.copysign(*x)).collect();
     let stream = Stream::new(n as u64, 5);
     suite.case(format!("dropout n={n} p={p}"), |d| {
-        Ok(vec![out("y", d.dropout(&f32s(d, &x)?, n, p, stream)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", d.dropout(&f32s(d, &x)?, n, p, stream)?, ErrorScale::AtLeast(0.0))])
     });
 }
 
@@ -146,8 +146,8 @@ fn cast(suite: &mut Suite, n: usize, from: DType, to: DType) {
     suite.case(format!("cast {} to {} n={n}", from.name(), to.name()), |d| cast_exactly(d, &x, from, to));
 }
 
-fn cast_exactly(d: &dyn Backend, x: &[f32], from: DType, to: DType) -> Result<Vec<Output>> {
-    Ok(vec![out("y", d.cast(&weights(d, x, from)?, x.len(), to)?, Scale::Exact)])
+fn cast_exactly(d: &dyn Backend, x: &[f32], from: DType, to: DType) -> Result<Vec<Checked>> {
+    Ok(vec![out("y", d.cast(&weights(d, x, from)?, x.len(), to)?, ErrorScale::Exact)])
 }
 
 /// Ties go to the even neighbour; the small numbers of f16 (below 2⁻¹⁴) keep their value.
@@ -172,24 +172,24 @@ pub(super) fn large_cases(suite: &mut Suite) {
     // cheap to make, different in every block
     let x: Vec<f32> = (0..n).map(|i| (i % 8191) as f32 / 4096.0 - 0.9).collect();
     suite.case(format!("unary Silu n={n}"), |d| {
-        Ok(vec![out("y", d.unary(Unary::Silu, &f32s(d, &x)?, n)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", d.unary(Unary::Silu, &f32s(d, &x)?, n)?, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("binary Mul n={n}"), |d| {
         let x = f32s(d, &x)?;
-        Ok(vec![out("y", d.binary(Binary::Mul, &x, &x, n, n)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", d.binary(Binary::Mul, &x, &x, n, n)?, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("add_scaled n={n}"), |d| {
         let (mut y, x) = (d.zeros(n)?, f32s(d, &x)?);
         d.add_scaled(&mut y, 0.5, &x, n)?;
-        Ok(vec![out("y", y, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("cast float32 to bfloat16 n={n}"), |d| cast_exactly(d, &x, DType::F32, DType::BF16));
     suite.case(format!("dropout n={n}"), |d| {
         let y = d.dropout(&f32s(d, &x)?, n, 0.25, Stream::new(1, 2))?;
-        Ok(vec![out("y", y, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("sum_squares n={n}"), |d| {
         let sum = d.sum_squares(&[(&f32s(d, &x)?, n)])?;
-        Ok(vec![out("sum", f32s(d, &[sum[0] as f32])?, Scale::AtLeast(0.0))])
+        Ok(vec![out("sum", f32s(d, &[sum[0] as f32])?, ErrorScale::AtLeast(0.0))])
     });
 }

@@ -415,7 +415,7 @@ impl SoftmaxAttention for Faulty {
     }
 }
 
-impl Head for Faulty {
+impl LmHead for Faulty {
     fn log_probs(&self, logits: &Buffer, targets: &Buffer, m: usize, v: usize) -> Result<LogProbs> {
         let mut p = Reference.log_probs(logits, targets, m, v)?;
         match self.0 {

@@ -1,7 +1,7 @@
 //! What the LM head says about its targets, and the gradient to the logits.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, Suite, f32s, u32s};
-use crate::backend::{Head, LogProbsBackward};
+use crate::backend::{LmHead, LogProbsBackward};
 use crate::reference::Reference;
 
 pub(super) fn cases(suite: &mut Suite) {
@@ -31,11 +31,11 @@ fn chunk(suite: &mut Suite, name: String, logits: Vec<f32>, m: usize, v: usize) 
     let dlogp = data.normals(m);
     // logp and entropy are differences of numbers as large as the logits, whose f32 rounding is 6e-8 of them
     let largest = logits.iter().fold(0.0, |m: f64, &x| m.max(x.abs().into()));
-    let scale = Scale::AtLeast((largest / 8.0).max(1.0));
+    let scale = ErrorScale::AtLeast((largest / 8.0).max(1.0));
     suite.case(format!("log_probs {name}"), |d| {
         let p = d.log_probs(&f32s(d, &logits)?, &u32s(d, &targets)?, m, v)?;
         let [logp, entropy] = [out("logp", p.logp, scale), out("entropy", p.entropy, scale)];
-        Ok(vec![logp, entropy, out("lse", p.log_sum_exp, scale), out("argmax", p.argmax, Scale::Exact)])
+        Ok(vec![logp, entropy, out("lse", p.log_sum_exp, scale), out("argmax", p.argmax, ErrorScale::Exact)])
     });
     let factor = 0.4;
     suite.case(format!("log_probs_backward {name}"), |d| {
@@ -52,7 +52,7 @@ fn chunk(suite: &mut Suite, name: String, logits: Vec<f32>, m: usize, v: usize) 
                 scale: factor,
             },
         )?;
-        Ok(vec![out("dlogits", dlogits, Scale::AtLeast(0.05))])
+        Ok(vec![out("dlogits", dlogits, ErrorScale::AtLeast(0.05))])
     });
     if m == 9 {
         suite.case(format!("log_probs_backward {name}, logits shared with another owner"), |d| {
@@ -69,7 +69,7 @@ fn chunk(suite: &mut Suite, name: String, logits: Vec<f32>, m: usize, v: usize) 
                     scale: factor,
                 },
             )?;
-            Ok(vec![out("logits", kept, Scale::Exact)])
+            Ok(vec![out("logits", kept, ErrorScale::Exact)])
         });
     }
 }

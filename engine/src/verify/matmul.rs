@@ -1,5 +1,5 @@
 //! The matrix product: layouts, odd sizes, factors, accumulation, weight types.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, QUANTS, Suite, f32s, quantised, weights};
 use crate::backend::{Layout, Product};
 use crate::dtype::{DType, Quant};
@@ -57,7 +57,7 @@ fn product(suite: &mut Suite, p: Product, dtype: DType, accumulate: bool) {
     let mut data = Data::new(m * n + k);
     let (a, b, c) = (data.normals(m * k), data.normals(k * n), data.normals(m * n));
     // k products of standard normals add up to about √k
-    let scale = Scale::AtLeast(f64::from(alpha.abs()) * (k as f64).sqrt());
+    let scale = ErrorScale::AtLeast(f64::from(alpha.abs()) * (k as f64).sqrt());
     suite.case(name, |d| {
         let c = if accumulate { Some(f32s(d, &c)?) } else { None };
         Ok(vec![out("C", d.matmul(p, &f32s(d, &a)?, &weights(d, &b, dtype)?, c)?, scale)])
@@ -72,7 +72,7 @@ fn quantised_product(suite: &mut Suite, quant: Quant, p: Product) {
     }
     let mut data = Data::new(m * n + k);
     let (a, b, c) = (data.normals(m * k), quantised(quant, &mut data, k * n), data.normals(m * n));
-    let scale = Scale::AtLeast(f64::from(alpha) * (k as f64).sqrt());
+    let scale = ErrorScale::AtLeast(f64::from(alpha) * (k as f64).sqrt());
     suite.case(name, |d| {
         let c = Some(f32s(d, &c)?);
         Ok(vec![out("C", d.matmul(p, &f32s(d, &a)?, &d.upload(b.clone())?, c)?, scale)])
@@ -87,6 +87,6 @@ fn shared(suite: &mut Suite) {
     suite.case("matmul into C shared with another owner", |d| {
         let before = f32s(d, &c)?;
         let after = d.matmul(p, &f32s(d, &a)?, &f32s(d, &b)?, Some(before.clone()))?;
-        Ok(vec![out("C before", before, Scale::Exact), out("C after", after, Scale::AtLeast(6.0))])
+        Ok(vec![out("C before", before, ErrorScale::Exact), out("C after", after, ErrorScale::AtLeast(6.0))])
     });
 }

@@ -24,7 +24,7 @@ use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::random::Stream;
 use crate::reference::Reference;
-use compare::{Output, compare};
+use compare::{Checked, compare};
 use std::fmt;
 
 /// How far a value may be from the reference's: |a − b| ≤ absolute + relative · scale, where the scale is |b|, or the
@@ -128,7 +128,7 @@ impl<'a> Suite<'a> {
     }
 
     /// Runs `run` on both backends and compares what it returns.
-    fn case(&mut self, name: impl Into<String>, run: impl Fn(&dyn Backend) -> Result<Vec<Output>>) {
+    fn case(&mut self, name: impl Into<String>, run: impl Fn(&dyn Backend) -> Result<Vec<Checked>>) {
         let name = name.into();
         if !self.wanted(&name) {
             return;
@@ -145,12 +145,17 @@ impl<'a> Suite<'a> {
         one: impl Fn(&dyn Backend) -> Result<Vec<f32>>,
         other: impl Fn(&dyn Backend) -> Result<Vec<f32>>,
     ) {
-        let exact = |values: Vec<f32>| vec![compare::Values::exact("bits", Host::F32(values))];
+        let exact = |values: Vec<f32>| vec![compare::Downloaded::exact("bits", Host::F32(values))];
         let (expected, found) = (one(self.device).map(exact), other(self.device).map(exact));
         self.report(name.into(), expected, found);
     }
 
-    fn report(&mut self, name: String, expected: Result<Vec<compare::Values>>, found: Result<Vec<compare::Values>>) {
+    fn report(
+        &mut self,
+        name: String,
+        expected: Result<Vec<compare::Downloaded>>,
+        found: Result<Vec<compare::Downloaded>>,
+    ) {
         let (max_error, detail) = match (expected, found) {
             (Ok(expected), Ok(found)) => compare(&expected, &found, self.tolerance),
             (Err(error), _) => (f64::INFINITY, format!("nothing to compare with: {error}")),

@@ -1,5 +1,5 @@
 //! Norms of rows, and RoPE.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, Suite, f32s, u32s};
 use crate::backend::{Norms, RmsNormBackward, Rotation};
 use crate::reference::Reference;
@@ -28,14 +28,14 @@ fn rms_norm(suite: &mut Suite, m: usize, d: usize, epsilon: f32, size: f32) {
     let name = format!("m={m} d={d} epsilon={epsilon:e} |x|~{size:e}");
     suite.case(format!("rms_norm {name}"), |device| {
         let (y, rstd) = device.rms_norm(&f32s(device, &x)?, &f32s(device, &w)?, m, d, epsilon)?;
-        Ok(vec![out("y", y, Scale::AtLeast(0.0)), out("rstd", rstd, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(0.0)), out("rstd", rstd, ErrorScale::AtLeast(0.0))])
     });
     let f = data.scaled(m * d, size);
     suite.case(format!("add_rms_norm {name}"), |device| {
         let (x, f, w) = (f32s(device, &x)?, f32s(device, &f)?, f32s(device, &w)?);
         let (s, y, rstd) = device.add_rms_norm(&x, f.clone(), &w, m, d, epsilon)?;
-        let sums = [out("f, which has another owner", f, Scale::Exact), out("s", s, Scale::AtLeast(0.0))];
-        let norm = [out("y", y, Scale::AtLeast(0.0)), out("rstd", rstd, Scale::AtLeast(0.0))];
+        let sums = [out("f, which has another owner", f, ErrorScale::Exact), out("s", s, ErrorScale::AtLeast(0.0))];
+        let norm = [out("y", y, ErrorScale::AtLeast(0.0)), out("rstd", rstd, ErrorScale::AtLeast(0.0))];
         Ok(sums.into_iter().chain(norm).collect())
     });
     for (need_dw, adds) in [(true, false), (false, true)] {
@@ -43,13 +43,13 @@ fn rms_norm(suite: &mut Suite, m: usize, d: usize, epsilon: f32, size: f32) {
         suite.case(format!("rms_norm_backward {name}{what}"), |device| {
             let (_, rstd) = Reference.rms_norm(&f32s(&Reference, &x)?, &f32s(&Reference, &w)?, m, d, epsilon)?;
             // the two terms of dx may cancel: each is about as large as rstd
-            let scale = Scale::Tensor(rstd.f32()?.iter().fold(0.0, |m: f64, &r| m.max(r.into())));
+            let scale = ErrorScale::Tensor(rstd.f32()?.iter().fold(0.0, |m: f64, &r| m.max(r.into())));
             let onto = if adds { Some(f32s(device, &f)?) } else { None };
             let [dy, x, w, rstd] = [&dy, &x, &w, rstd.f32()?].map(|v| f32s(device, v));
             let (dx, dw) = device
                 .rms_norm_backward(RmsNormBackward { dy: &dy?, x: &x?, w: &w?, rstd: &rstd?, m, d, need_dw }, onto)?;
             let mut outputs = vec![out("dx", dx, scale)];
-            outputs.extend(dw.map(|dw| out("dw", dw, Scale::AtLeast((m as f64).sqrt()))));
+            outputs.extend(dw.map(|dw| out("dw", dw, ErrorScale::AtLeast((m as f64).sqrt()))));
             Ok(outputs)
         });
     }
@@ -61,12 +61,12 @@ fn row_norms(suite: &mut Suite, m: usize, n: usize) {
     let (mut x, dy) = (data.scaled(m * n, 3.0), data.normals(m));
     x[m / 2 * n..][..n].fill(0.0);
     suite.case(format!("row_norms m={m} n={n}"), |d| {
-        Ok(vec![out("y", d.row_norms(&f32s(d, &x)?, m, n)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("y", d.row_norms(&f32s(d, &x)?, m, n)?, ErrorScale::AtLeast(0.0))])
     });
     suite.case(format!("row_norms_backward m={m} n={n}"), |d| {
         let y = Reference.row_norms(&f32s(&Reference, &x)?, m, n)?;
         let [dy, x, y] = [&dy, &x, y.f32()?].map(|v| f32s(d, v));
-        Ok(vec![out("dx", d.row_norms_backward(&dy?, &x?, &y?, m, n)?, Scale::AtLeast(0.0))])
+        Ok(vec![out("dx", d.row_norms_backward(&dy?, &x?, &y?, m, n)?, ErrorScale::AtLeast(0.0))])
     });
 }
 
@@ -81,7 +81,7 @@ fn rope(suite: &mut Suite, [t, heads, e]: [usize; 3], rotary: usize) {
             let (x, angles, positions) = (f32s(d, &x)?, f32s(d, &cos_sin)?, u32s(d, &positions)?);
             let y =
                 d.rope(Rotation { x: &x, cos_sin: &angles, positions: &positions, t, heads, e, rotary, inverse })?;
-            Ok(vec![out("y", y, Scale::AtLeast(1.0))])
+            Ok(vec![out("y", y, ErrorScale::AtLeast(1.0))])
         });
     }
 }

@@ -1,5 +1,5 @@
 //! Reductions and AdamW.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, Suite, f32s};
 use crate::backend::{AdamWStep, Backend, Trained};
 use crate::buffer::Buffer;
@@ -9,7 +9,7 @@ pub(super) fn cases(suite: &mut Suite) {
     for [m, n] in [[1, 1], [1, 65], [7, 33], [33, 1], [300, 7], [129, 257], [513, 65]] {
         let x = Data::new(m * n).normals(m * n);
         suite.case(format!("sum_rows m={m} n={n}"), |d| {
-            Ok(vec![out("y", d.sum_rows(&f32s(d, &x)?, m, n)?, Scale::AtLeast((m as f64).sqrt()))])
+            Ok(vec![out("y", d.sum_rows(&f32s(d, &x)?, m, n)?, ErrorScale::AtLeast((m as f64).sqrt()))])
         });
     }
     let sizes = [1, 7, 33, 129, 257, 1000, 70_001];
@@ -22,7 +22,7 @@ pub(super) fn cases(suite: &mut Suite) {
             let pairs: Vec<(&Buffer, usize)> = buffers.iter().zip(some.iter().copied()).collect();
             // in units of 10⁻⁶, where the tolerance's absolute part says nothing
             let sums: Vec<f32> = d.sum_squares(&pairs)?.iter().map(|s| (s * 1e6) as f32).collect();
-            Ok(vec![out("sums", f32s(d, &sums)?, Scale::AtLeast(0.0))])
+            Ok(vec![out("sums", f32s(d, &sums)?, ErrorScale::AtLeast(0.0))])
         });
     }
     let step = AdamWStep { learning_rate: 1e-2, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 1, grad_scale: 0.5 };
@@ -58,7 +58,7 @@ fn adamw(suite: &mut Suite, name: String, tensors: &[(usize, f64)], step: AdamWS
             d.adamw(&mut all, AdamWStep { step: step.step + i as u64, ..step })?;
         }
         let outs = |what, all: Vec<Buffer>, scale| all.into_iter().map(move |x| out(what, x, scale));
-        let moments = outs("m", ms, Scale::Tensor(0.0)).chain(outs("v", vs, Scale::Tensor(0.0)));
-        Ok(outs("p", ps, Scale::AtLeast(1.0)).chain(moments).collect())
+        let moments = outs("m", ms, ErrorScale::Tensor(0.0)).chain(outs("v", vs, ErrorScale::Tensor(0.0)));
+        Ok(outs("p", ps, ErrorScale::AtLeast(1.0)).chain(moments).collect())
     });
 }

@@ -1,5 +1,5 @@
 //! Rows by index: the embedding, its gradient, the key/value cache.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, QUANTS, Suite, f32s, quantised, weights};
 use crate::backend::RowIndex;
 use crate::dtype::{DType, Quant};
@@ -27,7 +27,7 @@ fn gather(suite: &mut Suite, n: usize, n_rows: usize, d: usize, dtype: DType) {
     let (table, rows) = (data.normals(n_rows * d), data.indices(n, n_rows));
     suite.case(format!("gather_rows N={n} of {n_rows}, d={d}, {}", dtype.name()), |device| {
         let index = RowIndex::new(device, &rows)?;
-        Ok(vec![out("y", device.gather_rows(&weights(device, &table, dtype)?, &index, d)?, Scale::Exact)])
+        Ok(vec![out("y", device.gather_rows(&weights(device, &table, dtype)?, &index, d)?, ErrorScale::Exact)])
     });
 }
 
@@ -38,11 +38,11 @@ fn gather_quantised(suite: &mut Suite, n: usize, n_rows: usize, d: usize, quant:
     suite.case(format!("gather_rows N={n} of {n_rows}, d={d}, {}", dtype.name()), |device| {
         let index = RowIndex::new(device, &rows)?;
         let y = device.gather_rows(&device.upload(table.clone())?, &index, d)?;
-        Ok(vec![out("y", y, Scale::AtLeast(1.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(1.0))])
     });
     suite.case(format!("cast {} to float32 n={}", dtype.name(), n_rows * d), |device| {
         let y = device.cast(&device.upload(table.clone())?, n_rows * d, DType::F32)?;
-        Ok(vec![out("y", y, Scale::AtLeast(1.0))])
+        Ok(vec![out("y", y, ErrorScale::AtLeast(1.0))])
     });
 }
 
@@ -52,7 +52,7 @@ fn scatter(suite: &mut Suite, n: usize, n_rows: usize, d: usize) {
     suite.case(format!("scatter_add_rows N={n} to {n_rows}, d={d}"), |device| {
         let index = RowIndex::new(device, &rows)?;
         let dtable = device.scatter_add_rows(&f32s(device, &dy)?, &index, n_rows, d)?;
-        Ok(vec![out("dtable", dtable, Scale::AtLeast((n as f64 / n_rows as f64).sqrt()))])
+        Ok(vec![out("dtable", dtable, ErrorScale::AtLeast((n as f64 / n_rows as f64).sqrt()))])
     });
 }
 
@@ -64,6 +64,6 @@ fn write(suite: &mut Suite, n: usize, n_rows: usize, d: usize) {
         let mut cache = f32s(device, &cache)?;
         device.write_rows(&mut cache, &f32s(device, &first)?, &RowIndex::new(device, &rows)?, d)?;
         device.write_rows(&mut cache, &f32s(device, &second)?, &RowIndex::new(device, &rows_later)?, d)?;
-        Ok(vec![out("cache", cache, Scale::Exact)])
+        Ok(vec![out("cache", cache, ErrorScale::Exact)])
     });
 }

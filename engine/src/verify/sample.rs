@@ -1,5 +1,5 @@
 //! The next token: the same one as the reference's, whatever is kept and whatever was seen.
-use super::compare::{Scale, out};
+use super::compare::{ErrorScale, out};
 use super::{Data, Suite, f32s};
 use crate::backend::{Backend, Choice, Draw};
 use crate::buffer::Buffer;
@@ -70,7 +70,7 @@ pub(super) fn cases(suite: &mut Suite) {
 fn case(suite: &mut Suite, what: &str, logits: &[f32], v: usize, choice: Choice) {
     let seen = seen(logits.len() / v, v);
     suite.case(format!("sample m={} v={v}, {what}, {choice:?}", logits.len() / v), |d| {
-        Ok(vec![out("token", sample(d, logits, v, choice, &seen, 0)?, Scale::Exact)])
+        Ok(vec![out("token", sample(d, logits, v, choice, &seen, 0)?, ErrorScale::Exact)])
     });
 }
 

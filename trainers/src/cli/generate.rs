@@ -1,7 +1,7 @@
 //! `lapidary generate`: the completion of a prompt or conversation, alone on standard output; or of every row of a file.
 use crate::data::others::{Calls, adopt};
 use crate::error::{Error, Result};
-use crate::job::setup::{self, Source};
+use crate::job::setup::{self, ModelSource};
 use crate::judges::speaker::Speaker;
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
 use crate::text::{RenderInput, Tokenizer, exact_json};
@@ -132,7 +132,7 @@ fn read_messages(given: &Messages) -> Result<Vec<Value>> {
 }
 
 /// How the answer to a prompt of so many tokens is drawn.
-fn sampling(options: &GenerateOptions, source: &Source, n_prompt: usize) -> Result<Sampling> {
+fn sampling(options: &GenerateOptions, source: &ModelSource, n_prompt: usize) -> Result<Sampling> {
     let context = source.files.config.max_position_embeddings;
     let room = context.saturating_sub(n_prompt);
     if room == 0 {

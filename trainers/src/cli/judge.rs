@@ -2,7 +2,7 @@
 use crate::data::{Calls, Row, load};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::judges::judge::{Case, Judge, Verdict, readable};
+use crate::judges::constitutional::{Case, Judge, Verdict, readable};
 use crate::options::{JudgeOptions, VerdictOptions};
 use crate::run::durable::write_file;
 use crate::text::exact_json;

@@ -1,7 +1,7 @@
 //! `lapidary preview`: the first rows of a data set as the trainer sees them.
 use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
-use crate::data::preference::{judged_rows, ranked_rows};
-use crate::data::preview::{preview, preview_titled};
+use crate::data::marked::{preview, preview_titled};
+use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
 use crate::data::{Row, Sequence, load};
 use crate::error::{Error, Result};

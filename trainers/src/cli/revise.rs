@@ -3,7 +3,7 @@
 use crate::data::{Calls, Row, load};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::judges::judge::{fill, open_template, read_constitution, readable};
+use crate::judges::constitutional::{fill, open_template, read_constitution, readable};
 use crate::judges::speaker::Speaker;
 use crate::options::ReviseOptions;
 use crate::run::durable::write_file;

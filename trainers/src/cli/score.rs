@@ -1,6 +1,6 @@
 //! `lapidary score`: the rewards of a file's answers, one JSON line a row.
 use crate::data::answers::{AnswerOptions, Rules, tokenize_labelled, tokenize_rankings};
-use crate::data::preference::{judged_rows, ranked_rows};
+use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::TruncationMode;
 use crate::data::{Calls, Row, Sequence, load};
 use crate::device;

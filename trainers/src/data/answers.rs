@@ -3,7 +3,7 @@
 //! An answer begins where the tokens of prompt + answer part from the tokens of the prompt alone; of a pair, where the
 //! first of its two answers does. Plain answers end in EOS, conversations as their template ends them. A row whose
 //! prompt alone fills `max_length` has nothing left to learn and is left out.
-use super::preference::{Extras, Judged, Ranked, Side};
+use super::preference_rows::{Extras, LabelledRow, Ranked, Side};
 use super::read::Row;
 use super::tokenize::{TruncationMode, in_row, with_eos};
 use crate::error::{Error, Result};
@@ -318,7 +318,7 @@ pub fn tokenize_rankings(
 
 /// Single answers as tokens.
 pub fn tokenize_labelled(
-    rows: &[Judged],
+    rows: &[LabelledRow],
     tokenizer: &Tokenizer,
     options: &AnswerOptions,
 ) -> Result<(Vec<Labelled>, AnswerStats)> {

@@ -11,9 +11,9 @@ pub mod load;
 pub mod format;
 pub mod order;
 pub mod pack;
-pub mod preview;
+pub mod marked;
 pub mod tokenize;
-pub mod preference;
+pub mod preference_rows;
 pub mod answers;
 
 pub use answers::{AnswerStats, Labelled, Ranking, Sequence};

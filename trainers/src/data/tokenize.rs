@@ -194,7 +194,7 @@ fn nothing_left(stats: &Stats, options: &TokenizeOptions, completion_only: bool)
 }
 
 /// Tokens of a row before cutting.
-struct Sequence {
+struct TokenizedRow {
     ids: Vec<u32>,
     /// Where the completion begins; 0 for language modelling.
     completion_start: usize,
@@ -207,8 +207,8 @@ fn tokenize_row(
     tokenizer: &Tokenizer,
     templates: Option<&ChatTemplates>,
     assistant_only: bool,
-) -> Result<Sequence> {
-    let whole = |ids, assistant| Sequence { ids, completion_start: 0, assistant, prefix_mismatch: false };
+) -> Result<TokenizedRow> {
+    let whole = |ids, assistant| TokenizedRow { ids, completion_start: 0, assistant, prefix_mismatch: false };
     match &row.content {
         Content::Text(text) => Ok(whole(tokenizer.encode(&with_eos(text, tokenizer)?)?, None)),
         Content::PromptCompletion { prompt, completion } => {
@@ -264,14 +264,14 @@ pub(super) fn with_eos(text: &str, tokenizer: &Tokenizer) -> Result<String> {
     Ok(if text.ends_with(eos) { text.to_string() } else { format!("{text}{eos}") })
 }
 
-fn after_prompt(prompt: &[u32], ids: Vec<u32>, assistant: Option<Vec<bool>>) -> Sequence {
+fn after_prompt(prompt: &[u32], ids: Vec<u32>, assistant: Option<Vec<bool>>) -> TokenizedRow {
     let completion_start = prompt.iter().zip(&ids).take_while(|(a, b)| a == b).count();
-    Sequence { prefix_mismatch: completion_start < prompt.len(), completion_start, ids, assistant }
+    TokenizedRow { prefix_mismatch: completion_start < prompt.len(), completion_start, ids, assistant }
 }
 
 /// Masks applied, then cut.
-fn example(sequence: Sequence, completion_only: bool, max_length: usize, mode: TruncationMode) -> Example {
-    let Sequence { mut ids, completion_start, assistant, .. } = sequence;
+fn example(sequence: TokenizedRow, completion_only: bool, max_length: usize, mode: TruncationMode) -> Example {
+    let TokenizedRow { mut ids, completion_start, assistant, .. } = sequence;
     let start = if completion_only { completion_start } else { 0 };
     let mut trained: Vec<bool> =
         (0..ids.len()).map(|i| i >= start && assistant.as_ref().is_none_or(|mask| mask[i])).collect();

@@ -17,7 +17,7 @@ pub mod setup;
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::Result;
 use crate::job::learner::Learner;
-use crate::job::setup::{Policy, Source};
+use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
@@ -117,7 +117,7 @@ impl Step {
 pub struct Job {
     pub learner: Learner,
     pub device: Device,
-    pub source: Source,
+    pub source: ModelSource,
     pub policy: Policy,
     pub state: TrainerState,
     pub window: Window,
@@ -147,7 +147,7 @@ pub struct Job {
 
 impl Job {
     /// Checks memory, directory and checkpoint, loads the model, and begins the run's directory.
-    pub fn open<C: TrainingCommand>(options: &C, source: Source, work: Work) -> Result<Job> {
+    pub fn open<C: TrainingCommand>(options: &C, source: ModelSource, work: Work) -> Result<Job> {
         let Common { model, training, lora, record, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;

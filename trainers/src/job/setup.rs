@@ -20,13 +20,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A model on disk and its tokenizer, checked to fit each other.
-pub struct Source {
+pub struct ModelSource {
     pub files: ModelFiles,
     pub tokenizer: Tokenizer,
 }
 
 /// Opens a model directory or a .gguf file with its tokenizer.
-pub fn open_source(path: &str) -> Result<Source> {
+pub fn open_source(path: &str) -> Result<ModelSource> {
     let files = ModelFiles::open(Path::new(path))?;
     for note in &files.notes {
         eprintln!("note: {path}: {note}");
@@ -38,12 +38,12 @@ pub fn open_source(path: &str) -> Result<Source> {
             "{path}: its tokenizer has {tokens} tokens, its embedding only {rows} rows: the tokenizer belongs to another model"
         )));
     }
-    let source = Source { files, tokenizer };
+    let source = ModelSource { files, tokenizer };
     not_read(&source)?.iter().for_each(|note| eprintln!("note: {path}: {note}"));
     Ok(source)
 }
 
-impl Source {
+impl ModelSource {
     /// The tokens that end what is drawn: those that the model's files name, and the tokenizer's.
     pub fn stop_tokens(&self) -> Vec<u32> {
         let mut ids = self.files.config.end_ids().to_vec();
@@ -68,7 +68,7 @@ const OF_A_RUN: [&str; 11] = [
 ];
 
 /// Lines about what a model brings that is not read: files of its directory, fields of generation_config.json.
-fn not_read(source: &Source) -> Result<Vec<String>> {
+fn not_read(source: &ModelSource) -> Result<Vec<String>> {
     let (files, path) = (&source.files, &source.files.path);
     let mut names: Vec<String> = Vec::new();
     if path.is_dir() {
@@ -165,7 +165,7 @@ pub struct Policy {
 
 impl Policy {
     /// From the options; an adapter is read and compared with the model, nothing else is loaded yet.
-    pub fn new(source: &Source, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
+    pub fn new(source: &ModelSource, model: &ModelOptions, lora: &LoraOptions, seed: u64) -> Result<Self> {
         let config = source.files.config.clone();
         let dropouts: Vec<String> = config.dropouts().iter().map(|(key, p)| format!("{key} {p}")).collect();
         if !dropouts.is_empty() {
@@ -211,7 +211,7 @@ impl Policy {
     pub fn learner(
         &self,
         device: &Device,
-        source: &Source,
+        source: &ModelSource,
         training: &TrainingOptions,
         resumed: Option<&Checkpoint>,
     ) -> Result<Learner> {
@@ -241,7 +241,7 @@ impl Policy {
     /// The model as it was before training, to compare with: a frozen copy, or for a new adapter the model with the
     /// adapter off, or beside it the adapter that training went on from. `model` is the one to be trained;
     /// `resumed`: it has been trained already.
-    pub fn reference(&self, model: &Decoder, source: &Source, resumed: bool) -> Result<Decoder> {
+    pub fn reference(&self, model: &Decoder, source: &ModelSource, resumed: bool) -> Result<Decoder> {
         match (&self.adapter, &self.start) {
             (None, _) if resumed => Ok(Decoder::load(&source.files, &model.device, self.dtype)?),
             (None, _) => Ok(model.clone()),
@@ -255,7 +255,7 @@ impl Policy {
     }
 
     /// Bytes that a reference keeps beside the model: those of all weights, or none where an adapter is trained.
-    pub fn reference_bytes(source: &Source, lora: &LoraOptions) -> u64 {
+    pub fn reference_bytes(source: &ModelSource, lora: &LoraOptions) -> u64 {
         if lora.is_used() { 0 } else { 4 * source.files.config.count_parameters().0 }
     }
 

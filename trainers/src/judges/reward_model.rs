@@ -5,7 +5,7 @@
 use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
-use crate::job::setup::{self, Source};
+use crate::job::setup::{self, ModelSource};
 use crate::text::Tokenizer;
 use engine::backend::Device;
 use engine::config::Head;
@@ -57,7 +57,7 @@ impl RewardModel {
     /// Opens a directory in Hugging Face layout that `lapidary reward` or TRL saved, with an adapter on it if there
     /// is one. Errors: a language model without `score.weight`.
     pub fn open(path: &str, adapter: Option<&Path>, device: &Device, dtype: Option<DType>) -> Result<Self> {
-        let Source { mut files, tokenizer } = setup::open_source(path)?;
+        let ModelSource { mut files, tokenizer } = setup::open_source(path)?;
         if adapter.is_some() {
             files.config.head = Head::Score;
         }

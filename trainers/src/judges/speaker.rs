@@ -1,6 +1,6 @@
 //! A model that answers many prompts at once: what `generate` does with a data set, and `revise` with its questions.
 use crate::error::{Error, Result};
-use crate::job::setup::{self, Source};
+use crate::job::setup::{self, ModelSource};
 use crate::options::{DrawingOptions, WeightType};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
@@ -22,7 +22,7 @@ impl Speaker {
     pub fn open(path: &str, adapter: Option<&Path>, dtype: WeightType, device: &Device) -> Result<Self> {
         let source = setup::open_source(path)?;
         let stop_tokens = source.stop_tokens();
-        let Source { files, tokenizer } = source;
+        let ModelSource { files, tokenizer } = source;
         let head = files.config.head;
         if head == engine::config::Head::Score {
             return Err(Error::Input(format!("{path}: a reward model, which says nothing; give a language model")));

@@ -9,7 +9,7 @@ use engine::tensor::Tensor;
 
 /// The numbers that the losses are tuned with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct CpoSettings {
     /// β: how much a log-probability counts.
     pub beta: f32,
     /// ε: the share of pairs whose order is taken to be wrong.
@@ -19,7 +19,7 @@ pub struct Settings {
 }
 
 /// A loss of the difference of log-probabilities, chosen less rejected: [P] → [P].
-pub type DeltaLoss = fn(&Tensor, Settings) -> Result<Tensor>;
+pub type DeltaLoss = fn(&Tensor, CpoSettings) -> Result<Tensor>;
 
 named! {
     /// The losses of a pair without a reference, as `--loss_type` names them; true: Δ is of means over tokens, not sums.
@@ -43,23 +43,23 @@ pub fn alpha_reward(logp: &Tensor, alpha: f32) -> Result<Tensor> {
 }
 
 /// −log σ(β Δ). H. Xu et al., "Contrastive preference optimization", ICML 2024, equation 3.
-pub fn sigmoid_loss(delta: &Tensor, s: Settings) -> Result<Tensor> {
+pub fn sigmoid_loss(delta: &Tensor, s: CpoSettings) -> Result<Tensor> {
     smoothed(&scale(delta, s.beta)?, s.label_smoothing)
 }
 
 /// max(0, 1 − β Δ)
-pub fn hinge(delta: &Tensor, s: Settings) -> Result<Tensor> {
+pub fn hinge(delta: &Tensor, s: CpoSettings) -> Result<Tensor> {
     relu(&add_scalar(&scale(delta, -s.beta)?, 1.0)?)
 }
 
 /// (Δ − 1/(2β))², Δ of means over tokens: IPO's equation 17.
-pub fn ipo(delta: &Tensor, s: Settings) -> Result<Tensor> {
+pub fn ipo(delta: &Tensor, s: CpoSettings) -> Result<Tensor> {
     square(&add_scalar(delta, -1.0 / (2.0 * s.beta))?)
 }
 
 /// −log σ(β Δ − γ), Δ of means over tokens. Y. Meng et al., "SimPO: simple preference optimization with a
 /// reference-free reward", NeurIPS 2024, equation 6.
-pub fn simpo(delta: &Tensor, s: Settings) -> Result<Tensor> {
+pub fn simpo(delta: &Tensor, s: CpoSettings) -> Result<Tensor> {
     smoothed(&add_scalar(&scale(delta, s.beta)?, -s.simpo_gamma)?, s.label_smoothing)
 }
 
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn losses_by_hand() {
-        let s = Settings { beta: 0.5, label_smoothing: 0.0, simpo_gamma: 1.0 };
+        let s = CpoSettings { beta: 0.5, label_smoothing: 0.0, simpo_gamma: 1.0 };
         let sigma = |x: f32| 1.0 / (1.0 + (-x).exp());
         for (loss, value, slope) in [
             (sigmoid_loss as DeltaLoss, -sigma(0.5).ln(), -0.5 * sigma(-0.5)),

@@ -50,7 +50,7 @@ pub struct Pairs {
 
 /// The numbers that the losses are tuned with.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct DpoSettings {
     /// β: how much a log-ratio to the reference counts.
     pub beta: f32,
     /// ε: the share of pairs whose order is taken to be wrong.
@@ -61,14 +61,14 @@ pub struct Settings {
     pub dpop_lambda: f32,
 }
 
-impl Default for Settings {
+impl Default for DpoSettings {
     fn default() -> Self {
-        Settings { beta: 0.1, label_smoothing: 0.0, discopop_tau: 0.05, dpop_lambda: 50.0 }
+        DpoSettings { beta: 0.1, label_smoothing: 0.0, discopop_tau: 0.05, dpop_lambda: 50.0 }
     }
 }
 
 /// One value a pair.
-pub type PairLoss = fn(&Pairs, Settings) -> Result<Tensor>;
+pub type PairLoss = fn(&Pairs, DpoSettings) -> Result<Tensor>;
 
 named! {
     /// The losses of a pair, as `--loss_type` names them.
@@ -120,13 +120,13 @@ pub fn smoothed(x: &Tensor, epsilon: f32) -> Result<Tensor> {
 }
 
 /// −log σ(β Δ). R. Rafailov et al., "Direct preference optimization", NeurIPS 2023, equation 7.
-pub fn sigmoid_loss(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn sigmoid_loss(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     softplus_of_minus(&logits(pairs, s.beta)?)
 }
 
 /// max(0, 1 − β Δ). Y. Zhao et al., "SLiC-HF", 2023, equation 1; T. Liu et al., "Statistical rejection sampling
 /// improves preference optimization" (RSO), ICLR 2024, equation 6.
-pub fn hinge(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn hinge(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     relu(&add_scalar(&scale(&logits(pairs, s.beta)?, -1.0)?, 1.0)?)
 }
 
@@ -138,18 +138,18 @@ fn score_per_token(pairs: &Pairs) -> Result<Sides> {
 
 /// (s_w/|y_w| − s_l/|y_l| − 1/(2β))². M. G. Azar et al., "A general theoretical paradigm to understand learning from
 /// human preferences" (IPO), AISTATS 2024, equation 17, with the mean over tokens that its authors used.
-pub fn ipo(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn ipo(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     square(&add_scalar(&score_per_token(pairs)?.difference()?, -1.0 / (2.0 * s.beta))?)
 }
 
 /// (Δ − 1/(2β))²: the same of sums over tokens, as equation 17 has it and TRL's online trainer takes it.
-pub fn ipo_of_sums(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn ipo_of_sums(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     square(&add_scalar(&pairs.score.difference()?, -1.0 / (2.0 * s.beta))?)
 }
 
 /// KL(p ‖ q), p = (σ(βΔ), σ(−βΔ)), q = (1 − ε, ε). H. Ji et al., "Towards efficient exact optimization of language
 /// model alignment" (EXO), ICML 2024, equation 16.
-pub fn exo_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn exo_pair(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let x = logits(pairs, s.beta)?;
     let minus = scale(&x, -1.0)?;
     let term = |x: &Tensor, q: f32| mul(&sigmoid(x)?, &add_scalar(&log_sigmoid(x)?, -q.ln())?);
@@ -158,7 +158,7 @@ pub fn exo_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
 
 /// −log σ(β r_w) − ½ log σ(−β r_w) − ½ log σ(−β r_l). H. Chen et al., "Noise contrastive alignment of language models
 /// with explicit rewards" (NCA), NeurIPS 2024, equation 11 for pairs.
-pub fn nca_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn nca_pair(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let (w, l) = (scale(&pairs.ratio.chosen, s.beta)?, scale(&pairs.ratio.rejected, s.beta)?);
     let away = add(&softplus_of_minus(&scale(&w, -1.0)?)?, &softplus_of_minus(&scale(&l, -1.0)?)?)?;
     add(&softplus_of_minus(&w)?, &scale(&away, 0.5)?)
@@ -166,7 +166,7 @@ pub fn nca_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
 
 /// (−(1 − ε) log σ(βΔ) + ε log σ(−βΔ)) / (1 − 2ε). S. R. Chowdhury et al., "Provably robust DPO", ICML 2024,
 /// equation 12.
-pub fn robust(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn robust(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let (x, e) = (logits(pairs, s.beta)?, s.label_smoothing);
     let clean = scale(&softplus_of_minus(&x)?, 1.0 - e)?;
     let flipped = scale(&softplus_of_minus(&scale(&x, -1.0)?)?, e)?;
@@ -175,14 +175,14 @@ pub fn robust(pairs: &Pairs, s: Settings) -> Result<Tensor> {
 
 /// −log σ(β r_w) − log σ(−β r_l). S. Jung et al., "Binary classifier optimization for large language model alignment"
 /// (BCO), ACL 2025, equation 7 without the shift.
-pub fn bco_pair(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn bco_pair(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let (w, l) = (scale(&pairs.ratio.chosen, s.beta)?, scale(&pairs.ratio.rejected, -s.beta)?);
     add(&softplus_of_minus(&w)?, &softplus_of_minus(&l)?)
 }
 
 /// (r_w − 1/(2β))² + (r_l + 1/(2β))². Y. Wu et al., "Self-play preference optimization" (SPPO), ICLR 2025, equation
 /// 4.7 with the probabilities 1 and 0.
-pub fn sppo_hard(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn sppo_hard(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let half = 0.5 / s.beta;
     let (w, l) = (add_scalar(&pairs.ratio.chosen, -half)?, add_scalar(&pairs.ratio.rejected, half)?);
     add(&square(&w)?, &square(&l)?)
@@ -199,33 +199,33 @@ fn sorted(x: &Tensor) -> Result<Tensor> {
 
 /// Quantile by quantile of the batch: −log σ(β (sorted(log π_w − log π_l) − sorted(log π_ref,w − log π_ref,l))).
 /// I. Melnyk et al., "Distributional preference alignment of LLMs via optimal transport" (AOT), NeurIPS 2024, paired.
-pub fn aot(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn aot(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let delta = sub(&sorted(&pairs.logp.difference()?)?, &sorted(&pairs.logp_ref.difference()?)?)?;
     smoothed(&scale(&delta, s.beta)?, s.label_smoothing)
 }
 
 /// −log σ(β (sorted(r_w) − sorted(r_l))): the same authors, unpaired.
-pub fn aot_unpaired(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn aot_unpaired(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let delta = sub(&sorted(&pairs.ratio.chosen)?, &sorted(&pairs.ratio.rejected)?)?;
     smoothed(&scale(&delta, s.beta)?, s.label_smoothing)
 }
 
 /// 1 − σ(β r_w) + σ(β r_l): for answers better than the model's own. K. D'Oosterlinck et al., "Anchored preference
 /// optimization" (APO), TACL 2025, equation 7.
-pub fn apo_zero(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn apo_zero(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let sides = pairs.ratio.map(|r| sigmoid(&scale(r, s.beta)?))?;
     add_scalar(&sub(&sides.rejected, &sides.chosen)?, 1.0)
 }
 
 /// σ(β r_w) + 1 − σ(β (r_w − r_l)): for answers worse than the model's own. The same, equation 8.
-pub fn apo_down(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn apo_down(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let apart = sigmoid(&scale(&pairs.ratio.difference()?, s.beta)?)?;
     add_scalar(&sub(&sigmoid(&scale(&pairs.ratio.chosen, s.beta)?)?, &apart)?, 1.0)
 }
 
 /// With x = βΔ and the mixture m = σ(x/τ): (1 − m) · −log σ(x) + m · e⁻ˣ. C. Lu et al., "Discovering preference
 /// optimization algorithms with and for large language models" (DiscoPOP), NeurIPS 2024, equation 5.
-pub fn discopop(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn discopop(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let x = logits(pairs, s.beta)?;
     let m = sigmoid(&scale(&x, 1.0 / s.discopop_tau)?)?;
     let (logistic, exponential) = (softplus_of_minus(&x)?, exp(&scale(&x, -1.0)?)?);
@@ -234,18 +234,18 @@ pub fn discopop(pairs: &Pairs, s: Settings) -> Result<Tensor> {
 
 /// −log σ(β (Δ − λ max(0, −r_w))): likelihood that the preferred answer has lost against the reference is taken back. A. Pal et
 /// al., "Smaug: fixing failure modes of preference optimisation with DPO-Positive" (DPOP), 2024, equation 3.
-pub fn dpop(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn dpop(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     let lost = relu(&scale(&pairs.ratio.chosen, -1.0)?)?;
     softplus_of_minus(&scale(&sub(&pairs.score.difference()?, &scale(&lost, s.dpop_lambda)?)?, s.beta)?)
 }
 
 /// −Σₜ log π(y_w,t) / n̄ with n̄ the chosen tokens per pair: its mean over pairs is the mean over tokens (the RPO term).
-pub fn sft(pairs: &Pairs, _: Settings) -> Result<Tensor> {
+pub fn sft(pairs: &Pairs, _: DpoSettings) -> Result<Tensor> {
     scale(&pairs.logp_chosen, -1.0 / pairs.mean_chosen_length)
 }
 
 /// −log σ(β (s_w/|y_w| − s_l/|y_l|)): DPO with scores per token, as Tülu 3 trains it (N. Lambert et al., 2024).
-pub fn sigmoid_norm(pairs: &Pairs, s: Settings) -> Result<Tensor> {
+pub fn sigmoid_norm(pairs: &Pairs, s: DpoSettings) -> Result<Tensor> {
     softplus_of_minus(&scale(&score_per_token(pairs)?.difference()?, s.beta)?)
 }
 
@@ -255,7 +255,7 @@ mod tests {
     use super::*;
     use approx::assert_relative_eq;
 
-    const S: Settings = Settings { beta: 0.5, label_smoothing: 0.1, discopop_tau: 0.05, dpop_lambda: 3.0 };
+    const S: DpoSettings = DpoSettings { beta: 0.5, label_smoothing: 0.1, discopop_tau: 0.05, dpop_lambda: 3.0 };
 
     fn pairs(logp: &Tensor, logp_ref: &[f32], n: usize) -> Result<Pairs> {
         let part = |x: &Tensor, from: usize| -> Result<Tensor> {
@@ -360,7 +360,7 @@ mod tests {
     /// Two pairs whose order differs: π gives 3 and 1, the reference 0 and 2; sorted they are (1, 3) and (0, 2).
     #[test]
     fn aot_compares_quantiles() {
-        let plain = Settings { label_smoothing: 0.0, ..S };
+        let plain = DpoSettings { label_smoothing: 0.0, ..S };
         let (y, gradient) = value_and_gradient(&[-1.0, -3.0, -4.0, -4.0], |logp| {
             let each = aot(&pairs(logp, &[-4.0, -2.0, -4.0, -4.0], 2)?, plain)?;
             engine::ops::sum(&each)

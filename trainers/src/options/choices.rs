@@ -99,7 +99,7 @@ named! {
 }
 
 named! {
-    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judges::judge::Verdict`].
+    /// What a judge's two answers about a pair, one in either order, come to; see [`crate::judges::constitutional::Verdict`].
     pub enum VerdictRule {
         /// A verdict if both orders agree, else a tie (L. Zheng et al., "Judging LLM-as-a-judge", 2023, §3.4).
         Agree = "agree",

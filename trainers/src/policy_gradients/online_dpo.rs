@@ -9,7 +9,7 @@
 use crate::data::Sequence;
 use crate::error::Result;
 use crate::job::{Measured, Step, Summary};
-use crate::losses::dpo::{Pairs, Settings};
+use crate::losses::dpo::{DpoSettings, Pairs};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::OnlineDpoOptions;
 use crate::policy_gradients::session::Turns;
@@ -65,7 +65,7 @@ fn loss_of(
     n_pairs: usize,
 ) -> Result<(Measured, f64)> {
     let pairs = pairs(answers, samples)?;
-    let each = options.loss.loss_type.value()(&pairs, Settings { beta: beta as f32, ..Settings::default() })?;
+    let each = options.loss.loss_type.value()(&pairs, DpoSettings { beta: beta as f32, ..DpoSettings::default() })?;
     let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
     let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
     let rewards = pairs.ratio.map(|r| ops::scale(&r.detach(), beta as f32))?;

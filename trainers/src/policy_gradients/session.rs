@@ -11,7 +11,7 @@ use super::samples::SamplesLog;
 use crate::advantages::{mean, std};
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::{Error, Result};
-use crate::job::setup::{self, Source};
+use crate::job::setup::{self, ModelSource};
 use crate::job::{Job, Measured, Step, Summary, Work};
 use crate::losses::policy::Sequences;
 use crate::losses::weights::Whole;
@@ -496,7 +496,11 @@ impl Session {
 }
 
 /// The rewards that a run learns from, and those of the gold check; both are shown the prompts.
-fn open_rewards<C: PolicyGradient>(options: &C, source: &Source, prompts: &PromptSet) -> Result<(Rewards, Rewards)> {
+fn open_rewards<C: PolicyGradient>(
+    options: &C,
+    source: &ModelSource,
+    prompts: &PromptSet,
+) -> Result<(Rewards, Rewards)> {
     let (_, rollout, reward) = options.rollout();
     let open_model = |name: &str| open_model(name, reward, &source.tokenizer, options.common().device);
     let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
@@ -512,7 +516,7 @@ fn open_rewards<C: PolicyGradient>(options: &C, source: &Source, prompts: &Promp
 /// Where completions come from. `unjudged`: no reward is named, so that a file must bring them.
 fn open_rollouts<C: PolicyGradient>(
     options: &C,
-    source: &Source,
+    source: &ModelSource,
     prompts: &PromptSet,
     unjudged: bool,
 ) -> Result<Rollouts> {

@@ -4,10 +4,10 @@
 //! tokens, with a margin γ), and in the likelihood of the chosen answer that is added.
 use crate::data::Ranking;
 use crate::data::answers::{Rules, tokenize_rankings};
-use crate::data::preference::ranked_rows;
+use crate::data::preference_rows::ranked_rows;
 use crate::error::Result;
 use crate::job::{Measured, Summary};
-use crate::losses::cpo::{DeltaLoss, Settings, alpha_reward};
+use crate::losses::cpo::{CpoSettings, DeltaLoss, alpha_reward};
 use crate::options::CpoOptions;
 use crate::preferences::dpo::{mean_chosen_length, pair_batch, pair_metrics, sequences, sides};
 use crate::preferences::likelihoods::Answers;
@@ -37,7 +37,7 @@ impl Objective for Cpo<'_> {
         let by_side = sides(&sums, n)?;
         let logp = if self.per_token { mean_logp(&sums, &sequences)? } else { by_side.clone() };
         let reward = logp.map(|x| alpha_reward(x, options.alpha as f32))?;
-        let settings = Settings {
+        let settings = CpoSettings {
             beta: options.beta as f32,
             label_smoothing: options.label_smoothing as f32,
             simpo_gamma: options.simpo_gamma as f32,

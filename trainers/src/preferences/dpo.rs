@@ -5,14 +5,14 @@
 //! function of these. The prompt is computed once for both, in the policy and in the reference; the reference of a LoRA
 //! run is the model with the adapter off.
 use crate::data::answers::{Rules, tokenize_rankings};
-use crate::data::preference::ranked_rows;
+use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
 use crate::job::{Measured, Summary};
 use crate::losses::divergence::Score;
-use crate::losses::dpo::{PairLoss, Pairs, Settings, Sides};
+use crate::losses::dpo::{DpoSettings, PairLoss, Pairs, Sides};
 use crate::losses::sequences::{length_weights, pick, sum_of_tokens};
 use crate::options::DpoOptions;
 use crate::preferences::likelihoods::{Answers, mean};
@@ -136,7 +136,7 @@ impl Objective for Dpo<'_> {
         let answers = score(model, &batch, pass)?;
         let logp = sum_of_tokens(&answers.logp, weights.as_deref(), &batch.sequences, 2 * n)?;
         let pairs = self.pairs(&answers, logp, logp_ref, &sequences, mean_chosen_length(self.rows.of(set), step))?;
-        let settings = Settings {
+        let settings = DpoSettings {
             beta: options.beta as f32,
             label_smoothing: options.label_smoothing as f32,
             discopop_tau: options.discopop_tau as f32,

@@ -4,11 +4,11 @@
 //! z of policy and reference, estimated on answers to other prompts of the batch; BCO's is the running mean of rewards.
 use crate::data::Sequence;
 use crate::data::answers::{Labelled, Rules, tokenize_labelled};
-use crate::data::preference::judged_rows;
+use crate::data::preference_rows::judged_rows;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
-use crate::job::setup::Source;
+use crate::job::setup::ModelSource;
 use crate::job::{Job, Measured, Summary};
 use crate::losses::kto::{self as losses, Unpaired};
 use crate::losses::sequences::{pick, sum_of_tokens};
@@ -234,7 +234,7 @@ fn label_notes(rows: &[Labelled], weights: Option<[f64; 2]>) -> Result<Vec<Strin
 fn read(
     text: &AnswerOptions,
     data: &DataOptions,
-    source: &Source,
+    source: &ModelSource,
     weights: Option<[f64; 2]>,
 ) -> Result<Rows<Labelled>> {
     let encoding = preferences::encoding(text, Rules::Prefix);

@@ -12,13 +12,13 @@ pub mod kto;
 
 use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
 use crate::data::format::columns_not_read;
-use crate::data::preference::COLUMNS;
+use crate::data::preference_rows::COLUMNS;
 use crate::data::tokenize::TruncationMode as Keep;
 use crate::data::{Loaded, Sequence, load, load_evaluation};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
-use crate::job::setup::{self, Policy, Source};
+use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
@@ -77,7 +77,7 @@ pub trait Objective {
 }
 
 /// The model's files and tokenizer, the latter as the options want it.
-pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<Source> {
+pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<ModelSource> {
     let mut source = setup::open_source(&model.model_name_or_path)?;
     setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), &mut source.tokenizer)?;
     Ok(source)
@@ -139,7 +139,7 @@ fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(
 pub fn open<C: TrainingCommand, R>(
     options: &C,
     data: &DataOptions,
-    source: Source,
+    source: ModelSource,
     rows: &Rows<R>,
     size: impl Fn(&R) -> (usize, usize),
     bytes_beside: u64,
@@ -229,7 +229,7 @@ impl Reference {
     }
 
     /// Bytes that a reference will keep beside the model.
-    pub fn bytes(source: &Source, lora: &options::LoraOptions, options: &ReferenceOptions) -> u64 {
+    pub fn bytes(source: &ModelSource, lora: &options::LoraOptions, options: &ReferenceOptions) -> u64 {
         if options.precompute_ref_log_probs { 0 } else { Policy::reference_bytes(source, lora) }
     }
 

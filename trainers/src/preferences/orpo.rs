@@ -3,7 +3,7 @@
 //! It differs from DPO in that there is no reference: what holds the policy is the likelihood of the chosen sequence,
 //! prompt included.
 use crate::data::answers::{Rules, tokenize_rankings};
-use crate::data::preference::ranked_rows;
+use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::{Measured, Summary};

@@ -4,7 +4,7 @@
 //! two answers (Bradley and Terry) or a ranking of several (Plackett and Luce) to one prompt, only differences count.
 //! The prompt is computed once for all its answers.
 use crate::data::answers::{Rules, tokenize_rankings};
-use crate::data::preference::ranked_rows;
+use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::learner::loss_device;

@@ -3,8 +3,8 @@ use super::pack::{COLUMNS, Copied, Transposed, Widths};
 use super::{Job, K_BLOCK};
 use crate::backend::Layout;
 use crate::cpu::scratch::Scratch;
-use crate::cpu::tile::{Columns, Left, MatrixTile, Output, Right, Rows};
-use crate::cpu::weights::Weights;
+use crate::cpu::tile::{Columns, Left, LeftRows, MatrixTile, Output, Right};
+use crate::cpu::weights::HostWeights;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -32,7 +32,7 @@ impl WithSimd for Rectangle<'_> {
 
 /// The block of the product at hand.
 #[derive(Clone, Copy)]
-struct Block {
+struct DepthBlock {
     /// First index along k, and how many.
     from: usize,
     kc: usize,
@@ -41,12 +41,12 @@ struct Block {
     width: usize,
     /// Whether C holds something to add to.
     add: bool,
-    panels: Panels,
+    panels: RightPanels,
 }
 
 /// Where the right operand of the tiles stands.
 #[derive(Clone, Copy)]
-struct Panels {
+struct RightPanels {
     /// Full panel q: `start + q · step`, its rows `stride` apart.
     start: *const f32,
     step: usize,
@@ -70,13 +70,13 @@ impl Rectangle<'_> {
         let scratch = scratch.ptr();
         for column in self.columns.clone().step_by(width) {
             for from in (0..self.job.p.k).step_by(K_BLOCK) {
-                let block = Block {
+                let block = DepthBlock {
                     from,
                     kc: (self.job.p.k - from).min(K_BLOCK),
                     column,
                     width: (self.columns.end - column).min(width),
                     add: self.job.accumulate || from > 0,
-                    panels: Panels { start: scratch, step: 0, stride: full, rest: scratch },
+                    panels: RightPanels { start: scratch, step: 0, stride: full, rest: scratch },
                 };
                 // SAFETY: the scratch has room for the panels of K_BLOCK × width, one more panel of a single
                 // vector, and the packed part of A behind them; the operands' sizes were checked.
@@ -100,15 +100,15 @@ impl Rectangle<'_> {
     unsafe fn pack_right<S: Simd, const MR: usize, const NV: usize>(
         &self,
         simd: S,
-        mut block: Block,
+        mut block: DepthBlock,
         scratch: *mut f32,
-    ) -> Block {
+    ) -> DepthBlock {
         let Job { p, b, .. } = self.job;
         let lanes = S::F32_LANES;
         let full = NV * lanes;
         let n_full = block.width / full;
         let direct = match b {
-            Weights::F32(b) if p.layout != Layout::NT && self.rows.len() <= 2 * MR => Some(b),
+            HostWeights::F32(b) if p.layout != Layout::NT && self.rows.len() <= 2 * MR => Some(b),
             _ => None,
         };
         // Columns that need no packing.
@@ -119,9 +119,9 @@ impl Rectangle<'_> {
             match direct {
                 Some(b) => {
                     let start = b.as_ptr().add(block.from * p.n + block.column);
-                    block.panels = Panels { start, step: full, stride: p.n, rest };
+                    block.panels = RightPanels { start, step: full, stride: p.n, rest };
                 }
-                None => block.panels = Panels { start: scratch, step: block.kc * full, stride: full, rest },
+                None => block.panels = RightPanels { start: scratch, step: block.kc * full, stride: full, rest },
             }
             let (columns, transposed) = (block.column + packed..block.column + block.width, p.layout == Layout::NT);
             let (stride, panels) =
@@ -142,14 +142,14 @@ impl Rectangle<'_> {
     /// # Safety
     /// The block's panels are packed.
     #[inline(always)]
-    unsafe fn plain_left<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, block: Block) {
+    unsafe fn plain_left<S: Simd, const MR: usize, const NV: usize>(&self, simd: S, block: DepthBlock) {
         let k = self.job.p.k;
         let mut i = self.rows.start;
         // SAFETY: rows i .. i + height lie in A, columns from .. from + kc too.
         unsafe {
             while i < self.rows.end {
-                let left = Rows { start: self.job.a.as_ptr().add(i * k + block.from), stride: k };
-                i += self.band::<S, Rows, MR, NV>(simd, block, left, i, self.rows.end - i);
+                let left = LeftRows { start: self.job.a.as_ptr().add(i * k + block.from), stride: k };
+                i += self.band::<S, LeftRows, MR, NV>(simd, block, left, i, self.rows.end - i);
             }
         }
     }
@@ -162,11 +162,11 @@ impl Rectangle<'_> {
     unsafe fn transposed_left<S: Simd, const MR: usize, const NV: usize>(
         &self,
         simd: S,
-        block: Block,
+        block: DepthBlock,
         scratch: *mut f32,
     ) {
         let m = self.job.p.m;
-        let a = Weights::F32(self.job.a);
+        let a = HostWeights::F32(self.job.a);
         // SAFETY: M_BLOCK is a multiple of MR, so the bands of a part fit in the scratch.
         unsafe {
             for first in self.rows.clone().step_by(M_BLOCK) {
@@ -192,7 +192,7 @@ impl Rectangle<'_> {
     unsafe fn band<S: Simd, A: Left, const MR: usize, const NV: usize>(
         &self,
         simd: S,
-        block: Block,
+        block: DepthBlock,
         left: A,
         row: usize,
         rest: usize,
@@ -216,15 +216,15 @@ impl Rectangle<'_> {
     unsafe fn across<S: Simd, A: Left, const HEIGHT: usize, const NV: usize>(
         &self,
         simd: S,
-        block: Block,
+        block: DepthBlock,
         left: A,
         row: usize,
     ) -> usize {
         let lanes = S::F32_LANES;
         let full = NV * lanes;
         let n_full = block.width / full;
-        let Panels { start, step, stride, rest } = block.panels;
-        let Block { kc: k, add, .. } = block;
+        let RightPanels { start, step, stride, rest } = block.panels;
+        let DepthBlock { kc: k, add, .. } = block;
         let (alpha, c_stride) = (self.job.p.alpha, self.job.p.n);
         // SAFETY: the tiles lie in the rectangle of C that this task owns; panels are packed.
         unsafe {

@@ -1,7 +1,7 @@
 //! Packing: copies a block of B (or of Aᵀ) into panels that the register tile reads from front to back.
 //! Weights that are not f32 are decoded here, a block at a time.
 use super::K_BLOCK;
-use crate::cpu::weights::Weights;
+use crate::cpu::weights::HostWeights;
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ impl Widths {
 ///
 /// `to` has room for the panels, and `along_k` holds at most 256 indices: whoever makes one promises it.
 pub(super) struct Transposed<'a> {
-    pub b: Weights<'a>,
+    pub b: HostWeights<'a>,
     pub stride: usize,
     pub columns: Range<usize>,
     pub along_k: Range<usize>,
@@ -58,9 +58,9 @@ impl WithSimd for Transposed<'_> {
                     let row = self.columns.start + first + j + r.min(four - 1);
                     let start = row * self.stride + self.along_k.start;
                     rows[r] = match self.b {
-                        Weights::F32(b) => b[start..start + kc].as_ptr(),
+                        HostWeights::F32(b) => b[start..start + kc].as_ptr(),
                         b => {
-                            simd.vectorize(Decode { b, start, to: &mut decoded[r][..kc] });
+                            simd.vectorize(DecodeRow { b, start, to: &mut decoded[r][..kc] });
                             decoded[r].as_ptr()
                         }
                     };
@@ -110,7 +110,7 @@ unsafe fn transpose_four(rows: [*const f32; 4], kc: usize, to: *mut f32, width: 
 ///
 /// `to` has room for the panels; at most `COLUMNS` columns: whoever makes one promises it.
 pub(super) struct Copied<'a> {
-    pub b: Weights<'a>,
+    pub b: HostWeights<'a>,
     pub stride: usize,
     pub columns: Range<usize>,
     pub along_k: Range<usize>,
@@ -129,11 +129,11 @@ impl WithSimd for Copied<'_> {
             let rows = (kc - block).min(ROWS);
             let first = (self.along_k.start + block) * self.stride + self.columns.start;
             let (from, stride) = match self.b {
-                Weights::F32(b) => (b[first..first + (rows - 1) * self.stride + count].as_ptr(), self.stride),
+                HostWeights::F32(b) => (b[first..first + (rows - 1) * self.stride + count].as_ptr(), self.stride),
                 b => {
                     for r in 0..rows {
                         let to = &mut decoded[r * COLUMNS..][..count];
-                        simd.vectorize(Decode { b, start: first + r * self.stride, to });
+                        simd.vectorize(DecodeRow { b, start: first + r * self.stride, to });
                     }
                     (decoded.as_ptr(), COLUMNS)
                 }
@@ -173,13 +173,13 @@ unsafe fn copy_row(from: *const f32, to: *mut f32, n: usize) {
 }
 
 /// A stretch of weights as f32, compiled once for each instruction set.
-struct Decode<'a, 'b> {
-    b: Weights<'a>,
+struct DecodeRow<'a, 'b> {
+    b: HostWeights<'a>,
     start: usize,
     to: &'b mut [f32],
 }
 
-impl WithSimd for Decode<'_, '_> {
+impl WithSimd for DecodeRow<'_, '_> {
     type Output = ();
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use super::K_BLOCK;
 use crate::cpu::panels::{Column, Decode, PANEL, Panels, Words};
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
-use crate::cpu::tile::{Left, MatrixTile, Output, Right, Rows, load, prefetch};
+use crate::cpu::tile::{Left, LeftRows, MatrixTile, Output, Right, load, prefetch};
 use pulp::{Simd, WithSimd};
 use std::ops::Range;
 
@@ -157,7 +157,7 @@ impl PackedColumns<'_> {
         // SAFETY: the tile lies in the columns of C that this task owns.
         unsafe {
             let (left, output) = self.place(row, column, from);
-            let tile: MatrixTile<Rows, HEIGHT, NV> = MatrixTile { k: kc, left, right, output };
+            let tile: MatrixTile<LeftRows, HEIGHT, NV> = MatrixTile { k: kc, left, right, output };
             simd.vectorize(tile);
         }
         HEIGHT
@@ -168,14 +168,14 @@ impl PackedColumns<'_> {
     /// # Safety
     /// The row lies in A and C, `from` and the column too.
     #[inline(always)]
-    unsafe fn place(&self, row: usize, column: usize, from: usize) -> (Rows, Output) {
+    unsafe fn place(&self, row: usize, column: usize, from: usize) -> (LeftRows, Output) {
         let (k, n) = (self.w.k, self.w.n);
         // SAFETY: promised by the caller.
         unsafe {
             let c = self.c.ptr().add(row * n + column);
             let (alpha, add) = (self.alpha, self.accumulate || from > 0);
             (
-                Rows { start: self.a.as_ptr().add(row * k + from), stride: k },
+                LeftRows { start: self.a.as_ptr().add(row * k + from), stride: k },
                 Output { alpha, add, c, c_stride: n, width: n - column },
             )
         }
@@ -252,7 +252,7 @@ impl PackedColumns<'_> {
 /// The sums of a few rows against NV vectors of columns, read once and at the speed of memory.
 struct StreamTile<const HEIGHT: usize, const NV: usize> {
     k: usize,
-    left: Rows,
+    left: LeftRows,
     right: Right,
     output: Output,
 }
@@ -291,7 +291,7 @@ impl<const HEIGHT: usize, const NV: usize> WithSimd for StreamTile<HEIGHT, NV> {
 struct CodeTile<const HEIGHT: usize, const NV: usize, const BITS: usize> {
     k: usize,
     group: usize,
-    left: Rows,
+    left: LeftRows,
     at: [Column; NV],
     output: Output,
 }

@@ -1,8 +1,8 @@
-//! A judge (`crate::judges::judge`) as a reward: it compares the completions of a prompt with each other, or grades each.
+//! A judge (`crate::judges::constitutional`) as a reward: it compares the completions of a prompt with each other, or grades each.
 use super::by_model::ModelReward;
 use crate::device;
 use crate::error::{Error, Result};
-use crate::judges::judge::{Case, Judge, readable};
+use crate::judges::constitutional::{Case, Judge, readable};
 use crate::options::value::with_home;
 use crate::options::{DeviceOptions, JudgingOptions, WeightType};
 use crate::policy_gradients::judged::{Judged, Reward};

@@ -52,7 +52,7 @@ pub struct Ranked {
 
 /// One answer and whether it is good.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
+pub struct LabelledRow {
     pub row: Row,
     pub prompt: Side,
     pub answer: Side,
@@ -176,7 +176,7 @@ fn ranking(row: &Row) -> Result<Ranked> {
     Ok(Ranked { row: row.clone(), prompt, answers, margin: None, extras: extras(row)? })
 }
 
-fn judged(rows: &[Row]) -> Result<Vec<Judged>> {
+fn judged(rows: &[Row]) -> Result<Vec<LabelledRow>> {
     rows.iter()
         .map(|row| {
             let label = match row.fields.get("label") {
@@ -191,15 +191,15 @@ fn judged(rows: &[Row]) -> Result<Vec<Judged>> {
             if std::mem::discriminant(&answer) != std::mem::discriminant(&prompt) {
                 return Err(row.error("prompt and completion must both be text, or both be lists of messages"));
             }
-            Ok(Judged { row: row.clone(), prompt, answer, label, extras: extras(row)? })
+            Ok(LabelledRow { row: row.clone(), prompt, answer, label, extras: extras(row)? })
         })
         .collect()
 }
 
 /// Good and bad answers to the same prompt, first with first, second with second.
-fn paired(rows: Vec<Judged>) -> Result<(Vec<Ranked>, Vec<String>)> {
+fn paired(rows: Vec<LabelledRow>) -> Result<(Vec<Ranked>, Vec<String>)> {
     let (n_rows, first) = (rows.len(), rows.first().map(|r| r.row.clone()));
-    let mut open: Vec<(Judged, Vec<Judged>)> = Vec::new();
+    let mut open: Vec<(LabelledRow, Vec<LabelledRow>)> = Vec::new();
     let mut place: std::collections::HashMap<String, usize> = Default::default();
     for row in rows {
         let key = format!("{:?}", row.prompt);
@@ -213,7 +213,8 @@ fn paired(rows: Vec<Judged>) -> Result<(Vec<Ranked>, Vec<String>)> {
     }
     let mut all = Vec::new();
     for (head, rest) in open {
-        let (good, bad): (Vec<Judged>, Vec<Judged>) = std::iter::once(head).chain(rest).partition(|r| r.label);
+        let (good, bad): (Vec<LabelledRow>, Vec<LabelledRow>) =
+            std::iter::once(head).chain(rest).partition(|r| r.label);
         for (good, bad) in good.into_iter().zip(bad) {
             let answers = vec![good.answer, bad.answer];
             all.push(Ranked { row: good.row, prompt: good.prompt, answers, margin: None, extras: good.extras });
@@ -241,14 +242,14 @@ fn paired(rows: Vec<Judged>) -> Result<(Vec<Ranked>, Vec<String>)> {
 const UNPAIRED_AT_ONCE: usize = 1000;
 
 /// Rows as single answers with their labels.
-pub fn judged_rows(rows: &[Row]) -> Result<(Vec<Judged>, Vec<String>)> {
+pub fn judged_rows(rows: &[Row]) -> Result<(Vec<LabelledRow>, Vec<String>)> {
     let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
     if has(first, "chosen") && has(first, "rejected") {
         let (pairs, mut notes) = pairs(rows)?;
         let mut all = Vec::with_capacity(2 * pairs.len());
         for group in pairs.chunks(UNPAIRED_AT_ONCE) {
             for (i, label) in [true, false].into_iter().enumerate() {
-                all.extend(group.iter().map(|pair| Judged {
+                all.extend(group.iter().map(|pair| LabelledRow {
                     row: pair.row.clone(),
                     prompt: pair.prompt.clone(),
                     answer: pair.answers[i].clone(),

@@ -7,7 +7,7 @@
 use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
-use crate::job::setup::{self, Source};
+use crate::job::setup::{self, ModelSource};
 use crate::options::{VerdictRule, WeightType};
 use crate::run::durable::hash_file;
 use crate::text::jinja::{LocalTime, Template, TemplateError};
@@ -180,7 +180,7 @@ impl Judge {
             json!({"constitution": constitution, "prompt": mark(0), "completions": completions, "options": OPTIONS})
         };
         let template = open_template(template, TEMPLATE, &[sees(1), sees(2)])?;
-        let Source { files, tokenizer } = setup::open_source(path)?;
+        let ModelSource { files, tokenizer } = setup::open_source(path)?;
         if files.config.head == Head::Score {
             return Err(Error::Input(format!(
                 "{path}: a reward model; a judge is a language model (rewards take it as model:{path})"
