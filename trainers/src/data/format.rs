@@ -39,7 +39,7 @@ pub enum Content {
     Text(String),
     /// A conversation: messages with `role` and `content`.
     Messages(Vec<Json>),
-    /// Two texts, of which the second is answered to the first.
+    /// Two texts, the second of which answers or goes on from the first.
     PromptCompletion {
         /// What comes first.
         prompt: String,

@@ -19,7 +19,7 @@ use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 pub struct Example {
     /// Token ids in order.
     pub ids: Vec<u32>,
-    /// One for each of `ids`; false for the first, which nothing predicts.
+    /// One for each of `ids`; the first has no term, as nothing predicts it.
     pub trained: Vec<bool>,
 }
 
