@@ -205,7 +205,7 @@ impl Gguf {
     pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
         self.array(key, "strings", |v| if let Value::Text(t) = v { Some(t) } else { None })
     }
-    /// The floats of the array `key`, as f32; None where it is absent, an error where an element is no float (integers are none).
+    /// The floats of the array `key`, as f32; None where it is absent, an error where an element is no float, be it an integer.
     pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
         self.array(key, "floats", |v| if let Value::Float(x) = v { Some(x as f32) } else { None })
     }

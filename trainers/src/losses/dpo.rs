@@ -81,7 +81,7 @@ named! {
         Ipo = "ipo" => ipo,
         /// KL of the policy's preference from the label's, (1 − ε, ε); needs label smoothing above 0 (EXO).
         ExoPair = "exo_pair" => exo_pair,
-        /// Each answer is classified against the reference by itself, so that the preferred one's likelihood does not sink (NCA).
+        /// Each answer is classified against the reference by itself: the preferred one's likelihood does not sink (NCA).
         NcaPair = "nca_pair" => nca_pair,
         /// DPO without the bias that a share ε < ½ of pairs labelled the wrong way round brings (robust DPO).
         Robust = "robust" => robust,
@@ -91,7 +91,7 @@ named! {
         SppoHard = "sppo_hard" => sppo_hard,
         /// Compares the sorted log-ratios of chosen to rejected with the reference's, over the batch (AOT, paired).
         Aot = "aot" | "aot_pair" => aot,
-        /// Compares the sorted rewards of chosen answers with those of rejected ones: pairs need not belong together (AOT, unpaired).
+        /// Compares the sorted log-ratios of chosen answers with those of rejected ones, whatever pairs they are in (AOT, unpaired).
         AotUnpaired = "aot_unpaired" => aot_unpaired,
         /// Raises the preferred answer and lowers the other, against the reference (APO-zero).
         ApoZero = "apo_zero" => apo_zero,

@@ -15,14 +15,14 @@ named! {
         DrGrpo = "dr_grpo",
         /// Clipped ratio; mean over the tokens of a micro-batch: depends on how a step is cut.
         Bnpo = "bnpo",
-        /// The ratio is a bounded, constant weight of log π, so that every token still learns; mean over the tokens of the step.
+        /// The ratio is a bounded constant that weighs log π: every token still learns; mean over the tokens of the step.
         Cispo = "cispo",
         /// A sigmoid of the ratio in place of the clip; mean over completions of their tokens' mean.
         Sapo = "sapo",
         /// Clipped ratio; mean over completions of their tokens' sum.
         Luspo = "luspo",
-        /// A constant weight of log π that is 1 where the whole completion's ratio is 1 and falls off around it; mean over the step's
-        /// tokens.
+        /// A constant weighs log π: 1 where the whole completion's ratio is 1, near 0 where that is far from 1; mean over the
+        /// tokens of the step.
         Vespo = "vespo",
     }
 }

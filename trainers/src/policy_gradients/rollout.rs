@@ -13,7 +13,7 @@ use std::path::Path;
 /// One completion of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// Its tokens, without the prompt's; the stop token is the last.
+    /// Its tokens, without the prompt's; the last is the stop token where one ended it.
     pub ids: Vec<u32>,
     /// What people and rewards read: without special tokens.
     pub text: String,
