@@ -9,6 +9,7 @@ use super::measure::by_sample;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::{for_optimizer, loss_device};
+use crate::run::side_files::{CRITIC, read_state, write_state};
 use crate::run::{OptimizerState, Slot};
 use engine::backend::{Device, RowIndex};
 use engine::model::decoder::{Decoder, Pass};
@@ -21,7 +22,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 const HEAD: &str = "score.weight";
-const DIRECTORY: &str = "critic";
 
 /// A critic being trained.
 pub struct Critic {
@@ -118,8 +118,6 @@ impl Critic {
 
     /// Puts weights and moments into a checkpoint.
     pub fn save(&self, checkpoint: &Path) -> Result<()> {
-        let dir = checkpoint.join(DIRECTORY);
-        std::fs::create_dir_all(&dir).map_err(|e| Error::file(&dir, e))?;
         let moments = self.adamw.state(&self.device)?;
         let mut slots: BTreeMap<String, Slot> =
             moments.into_iter().map(|(name, (shape, values))| (name, Slot { shape, values })).collect();
@@ -127,12 +125,12 @@ impl Critic {
         for (name, tensor) in trunk.chain([(HEAD.to_string(), &self.head)]) {
             slots.insert(name, Slot { shape: tensor.shape().to_vec(), values: tensor.to_vec()? });
         }
-        OptimizerState { step: self.adamw.step, slots }.write(&dir)
+        write_state(checkpoint, CRITIC, &OptimizerState { step: self.adamw.step, slots })
     }
 
     /// Takes them from a checkpoint.
     pub fn restore(&mut self, checkpoint: &Path) -> Result<()> {
-        let mut saved = OptimizerState::read(&checkpoint.join(DIRECTORY))?;
+        let mut saved = read_state(checkpoint, CRITIC)?;
         let mut moments = BTreeMap::new();
         let (device, step) = (self.device.clone(), saved.step);
         let trunk = self.trunk.iter_mut().flat_map(Decoder::trained_mut);

@@ -21,15 +21,13 @@ use crate::policy_gradients::measure::{Scored, mean, per_token, score, sequences
 use crate::policy_gradients::penalty::{Estimator, kl_of, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
+use crate::run::side_files::{KL_COEFFICIENT, read_json, write_json};
 use engine::model::decoder::Decoder;
 use engine::ops;
 use engine::optim::AdamW;
 use engine::random::Stream;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
-use std::path::Path;
-
-const KL_FILE: &str = "kl_coef.json";
 
 /// Runs `lapidary ppo`.
 pub fn train(options: &PpoOptions) -> Result<Summary> {
@@ -46,7 +44,7 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
     };
     if let Some(checkpoint) = &session.job.resumed {
         critic.restore(&checkpoint.path)?;
-        kl.coefficient = load_coefficient(&checkpoint.path)?;
+        kl.coefficient = read_json(&checkpoint.path, KL_COEFFICIENT)?;
     }
     while let Some(step) = session.next_step() {
         if let Some(generation) = session.due(&step, 0) {
@@ -60,7 +58,7 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
         critic.step(rate * share)?;
         session.step(|checkpoint| {
             critic.save(checkpoint)?;
-            save_coefficient(checkpoint, kl.coefficient)
+            write_json(checkpoint, KL_COEFFICIENT, &kl.coefficient)
         })?;
     }
     session.finish()
@@ -269,18 +267,6 @@ fn losses(
     Ok((ops::sum(&policy_losses)?, ops::sum(&value_losses)?))
 }
 
-fn save_coefficient(checkpoint: &Path, coefficient: f64) -> Result<()> {
-    let path = checkpoint.join(KL_FILE);
-    let text = serde_json::to_string(&coefficient).map_err(crate::Error::internal)?;
-    std::fs::write(&path, text).map_err(|e| crate::Error::file(&path, e))
-}
-
-fn load_coefficient(checkpoint: &Path) -> Result<f64> {
-    let path = checkpoint.join(KL_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| crate::Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| crate::Error::file(&path, format!("damaged: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,12 +275,5 @@ mod tests {
     fn pieces_are_cut_as_they_were_joined() {
         let pieces = vec![vec![1.0, 2.0], vec![], vec![3.0]];
         assert_eq!(cut(&pieces.concat(), &pieces), pieces);
-    }
-
-    #[test]
-    fn the_coefficient_is_saved_to_the_bit() {
-        let dir = tempfile::tempdir().unwrap();
-        save_coefficient(dir.path(), 0.1 + 0.2).unwrap();
-        assert_eq!(load_coefficient(dir.path()).unwrap(), 0.1 + 0.2);
     }
 }

@@ -9,7 +9,7 @@
 //! `--plus_plus` is REINFORCE++ (J. Hu, 2025): the KL from the reference is part of each token's reward, the advantage of a
 //! token is what is still to come, normalised over the batch, and the ratio to the policy that drew is clipped as in PPO.
 use crate::advantages::{MovingAverage, batch_baseline, mean as mean_of, reward_to_go, std};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::Summary;
 use crate::losses::clipping::{clipped_units, token_shares};
 use crate::losses::kl::k1;
@@ -20,18 +20,16 @@ use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_toke
 use crate::policy_gradients::penalty::{mean_kl, penalised, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Sample, Session};
+use crate::run::side_files::{BASELINE, read_json, write_json};
 use engine::ops;
 use engine::tensor::Tensor;
-use std::path::Path;
-
-const BASELINE_FILE: &str = "baseline.json";
 
 /// Runs `lapidary reinforce`.
 pub fn train(options: &ReinforceOptions) -> Result<Summary> {
     let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
     let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0)?;
     let mut baseline = match &session.job.resumed {
-        Some(checkpoint) => load_baseline(&checkpoint.path)?,
+        Some(checkpoint) => read_json(&checkpoint.path, BASELINE)?,
         None => MovingAverage::default(),
     };
     while let Some(step) = session.next_step() {
@@ -56,7 +54,7 @@ pub fn train(options: &ReinforceOptions) -> Result<Summary> {
             let loss_of = if plus_plus { clipped_loss } else { plain_loss };
             session.learn(&step, i, |part| loss_of(options, part))?;
         }
-        session.step(|checkpoint| save_baseline(checkpoint, &baseline))?;
+        session.step(|checkpoint| write_json(checkpoint, BASELINE, &baseline))?;
     }
     session.finish()
 }
@@ -129,18 +127,6 @@ fn without_spread(rewards: &[f64]) -> f64 {
     f64::from(u8::from(rewards.len() > 1 && (std(rewards) <= 1e-8 || std(rewards).is_nan())))
 }
 
-fn save_baseline(checkpoint: &Path, baseline: &MovingAverage) -> Result<()> {
-    let path = checkpoint.join(BASELINE_FILE);
-    let text = serde_json::to_string(baseline).map_err(Error::internal)?;
-    std::fs::write(&path, text).map_err(|e| Error::file(&path, e))
-}
-
-fn load_baseline(checkpoint: &Path) -> Result<MovingAverage> {
-    let path = checkpoint.join(BASELINE_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("damaged: {e}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,13 +142,5 @@ mod tests {
         assert_relative_eq!(samples[0].advantages[..], [-2.0 / 3.0 / d; 2][..], max_relative = 1e-6);
         assert_relative_eq!(samples[1].advantages[..], [4.0 / 3.0 / d][..], max_relative = 1e-6);
         assert_eq!(samples[2].advantages, [0.0; 4]);
-    }
-
-    #[test]
-    fn the_baseline_is_saved_to_the_bit() {
-        let dir = tempfile::tempdir().unwrap();
-        let average = MovingAverage { value: Some(0.1 + 0.2) };
-        save_baseline(dir.path(), &average).unwrap();
-        assert_eq!(load_baseline(dir.path()).unwrap(), average);
     }
 }

@@ -16,6 +16,7 @@ use crate::options::{AnswerOptions, BcoOptions, DataOptions, KtoLoss, KtoOptions
 use crate::preferences::likelihoods::{Answers, log_probabilities, mean};
 use crate::preferences::{self, Objective, Reference, Rows, Set, known, reference_sums, shared_size};
 use crate::run::Accumulator;
+use crate::run::side_files::{REWARDS, read_json, write_json};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
@@ -184,22 +185,15 @@ impl Objective for Single<'_> {
 
     fn save(&mut self, checkpoint: &Path) -> Result<()> {
         if let Anchor::RunningMean(rewards) = &self.anchor {
-            let path = checkpoint.join(REWARDS_FILE);
-            let text = serde_json::to_string(rewards).map_err(Error::internal)?;
-            std::fs::write(&path, text).map_err(|e| Error::file(&path, e))?;
+            write_json(checkpoint, REWARDS, rewards)?;
         }
         self.reference.save(checkpoint, self.reference_options)
     }
 }
 
-/// File of a checkpoint with BCO's running mean.
-const REWARDS_FILE: &str = "rewards.json";
-
+/// BCO's mean of the rewards so far.
 fn running_mean(job: &Job) -> Result<Accumulator> {
-    let Some(checkpoint) = &job.resumed else { return Ok(Accumulator::default()) };
-    let path = checkpoint.path.join(REWARDS_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(&path, e))
+    job.resumed.as_ref().map_or(Ok(Accumulator::default()), |checkpoint| read_json(&checkpoint.path, REWARDS))
 }
 
 /// What a person should know about the labels; `ranges`: whether to recommend weights, KTO's equation 8.
