@@ -11,6 +11,7 @@
 //! job.finish()
 //! ```
 pub mod batch;
+pub mod stepper;
 pub mod learner;
 pub mod setup;
 

@@ -10,6 +10,7 @@
 use crate::advantages::{gae, whiten};
 use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::job::stepper::{Optimizer, Stepper};
 use crate::job::{Step, Summary};
 use crate::losses::clipping::clipped_units;
 use crate::losses::kl::{AdaptiveKl, k1, k3};
@@ -76,7 +77,8 @@ fn open_critic(options: &PpoOptions, session: &Session) -> Result<Critic> {
         }
     };
     let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
-    Critic::new(&job.learner.model, trunk, adamw, training.weight_decay, training.max_grad_norm)
+    let stepper = Stepper::new(Optimizer::AdamW(adamw), training.weight_decay, training.max_grad_norm);
+    Critic::new(&job.learner.model, trunk, stepper)
 }
 
 fn estimator(options: &PpoOptions) -> Estimator {
@@ -210,7 +212,7 @@ fn learn(
         let sum = ops::add(&policy_loss, &ops::scale(&value_loss, options.loss.vf_coef as f32)?)?;
         let loss = ops::scale(&sum, 1.0 / n_tokens as f32)?;
         let mut gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
-        critic.accumulate(judge.gradients(&mut gradients)?)?;
+        critic.accumulate(&judge, &mut gradients)?;
         session.job.count(f64::from(loss.item()?), 0);
     }
     Ok(())
