@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod stepper;
 pub mod learner;
+pub mod scoring;
 pub mod setup;
 
 use crate::data::order::{Sampling, epoch_order};

@@ -153,5 +153,5 @@ pub fn explained_variance(samples: &[Sample]) -> f64 {
         |f: fn(&Sample) -> &Vec<f32>| -> Vec<f64> { samples.iter().flat_map(f).map(|x| f64::from(*x)).collect() };
     let (returns, values) = (flat(|s| &s.returns), flat(|s| &s.values));
     let rest: Vec<f64> = returns.iter().zip(&values).map(|(r, v)| r - v).collect();
-    1.0 - (crate::advantages::std(&rest) / crate::advantages::std(&returns)).powi(2)
+    1.0 - (crate::statistics::std(&rest) / crate::statistics::std(&returns)).powi(2)
 }

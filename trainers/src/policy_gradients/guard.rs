@@ -42,7 +42,7 @@ struct State {
 pub fn kl_of_completions(samples: &[Sample]) -> f64 {
     let of = |s: &Sample| s.logp_old.iter().zip(&s.logp_ref).map(|(p, q)| k1(f64::from(*p), f64::from(*q))).sum();
     let each: Vec<f64> = samples.iter().filter(|s| s.n_trained() > 0).map(of).collect();
-    crate::advantages::mean(&each)
+    crate::statistics::mean(&each)
 }
 
 impl Guard {

@@ -10,6 +10,7 @@
 use crate::advantages::{gae, whiten};
 use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::job::scoring::{Scored, score};
 use crate::job::stepper::{Optimizer, Stepper};
 use crate::job::{Step, Summary};
 use crate::losses::clipping::clipped_units;
@@ -18,11 +19,12 @@ use crate::losses::policy::{self, Constants, Terms, token_ratio};
 use crate::losses::value::clipped_value_loss;
 use crate::options::{CriticKind, KlEstimator, PpoOptions};
 use crate::policy_gradients::critic::{Critic, explained_variance};
-use crate::policy_gradients::measure::{Scored, mean, per_token, score, sequences};
+use crate::policy_gradients::measure::{per_token, sequences};
 use crate::policy_gradients::penalty::{Estimator, kl_of, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
 use crate::run::side_files::{KL_COEFFICIENT, read_json, write_json};
+use crate::statistics::{mean, mean_f32};
 use engine::model::decoder::Decoder;
 use engine::ops;
 use engine::optim::AdamW;
@@ -130,7 +132,7 @@ fn estimate(
     if loss.kl_target.is_some() {
         session.add("kl_coef", kl.coefficient);
         let each: Vec<f64> = experience.samples.iter().map(|s| kl_of(s, k1).iter().sum()).collect();
-        kl.update(crate::advantages::mean(&each), each.len());
+        kl.update(mean(&each), each.len());
     }
     session.learn_from(experience);
     Ok(())
@@ -144,13 +146,13 @@ fn measure_objective(
     rewards: &[Vec<f64>],
     collected: &Collected,
 ) {
-    let mean = |x: Vec<f64>| crate::advantages::mean(&x);
-    let total = mean(rewards.iter().map(|r| r.iter().sum()).collect());
-    let score = crate::advantages::mean(scores);
+    let mean_of = |x: Vec<f64>| mean(&x);
+    let total = mean_of(rewards.iter().map(|r| r.iter().sum()).collect());
+    let score = mean(scores);
     let surprise = samples.iter().map(|s| -s.logp_old.iter().map(|p| f64::from(*p)).sum::<f64>());
     let ended = collected.completions.iter().filter(|c| c.ended).count();
     for (name, value) in [
-        ("objective/entropy", mean(surprise.collect())),
+        ("objective/entropy", mean_of(surprise.collect())),
         ("objective/scores", score),
         ("objective/rlhf_reward", total),
         ("objective/non_score_reward", total - score),
@@ -254,13 +256,13 @@ fn losses(
         .zip(old.to_vec()?)
         .filter(|(v, o)| (**v - o).abs() > loss.cliprange_value as f32)
         .count();
-    let ratio_mean = mean(&ratios);
+    let ratio_mean = mean_f32(&ratios);
     for (name, value) in [
         ("policy/approxkl_avg", 0.5 * logs.iter().map(|l| f64::from(*l).powi(2)).sum::<f64>() / logs.len() as f64),
         ("policy/clipfrac_avg", share(clipped.iter().filter(|c| c.0 || c.1).count())),
-        ("policy/entropy_avg", mean(&scored.entropy)),
-        ("loss/policy_avg", mean(&policy_losses.to_vec()?)),
-        ("loss/value_avg", mean(&value_losses.to_vec()?)),
+        ("policy/entropy_avg", mean_f32(&scored.entropy()?)),
+        ("loss/policy_avg", mean_f32(&policy_losses.to_vec()?)),
+        ("loss/value_avg", mean_f32(&value_losses.to_vec()?)),
         ("val/clipfrac_avg", share(moved)),
         ("val/ratio", ratio_mean),
     ] {

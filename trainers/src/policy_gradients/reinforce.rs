@@ -8,7 +8,7 @@
 //! ```
 //! `--plus_plus` is REINFORCE++ (J. Hu, 2025): the KL from the reference is part of each token's reward, the advantage of a
 //! token is what is still to come, normalised over the batch, and the ratio to the policy that drew is clipped as in PPO.
-use crate::advantages::{MovingAverage, batch_baseline, mean as mean_of, reward_to_go, std};
+use crate::advantages::{MovingAverage, batch_baseline, reward_to_go};
 use crate::error::Result;
 use crate::job::Summary;
 use crate::losses::clipping::{clipped_units, token_shares};
@@ -16,11 +16,12 @@ use crate::losses::kl::k1;
 use crate::losses::policy::{self, Constants, Terms, TokenLoss, token_ratio};
 use crate::losses::weights::{self, Weights};
 use crate::options::{Baseline, ReinforceOptions};
-use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token, weighted};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token, weighted};
 use crate::policy_gradients::penalty::{mean_kl, penalised, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Sample, Session};
 use crate::run::side_files::{BASELINE, read_json, write_json};
+use crate::statistics::{mean, mean_f32, std};
 use engine::ops;
 use engine::tensor::Tensor;
 
@@ -80,7 +81,7 @@ fn loss_by(
 fn plain_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metrics)> {
     let constants = clip_range(&options.ratio);
     let (loss, ..) = loss_by(policy::reinforce, weights::mean_of_sums, &constants, part)?;
-    Ok((loss, vec![("entropy", mean(&part.scored.entropy))]))
+    Ok((loss, vec![("entropy", mean_f32(&part.scored.entropy()?))]))
 }
 
 /// REINFORCE++: the clipped ratio, as a mean over the tokens of the step.
@@ -91,7 +92,7 @@ fn clipped_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metr
     let clipped = clipped_units(&ratio.to_vec()?, &advantages.to_vec()?, epsilon, high);
     let shares = token_shares(&clipped, &part.sequences);
     let metrics = vec![
-        ("entropy", mean(&part.scored.entropy)),
+        ("entropy", mean_f32(&part.scored.entropy()?)),
         ("clip_ratio/low_mean", shares.low_mean),
         ("clip_ratio/high_mean", shares.high_mean),
         ("clip_ratio/region_mean", shares.region_mean),
@@ -117,7 +118,7 @@ fn token_advantages(samples: &mut [Sample], rewards: &[f64], beta: f64) {
     };
     let to_go: Vec<Vec<f64>> = samples.iter().zip(rewards).map(judged).collect();
     let all = to_go.concat();
-    let (mean, std) = (mean_of(&all), std(&all));
+    let (mean, std) = (mean(&all), std(&all));
     let normal = |g: &f64| if g.is_nan() { 0.0 } else { ((g - mean) / (std + 1e-8)) as f32 };
     samples.iter_mut().zip(&to_go).for_each(|(sample, g)| sample.advantages = g.iter().map(normal).collect());
 }

@@ -18,13 +18,13 @@ use crate::data::{Loaded, Sequence, load, load_evaluation};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
     self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
 };
-use crate::preferences::likelihoods::log_probabilities;
 use crate::run::side_files::{REFERENCE, read_weights, write_weights};
 use crate::text::Tokenizer;
 use engine::dtype::DType;
@@ -254,7 +254,7 @@ impl Reference {
 
 /// Σ log π_ref of each of `n` sequences of a batch, with the tokens' weights: [n] on the loss device.
 pub fn reference_sums(model: &Decoder, batch: &Batch, weights: Option<&[f32]>, n: usize) -> Result<Tensor> {
-    Ok(sum_of_tokens(&log_probabilities(model, batch)?, weights, &batch.sequences, n)?)
+    Ok(sum_of_tokens(&log_probabilities(model, batch, 1.0)?, weights, &batch.sequences, n)?)
 }
 
 /// Known values as a tensor on the loss device.
