@@ -345,6 +345,23 @@ mod tests {
         assert!(told(&run.path().join("checkpoint-99")).contains("there is no such checkpoint directory"));
     }
 
+    /// A critic's files lie in a directory of their own.
+    #[test]
+    fn files_in_a_directory_belong_to_a_checkpoint() {
+        let run = run();
+        let writer = CheckpointWriter::begin(run.path(), 10).expect("begun");
+        fs::create_dir(writer.path().join("critic")).expect("made");
+        fs::write(writer.path().join("critic/weights"), "critic").expect("written");
+        let saved = writer.commit(&state(10), &OptimizerState { step: 10, ..Default::default() }).expect("committed");
+        assert_eq!(Checkpoint::open(&saved.path).expect("whole").step, 10);
+        let inside = saved.path.join("critic/weights");
+        fs::write(&inside, "critiX").expect("written");
+        let told = Checkpoint::open(&saved.path).expect_err("damaged").to_string();
+        assert!(told.contains("weights: damaged"), "{told}");
+        fs::remove_file(&inside).expect("removed");
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found"), None);
+    }
+
     #[test]
     fn rotation() {
         let run = run();
