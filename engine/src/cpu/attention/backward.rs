@@ -1,5 +1,6 @@
 //! Rung 3 backward, in two passes that recompute p: dq by query rows, dk and dv by key rows, each owned by one task. `plain`
-//! has the same two loops pair by pair; here [`Queries`] has queries in the lanes of vectors, [`Keys`] keys.
+//! has the same two loops pair by pair; here [`Queries`] has queries in the lanes of vectors, [`Keys`] keys. On a GPU these are
+//! `attention_backward_query.wgsl` and `attention_backward_key.wgsl`.
 //!
 //! The forward was s = scale·q·k, p = e^(s − lse), o = Σ p v, so with dp = do·v and delta = Σ p dp = do·o
 //!
