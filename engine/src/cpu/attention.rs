@@ -42,7 +42,7 @@ const TASK_LANES: usize = 48;
 
 /// Sizes and operands, checked.
 #[derive(Clone, Copy)]
-struct Checked<'a> {
+struct AttentionCall<'a> {
     shape: AttentionShape,
     plan: &'a AttentionPlan,
     q: &'a [f32],
@@ -50,7 +50,7 @@ struct Checked<'a> {
     v: &'a [f32],
 }
 
-impl<'a> Checked<'a> {
+impl<'a> AttentionCall<'a> {
     fn new(op: &'static str, inputs: AttentionInputs<'a>) -> Result<Self> {
         let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, window, .. } = shape;
@@ -65,7 +65,7 @@ impl<'a> Checked<'a> {
         let n_q = check::size(op, &[plan.n_queries(), n_heads, head_size])?;
         let n_k = check::size(op, &[plan.n_keys, n_kv_heads, head_size])?;
         let q = check::f32s(op, "q", q, n_q)?;
-        Ok(Checked { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
+        Ok(AttentionCall { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
     }
 
     /// Query heads that read one key head.
@@ -85,7 +85,7 @@ impl<'a> Checked<'a> {
 /// What the backward knows beside the forward's operands.
 #[derive(Clone, Copy)]
 struct AttentionGradients<'a> {
-    call: Checked<'a>,
+    call: AttentionCall<'a>,
     /// [T, H]
     lse: &'a [f32],
     /// ∂loss/∂o: [T, H, E]
@@ -95,7 +95,7 @@ struct AttentionGradients<'a> {
 }
 
 /// Single rows, for the rungs that take one pair at a time.
-impl<'a> Checked<'a> {
+impl<'a> AttentionCall<'a> {
     /// The query of a row and head.
     fn query(&self, row: usize, head: usize) -> &'a [f32] {
         let e = self.shape.head_size;
@@ -143,7 +143,7 @@ struct QueryTask {
     count: usize,
 }
 
-fn query_tasks(call: &Checked) -> Vec<QueryTask> {
+fn query_tasks(call: &AttentionCall) -> Vec<QueryTask> {
     let mut tasks = Vec::new();
     for (run, r) in call.plan.runs.iter().enumerate() {
         let lanes = r.len * call.group();
@@ -158,7 +158,7 @@ fn query_tasks(call: &Checked) -> Vec<QueryTask> {
 impl SoftmaxAttention for Cpu {
     /// (o [T, H, E], lse [T, H])
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
-        let call = Checked::new("attention", inputs)?;
+        let call = AttentionCall::new("attention", inputs)?;
         let (shape, plan) = (call.shape, call.plan);
         let tasks = query_tasks(&call);
         let mut lse = vec![0f32; plan.n_queries() * shape.n_heads];
@@ -186,7 +186,7 @@ impl SoftmaxAttention for Cpu {
         d_o: &Buffer,
     ) -> Result<(Buffer, Buffer, Buffer)> {
         let op = "attention_backward";
-        let call = Checked::new(op, inputs)?;
+        let call = AttentionCall::new(op, inputs)?;
         let (plan, t) = (call.plan, call.plan.n_queries());
         if plan.n_keys != t || plan.positions.len() != t || plan.ends.len() != t {
             let detail = format!("{t} queries and {} keys; the gradient needs the plan of one forest", plan.n_keys);
@@ -205,7 +205,7 @@ impl SoftmaxAttention for Cpu {
 
 impl Cpu {
     /// δ[i] = Σ_e do[i, e] o[i, e], which is Σⱼ p[i, j] dp[i, j]: [T, H]
-    fn delta(&self, call: Checked, o: &[f32], d_o: &[f32]) -> Result<Vec<f32>> {
+    fn delta(&self, call: AttentionCall, o: &[f32], d_o: &[f32]) -> Result<Vec<f32>> {
         let AttentionShape { n_heads, head_size, .. } = call.shape;
         // SAFETY: every element of a part is written.
         unsafe {

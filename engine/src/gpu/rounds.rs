@@ -30,12 +30,13 @@ pub(super) fn forward(rung: AttentionRung, shape: AttentionShape, rows: usize, p
     let longest = plan.runs.iter().map(|run| run.first_position + run.len).max().unwrap_or(0);
     // A block more, as a window may begin inside one.
     let seen = longest.min(shape.window.saturating_add(rows + BLOCK));
-    let (e, columns) = (shape.head_size, shape.head_size.div_ceil(64));
-    match rung {
+    let (e, columns, blocks) = (shape.head_size, shape.head_size.div_ceil(64), seen.div_ceil(BLOCK));
+    let before_and_after = e * rows / 256 + 8;
+    before_and_after.saturating_add(match rung {
         AttentionRung::Plain => seen.saturating_mul(2 * pair(e)),
-        AttentionRung::Tiled => seen.div_ceil(BLOCK).saturating_mul(e + BLOCK * (columns + 2) + 69),
-        AttentionRung::Shared => seen.div_ceil(BLOCK).saturating_mul(e + rows + BLOCK / rows.max(1) + 69),
-    }
+        AttentionRung::Tiled => blocks.saturating_mul(e + BLOCK * (columns + 2) + 69),
+        AttentionRung::Shared => blocks.saturating_mul(e + rows + BLOCK / rows.max(1) + 69),
+    })
 }
 
 /// Of the backward, its kernel for keys: the one with most, as it goes through all heads of a group.

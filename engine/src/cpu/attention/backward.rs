@@ -17,7 +17,7 @@
 //! ```
 use super::lanes::{KeyLanes, Lanes, Seen};
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
-use super::{AttentionGradients, Checked, KEY_BLOCK, QueryTask};
+use super::{AttentionGradients, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
 use crate::cpu::scratch::Scratch;

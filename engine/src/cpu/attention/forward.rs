@@ -13,7 +13,7 @@ use super::lanes::{Lanes, Seen};
 use super::products::{
     FEW, FewLanes, Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel,
 };
-use super::{Checked, KEY_BLOCK, QueryTask};
+use super::{AttentionCall, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
@@ -22,7 +22,7 @@ use pulp::{Simd, WithSimd};
 
 /// One task; writes its pairs' o and lse.
 pub(super) struct Forward<'a> {
-    pub call: Checked<'a>,
+    pub call: AttentionCall<'a>,
     pub task: QueryTask,
     pub o: Shared<f32>,
     pub lse: Shared<f32>,

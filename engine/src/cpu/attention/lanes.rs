@@ -1,5 +1,5 @@
 //! Which row and head a lane of a tile is, and what it sees: query lanes see positions of their path, key lanes are seen by rows.
-use super::{Checked, QueryTask};
+use super::{AttentionCall, QueryTask};
 use pulp::Simd;
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ pub(super) struct Lanes {
 impl Lanes {
     /// Where the (query row, query head) pair of a lane below `count` stands in [T, H]: lse and δ.
     #[inline(always)]
-    pub fn pair(&self, call: &Checked, lane: usize) -> usize {
+    pub fn pair(&self, call: &AttentionCall, lane: usize) -> usize {
         let (pair, group) = (self.first + lane, call.group());
         let row = call.plan.runs[self.task.run].start + pair / group;
         let head = self.task.kv_head * group + pair % group;
@@ -23,24 +23,24 @@ impl Lanes {
 
     /// Where the pair's E numbers begin in [T, H, E]: q, o and their gradients.
     #[inline(always)]
-    pub fn offset(&self, call: &Checked, lane: usize) -> usize {
+    pub fn offset(&self, call: &AttentionCall, lane: usize) -> usize {
         self.pair(call, lane) * call.shape.head_size
     }
 
     #[inline(always)]
-    pub fn query(&self, call: &Checked, lane: usize) -> Option<*const f32> {
+    pub fn query(&self, call: &AttentionCall, lane: usize) -> Option<*const f32> {
         (lane < self.count).then(|| call.q[self.offset(call, lane)..].as_ptr())
     }
 
     /// Positions that a lane sees; lanes without a query see what the last one sees.
-    pub fn range(&self, call: &Checked, lane: usize) -> Range<usize> {
+    pub fn range(&self, call: &AttentionCall, lane: usize) -> Range<usize> {
         let pair = self.first + lane.min(self.count - 1);
         let position = call.plan.runs[self.task.run].first_position + pair / call.group();
         (position + 1).saturating_sub(call.shape.window)..position + 1
     }
 
     /// Key rows by position.
-    pub fn path<'a>(&self, call: &Checked<'a>) -> &'a [u32] {
+    pub fn path<'a>(&self, call: &AttentionCall<'a>) -> &'a [u32] {
         let run = &call.plan.runs[self.task.run];
         &call.plan.path_rows[run.path_offset..run.path_offset + run.first_position + run.len]
     }
@@ -59,7 +59,7 @@ pub(super) struct Seen<S: Simd, const NV: usize> {
 
 impl<S: Simd, const NV: usize> Seen<S, NV> {
     #[inline(always)]
-    pub fn new(simd: S, lanes: &Lanes, call: &Checked) -> Self {
+    pub fn new(simd: S, lanes: &Lanes, call: &AttentionCall) -> Self {
         let (mut lo, mut hi) = ([0i32; 64], [0i32; 64]);
         for lane in 0..NV * S::F32_LANES {
             let range = lanes.range(call, lane);
@@ -101,7 +101,7 @@ pub(super) struct KeyLanes<S: Simd, const NV: usize> {
 
 impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
     #[inline(always)]
-    pub fn new(simd: S, call: &Checked, rows: Range<usize>) -> Self {
+    pub fn new(simd: S, call: &AttentionCall, rows: Range<usize>) -> Self {
         let (mut row, mut end, mut last) = ([0i32; 64], [0i32; 64], [0i32; 64]);
         for (lane, r) in rows.enumerate() {
             row[lane] = r as i32;

@@ -1,6 +1,6 @@
 //! Rung 1, plain: one (row, head) pair at a time, all its scores beside each other, then their softmax, then the sums. The
 //! equations as they stand, in f32; nothing is shared, nothing is kept from one pair to the next.
-use super::{AttentionGradients, Checked};
+use super::{AttentionCall, AttentionGradients};
 use crate::cpu::threads::{Shared, Threads};
 use crate::portable::ln;
 
@@ -41,7 +41,7 @@ pub(super) struct Seeing<'a> {
 }
 
 /// Every query row of the plan.
-pub(super) fn rows<'a>(call: &Checked<'a>) -> Vec<Seeing<'a>> {
+pub(super) fn rows<'a>(call: &AttentionCall<'a>) -> Vec<Seeing<'a>> {
     let plan = call.plan;
     let of_run = |run: &'a crate::forest::Run| {
         (0..run.len).map(move |r| {
@@ -75,7 +75,7 @@ pub(super) fn add(y: &mut [f32], alpha: f32, x: &[f32]) {
 ///
 /// # Safety
 /// `o` is [T, H, E] and `lse` [T, H], zeroed or not; nobody else touches them.
-pub(super) unsafe fn forward(threads: &Threads, call: Checked, o: Shared<f32>, lse: Shared<f32>) {
+pub(super) unsafe fn forward(threads: &Threads, call: AttentionCall, o: Shared<f32>, lse: Shared<f32>) {
     let (rows, e, n_heads) = (rows(&call), call.shape.head_size, call.shape.n_heads);
     threads.each(rows.len(), |i| {
         let Seeing { row, keys } = rows[i];

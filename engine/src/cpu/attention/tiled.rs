@@ -3,7 +3,7 @@
 //! larger score is met (M. Milakov and N. Gimelshein, "Online normalizer calculation for softmax", 2018, algorithm 3).
 //! Otherwise as `plain`: one number after the other.
 use super::plain::{PairTerms, add, dot, exp};
-use super::{AttentionGradients, Checked, KEY_BLOCK, QueryTask, TASK_LANES};
+use super::{AttentionCall, AttentionGradients, KEY_BLOCK, QueryTask, TASK_LANES};
 use crate::cpu::threads::{Shared, Threads};
 use crate::portable::ln;
 use std::mem::MaybeUninit;
@@ -25,7 +25,7 @@ struct PairSoFar {
     o: Vec<f32>,
 }
 
-fn pairs(call: &Checked, task: QueryTask) -> Vec<Pair> {
+fn pairs(call: &AttentionCall, task: QueryTask) -> Vec<Pair> {
     let (run, group) = (&call.plan.runs[task.run], call.group());
     let pair = |f: usize| {
         let position = run.first_position + f / group;
@@ -36,7 +36,7 @@ fn pairs(call: &Checked, task: QueryTask) -> Vec<Pair> {
 }
 
 /// The part of a block of positions that a pair sees, as key rows.
-fn visible<'a>(call: &Checked<'a>, task: QueryTask, seen: &Range<usize>, block: usize) -> &'a [u32] {
+fn visible<'a>(call: &AttentionCall<'a>, task: QueryTask, seen: &Range<usize>, block: usize) -> &'a [u32] {
     let (first, end) = (seen.start.max(block), seen.end.min(block + KEY_BLOCK));
     &call.plan.path_rows[call.plan.runs[task.run].path_offset..][first.min(end)..end]
 }
@@ -53,7 +53,13 @@ fn blocks(pairs: &[Pair]) -> impl Iterator<Item = usize> + use<> {
 ///
 /// # Safety
 /// `o` is [T, H, E] and `lse` [T, H]; the tasks cover all pairs once, and nobody else touches them.
-pub(super) unsafe fn forward(threads: &Threads, call: Checked, tasks: &[QueryTask], o: Shared<f32>, lse: Shared<f32>) {
+pub(super) unsafe fn forward(
+    threads: &Threads,
+    call: AttentionCall,
+    tasks: &[QueryTask],
+    o: Shared<f32>,
+    lse: Shared<f32>,
+) {
     let (e, n_heads) = (call.shape.head_size, call.shape.n_heads);
     threads.each(tasks.len(), |i| {
         let pairs = pairs(&call, tasks[i]);
