@@ -17,11 +17,20 @@ fn sees(i: u32, j: u32) -> bool {
     return j <= i && i < forest[p.t + j] && forest[i] - forest[j] < p.window;
 }
 
-/// (p, ds) of query i = row · H + head, and key j = row · K + head.
+/// (p, ds) of query i = row · H + head, and key j = row · K + head. Four entries a round, as in attention_plain.
 fn pair(i: u32, j: u32) -> vec2<f32> {
     var score = 0.0;
     var dp = 0.0;
-    for (var e = 0u; e < p.e; e++) {
+    var e = 0u;
+    for (; e + 4u <= p.e; e += 4u) {
+        let qe = i * p.e + e;
+        let ke = j * p.e + e;
+        let four = vec4<f32>(q[qe], q[qe + 1u], q[qe + 2u], q[qe + 3u]) * p.scale;
+        score += dot(four, vec4<f32>(k[ke], k[ke + 1u], k[ke + 2u], k[ke + 3u]));
+        let of_v = vec4<f32>(v[ke], v[ke + 1u], v[ke + 2u], v[ke + 3u]);
+        dp += dot(vec4<f32>(d_o[qe], d_o[qe + 1u], d_o[qe + 2u], d_o[qe + 3u]), of_v);
+    }
+    for (; e < p.e; e++) {
         score = fma(q[i * p.e + e] * p.scale, k[j * p.e + e], score);
         dp = fma(d_o[i * p.e + e], v[j * p.e + e], dp);
     }

@@ -1,4 +1,5 @@
-// Gradient of attention to the queries, rung 1: a thread a number of dq, a workgroup a pair (query row, head of the group).
+// Gradient of attention to the queries, rung 1: a thread a number of dq, a workgroup 64 columns of a pair (query row, head of
+// the group).
 //   dq = Σ ds · k   over the keys that a query sees; ds as in attention_pairs.wgsl.   dq: [T, H, E]
 @group(0) @binding(6) var<storage, read_write> dq: array<f32>;
 
@@ -14,15 +15,19 @@ fn main(
     if row >= p.t {
         return;
     }
-    let query = row * p.n_heads + group.z * share + index % share;
-    for (var column = lane; column < p.e; column += 64u) {
-        var sum = 0.0;
-        for (var j = 0u; j <= row; j++) {
-            if sees(row, j) {
-                let key = j * p.n_kv_heads + group.z;
-                sum = fma(pair(query, key).y, k[key * p.e + column], sum);
-            }
-        }
-        dq[query * p.e + column] = sum;
+    let columns = (p.e + 63u) / 64u;
+    let kv_head = group.z / columns;
+    let column = group.z % columns * 64u + lane;
+    if column >= p.e {
+        return;
     }
+    let query = row * p.n_heads + kv_head * share + index % share;
+    var sum = 0.0;
+    for (var j = 0u; j <= row; j++) {
+        if sees(row, j) {
+            let key = j * p.n_kv_heads + kv_head;
+            sum = fma(pair(query, key).y, k[key * p.e + column], sum);
+        }
+    }
+    dq[query * p.e + column] = sum;
 }

@@ -7,6 +7,7 @@
 //! console refused    they must not, with the line `error: …` that follows, if there is one
 //! yaml               a first line `# NAME` makes it the file of `--config NAME` on this page
 //! jsonl KIND         rows that sft | pairs | rankings | judged | prompts reads
+//! rust,ignore PATH   lines that stand so in that file, one after another, perhaps further in
 //! ```
 //! A table under `<!-- options: COMMAND -->` has an option and its default in its first two columns; one under
 //! `<!-- quoted: PATH#HEADING -->` is the first table under that heading of that file.
@@ -57,6 +58,7 @@ fn problems(page: &Page) -> Vec<String> {
     for block in &blocks {
         let found = match block.kind() {
             "console" => console(block, &blocks),
+            "rust,ignore" => code_differs(block).err().into_iter().map(|e| (block.line, e)).collect(),
             "jsonl" => rows(block).err().into_iter().map(|e| (block.line, e)).collect(),
             _ => Vec::new(),
         };
@@ -183,6 +185,21 @@ fn quotation_differs(quoted: &markdown::Quotation) -> Result<(), String> {
     }
 }
 
+/// Quoted code must be what the file says, but for how far in it stands.
+fn code_differs(block: &Block) -> Result<(), String> {
+    let path = block.info.split_whitespace().nth(1).ok_or("which file is this from?")?;
+    let text = fs::read_to_string(root().join(path)).map_err(|e| format!("{path}: {e}"))?;
+    let there: Vec<&str> = text.lines().collect();
+    let stands_at = |lines: &[&str]| {
+        let further = lines[0].len().saturating_sub(block.lines[0].len());
+        let same = |(there, here): (&&str, &String)| *there == format!("{}{here}", " ".repeat(further));
+        lines.iter().zip(&block.lines).all(|pair| same(pair) || pair.0.is_empty() && pair.1.is_empty())
+    };
+    let n = block.lines.len();
+    let found = n > 0 && there.windows(n).any(stands_at);
+    found.then_some(()).ok_or(format!("{path} does not say this: {:?} …", block.lines.first()))
+}
+
 /// A path must exist; a flag must be some command's.
 fn span_differs(span: &str) -> Result<(), String> {
     let first = span.split_whitespace().next().unwrap_or_default();
@@ -275,6 +292,8 @@ fn planted_mistakes_are_found() {
         ("<!-- quoted: shaders/README.md#Others -->\n| a |".into(), 1, "has no table under"),
         ("<!-- quoted: shaders/README.md#The others -->\n| File | Sum |".into(), 1, "says"),
         ("<!-- quoted: shaders/README.md#The others -->\n| File | Sum order |".into(), 1, "goes on"),
+        (format!("{fence}rust,ignore\na\n{fence}\n"), 1, "which file"),
+        (format!("{fence}rust,ignore tests/book.rs\n#[test]\n#[test]\n{fence}\n"), 1, "does not say this"),
         ("See [this](nowhere.md).".into(), 1, "leads nowhere"),
         ("a\nSee `engine/src/nowhere.rs`.".into(), 2, "engine/src/nowhere.rs is not there"),
         ("Give `--lora_rank 8`.".into(), 1, "--lora_rank"),

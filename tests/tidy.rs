@@ -10,10 +10,13 @@ fn report(found: Vec<String>) {
 }
 
 /// Files whose arithmetic is told by a small example in numbers, which a test in the same file computes.
-const WORKED_EXAMPLES: [&str; 7] = [
+const WORKED_EXAMPLES: [&str; 10] = [
     "engine/src/cpu/attention.rs",
     "engine/src/cpu/attention/forward.rs",
     "engine/src/cpu/attention/backward.rs",
+    "engine/src/cpu/attention/products.rs",
+    "engine/src/cpu/matmul.rs",
+    "engine/src/cpu/matmul/pack.rs",
     "engine/src/cpu/matmul/packed.rs",
     "engine/src/cpu/panels.rs",
     "shaders/attention.wgsl",

@@ -76,7 +76,7 @@ fn the_tours_lead_from_a_loop_to_its_kernels() {
     let text = |path: &str| std::fs::read_to_string(root.join(path)).ok();
     let tours = tours(&text("ARCHITECTURE.md").expect("ARCHITECTURE.md"));
     let all: Vec<&str> = tours.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(all, ["SFT", "DPO", "GRPO"]);
+    assert_eq!(all, ["SFT", "DPO", "GRPO", "Attention"]);
     let mut wrong = Vec::new();
     for (name, hops) in &tours {
         wrong.extend(mistakes(name, hops, text));

@@ -23,11 +23,12 @@
 //! ```
 mod backward;
 mod forward;
+mod lanes;
 mod plain;
 mod products;
 mod tiled;
 
-use super::threads::{Shared, build};
+use super::threads::{Shared, build, build_chunks, reserve};
 use super::{Cpu, check};
 use crate::backend::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 use crate::buffer::Buffer;
@@ -41,7 +42,7 @@ const TASK_LANES: usize = 48;
 
 /// Sizes and operands, checked.
 #[derive(Clone, Copy)]
-struct Checked<'a> {
+struct AttentionCall<'a> {
     shape: AttentionShape,
     plan: &'a AttentionPlan,
     q: &'a [f32],
@@ -49,7 +50,7 @@ struct Checked<'a> {
     v: &'a [f32],
 }
 
-impl<'a> Checked<'a> {
+impl<'a> AttentionCall<'a> {
     fn new(op: &'static str, inputs: AttentionInputs<'a>) -> Result<Self> {
         let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, window, .. } = shape;
@@ -64,7 +65,7 @@ impl<'a> Checked<'a> {
         let n_q = check::size(op, &[plan.n_queries(), n_heads, head_size])?;
         let n_k = check::size(op, &[plan.n_keys, n_kv_heads, head_size])?;
         let q = check::f32s(op, "q", q, n_q)?;
-        Ok(Checked { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
+        Ok(AttentionCall { shape, plan, q, k: check::f32s(op, "k", k, n_k)?, v: check::f32s(op, "v", v, n_k)? })
     }
 
     /// Query heads that read one key head.
@@ -84,7 +85,7 @@ impl<'a> Checked<'a> {
 /// What the backward knows beside the forward's operands.
 #[derive(Clone, Copy)]
 struct AttentionGradients<'a> {
-    call: Checked<'a>,
+    call: AttentionCall<'a>,
     /// [T, H]
     lse: &'a [f32],
     /// ∂loss/∂o: [T, H, E]
@@ -94,7 +95,8 @@ struct AttentionGradients<'a> {
 }
 
 /// Single rows, for the rungs that take one pair at a time.
-impl<'a> Checked<'a> {
+impl<'a> AttentionCall<'a> {
+    /// The query of a row and head.
     fn query(&self, row: usize, head: usize) -> &'a [f32] {
         let e = self.shape.head_size;
         &self.q[row * self.q_stride() + head * e..][..e]
@@ -106,31 +108,10 @@ impl<'a> Checked<'a> {
         &self.k[row as usize * self.k_stride() + head / self.group() * e..][..e]
     }
 
+    /// The value beside that key.
     fn value(&self, row: u32, head: usize) -> &'a [f32] {
         let e = self.shape.head_size;
         &self.v[row as usize * self.k_stride() + head / self.group() * e..][..e]
-    }
-}
-
-impl<'a> AttentionGradients<'a> {
-    fn d_o(&self, row: usize, head: usize) -> &'a [f32] {
-        let e = self.call.shape.head_size;
-        &self.d_o[row * self.call.q_stride() + head * e..][..e]
-    }
-
-    /// (p, ds) of a query and a key that it sees: p = e^(scale q·k − lse), ds = p (do·v − δ).
-    fn pair(&self, row: usize, head: usize, key: u32) -> (f32, f32) {
-        let (call, at) = (&self.call, row * self.call.shape.n_heads + head);
-        let s = call.shape.scale * plain::dot(call.query(row, head), call.key(key, head));
-        let p = plain::exp(s - self.lse[at]);
-        (p, p * (plain::dot(self.d_o(row, head), call.value(key, head)) - self.delta[at]))
-    }
-
-    /// Query rows i that see key row j: j ≤ i < end[j], position[i] − position[j] < window.
-    fn rows_that_see(&self, key: usize) -> impl Iterator<Item = usize> + use<'a> {
-        let (plan, window) = (self.call.plan, self.call.shape.window);
-        let end = (plan.ends[key] as usize).min(plan.positions.len());
-        (key..end).filter(move |&row| ((plan.positions[row].saturating_sub(plan.positions[key])) as usize) < window)
     }
 }
 
@@ -162,7 +143,7 @@ struct QueryTask {
     count: usize,
 }
 
-fn query_tasks(call: &Checked) -> Vec<QueryTask> {
+fn query_tasks(call: &AttentionCall) -> Vec<QueryTask> {
     let mut tasks = Vec::new();
     for (run, r) in call.plan.runs.iter().enumerate() {
         let lanes = r.len * call.group();
@@ -177,7 +158,7 @@ fn query_tasks(call: &Checked) -> Vec<QueryTask> {
 impl SoftmaxAttention for Cpu {
     /// (o [T, H, E], lse [T, H])
     fn attention(&self, inputs: AttentionInputs<'_>) -> Result<(Buffer, Buffer)> {
-        let call = Checked::new("attention", inputs)?;
+        let call = AttentionCall::new("attention", inputs)?;
         let (shape, plan) = (call.shape, call.plan);
         let tasks = query_tasks(&call);
         let mut lse = vec![0f32; plan.n_queries() * shape.n_heads];
@@ -196,7 +177,7 @@ impl SoftmaxAttention for Cpu {
         Ok((Buffer::from_f32(o), Buffer::from_f32(lse)))
     }
 
-    /// (dq [T, H, E], dk [T, K, E], dv [T, K, E])
+    /// (dq [T, H, E], dk [T, K, E], dv [T, K, E]): δ for all pairs, then a pass by query rows and one by key rows.
     fn attention_backward(
         &self,
         inputs: AttentionInputs<'_>,
@@ -205,59 +186,74 @@ impl SoftmaxAttention for Cpu {
         d_o: &Buffer,
     ) -> Result<(Buffer, Buffer, Buffer)> {
         let op = "attention_backward";
-        let call = Checked::new(op, inputs)?;
-        let (shape, plan) = (call.shape, call.plan);
-        let t = plan.n_queries();
+        let call = AttentionCall::new(op, inputs)?;
+        let (plan, t) = (call.plan, call.plan.n_queries());
         if plan.n_keys != t || plan.positions.len() != t || plan.ends.len() != t {
             let detail = format!("{t} queries and {} keys; the gradient needs the plan of one forest", plan.n_keys);
             return Err(Error::shape(op, detail));
         }
-        let pairs = t * shape.n_heads;
         let o = check::f32s(op, "o", o, call.q.len())?;
         let d_o = check::f32s(op, "d_o", d_o, call.q.len())?;
-        let lse = check::f32s(op, "lse", lse, pairs)?;
-        // delta[i] = Σ_e do[i, e] o[i, e] = Σⱼ p[i, j] dp[i, j]
+        let lse = check::f32s(op, "lse", lse, t * call.shape.n_heads)?;
+        let delta = self.delta(call, o, d_o)?;
+        let back = AttentionGradients { call, lse, d_o, delta: &delta };
+        let dq = self.by_queries(back)?;
+        let (dk, dv) = self.by_keys(back)?;
+        Ok((Buffer::from_f32(dq), Buffer::from_f32(dk), Buffer::from_f32(dv)))
+    }
+}
+
+impl Cpu {
+    /// δ[i] = Σ_e do[i, e] o[i, e], which is Σⱼ p[i, j] dp[i, j]: [T, H]
+    fn delta(&self, call: AttentionCall, o: &[f32], d_o: &[f32]) -> Result<Vec<f32>> {
+        let AttentionShape { n_heads, head_size, .. } = call.shape;
         // SAFETY: every element of a part is written.
-        let delta = unsafe {
-            super::threads::build_chunks(&self.threads, pairs, 256, |start, part| {
+        unsafe {
+            build_chunks(&self.threads, call.plan.n_queries() * n_heads, 256, |start, part| {
                 for (i, delta) in part.iter_mut().enumerate() {
-                    let row = (start + i) * shape.head_size..(start + i + 1) * shape.head_size;
+                    let row = (start + i) * head_size..(start + i + 1) * head_size;
                     delta.write(self.level.run(backward::RowDot([&d_o[row.clone()], &o[row]])));
                 }
-            })?
-        };
-        let back = AttentionGradients { call, lse, d_o, delta: &delta };
-        let tasks = query_tasks(&call);
+            })
+        }
+    }
+
+    /// dq [T, H, E]
+    fn by_queries(&self, back: AttentionGradients) -> Result<Vec<f32>> {
+        let tasks = query_tasks(&back.call);
         // SAFETY: the tasks cover all (row, head) pairs once, and each writes all of its pairs.
-        let dq = unsafe {
-            build(call.q.len(), |dq| match self.attention {
+        unsafe {
+            build(back.call.q.len(), |dq| match self.attention {
                 AttentionRung::Plain => plain::queries(&self.threads, back, dq),
                 AttentionRung::Tiled => tiled::queries(&self.threads, back, &tasks, dq),
                 AttentionRung::Shared => {
                     self.threads.each(tasks.len(), |i| self.level.run(backward::Queries { back, task: tasks[i], dq }));
                 }
-            })?
-        };
-        // Blocks of key rows, the ones with most queries behind them first.
+            })
+        }
+    }
+
+    /// dk and dv, [T, K, E] each. A task is a block of key rows of one key head; the first have most queries behind them.
+    fn by_keys(&self, back: AttentionGradients) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (size, t, n_kv_heads) = (back.call.k.len(), back.call.plan.n_keys, back.call.shape.n_kv_heads);
         let n_blocks = t.div_ceil(TASK_LANES);
         let mut dv = Vec::new();
-        super::threads::reserve(&mut dv, call.k.len())?;
+        reserve(&mut dv, size)?;
         let dv_to = Shared::of_raw(dv.as_mut_ptr());
         // SAFETY: the tasks cover all (row, key head) pairs once, and each writes all of its pairs, in dk and in dv.
-        let dk = unsafe {
-            let dk = build(call.k.len(), |dk| match self.attention {
+        unsafe {
+            let dk = build(size, |dk| match self.attention {
                 AttentionRung::Plain => plain::keys(&self.threads, back, dk, dv_to),
                 AttentionRung::Tiled => tiled::keys(&self.threads, back, dk, dv_to),
-                AttentionRung::Shared => self.threads.each(n_blocks * shape.n_kv_heads, |i| {
-                    let (first, kv_head) = (i / shape.n_kv_heads * TASK_LANES, i % shape.n_kv_heads);
+                AttentionRung::Shared => self.threads.each(n_blocks * n_kv_heads, |i| {
+                    let (first, kv_head) = (i / n_kv_heads * TASK_LANES, i % n_kv_heads);
                     let rows = first..(first + TASK_LANES).min(t);
                     self.level.run(backward::Keys { back, rows, kv_head, dk, dv: dv_to });
                 }),
             })?;
-            dv.set_len(call.k.len());
-            dk
-        };
-        Ok((Buffer::from_f32(dq), Buffer::from_f32(dk), Buffer::from_f32(dv)))
+            dv.set_len(size);
+            Ok((dk, dv))
+        }
     }
 }
 

@@ -53,11 +53,21 @@ impl Fold<1, 2> for Likelihoods {
     }
 }
 
-/// (max, argmax, ln Σ eᵈ, Σ d eᵈ / Σ eᵈ) of one row
+/// One row of logits x.
 struct Row<'a>(&'a [f32]);
 
+/// What a row comes to, with d = x − max.
+struct RowSums {
+    max: f32,
+    argmax: u32,
+    /// ln Σ eᵈ
+    log_sum: f64,
+    /// Σ d eᵈ / Σ eᵈ
+    mean: f64,
+}
+
 impl WithSimd for Row<'_> {
-    type Output = (f32, u32, f64, f64);
+    type Output = RowSums;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
@@ -76,7 +86,7 @@ impl WithSimd for Row<'_> {
             sum += f64::from(s);
             weighted += f64::from(w);
         }
-        (max, (best * BLOCK + inside) as u32, ln(sum), weighted / sum)
+        RowSums { max, argmax: (best * BLOCK + inside) as u32, log_sum: ln(sum), mean: weighted / sum }
     }
 }
 
@@ -110,7 +120,7 @@ impl LmHead for Cpu {
         let argmax_to = Shared::of(&mut argmax);
         self.threads.each(m, |i| {
             let x = &x[i * v..][..v];
-            let (max, best, log_sum, mean) = self.level.run(Row(x));
+            let RowSums { max, argmax: best, log_sum, mean } = self.level.run(Row(x));
             let lse = f64::from(max) + log_sum;
             // SAFETY: task i owns element i of each.
             unsafe {

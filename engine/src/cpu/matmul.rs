@@ -7,6 +7,14 @@
 //! ```
 //!
 //! where the first block gives c = α s if there is no C to add to. So a row alone equals the row among a thousand.
+//!
+//! Worked example: k = 258, α = 1, a = (2²⁴, 0, …, 0, 1, 1), the ones at p = 256 and 257, and b all ones. f32 has no number 2²⁴ + 1:
+//!
+//! ```text
+//! block 1:   s = 2²⁴                    c = 2²⁴
+//! block 2:   s = 1 + 1 = 2              c = 2²⁴ + 2
+//! all along: 2²⁴ + 1 rounds to 2²⁴, and so does the next: 2²⁴ would be the sum
+//! ```
 mod kernel;
 mod pack;
 mod packed;
@@ -86,7 +94,7 @@ fn packed(cpu: &Cpu, p: Product, a: &[f32], w: &Panels, c: Option<Buffer>) -> Re
         return Err(Error::shape("matmul", detail));
     }
     let fill = |c: Shared<f32>, accumulate: bool| {
-        let (_, tasks) = grid(layout, m, n, k, cpu.threads.count());
+        let Grid { columns: tasks, .. } = grid(layout, m, n, k, cpu.threads.count());
         let width = n.div_ceil(tasks).max(1).next_multiple_of(96);
         cpu.threads.each(n.div_ceil(width), |task| {
             let columns = task * width..((task + 1) * width).min(n);
@@ -108,7 +116,7 @@ fn packed(cpu: &Cpu, p: Product, a: &[f32], w: &Panels, c: Option<Buffer>) -> Re
 /// Cuts C into rectangles, one for each task.
 fn run(threads: &Threads, level: Level, job: Job) {
     let Product { layout, m, n, k, .. } = job.p;
-    let (rows, columns) = grid(layout, m, n, k, threads.count());
+    let Grid { rows, columns } = grid(layout, m, n, k, threads.count());
     // Multiples of the largest tiles, so that no rectangle but the last has rims.
     let height = m.div_ceil(rows).next_multiple_of(24);
     let width = n.div_ceil(columns).next_multiple_of(96);
@@ -119,12 +127,18 @@ fn run(threads: &Threads, level: Level, job: Job) {
     });
 }
 
-/// Into how many rectangles C is cut, down and across. Across costs another reading of A, down another packing of B.
-fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> (usize, usize) {
+/// Into how many rectangles C is cut, down and across.
+struct Grid {
+    rows: usize,
+    columns: usize,
+}
+
+/// Across costs another reading of A, down another packing of B.
+fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> Grid {
     /// Multiply-adds that are worth waking a thread for.
     const WORTH: usize = 1 << 17;
     if threads == 1 || m.saturating_mul(n).saturating_mul(k) < 2 * WORTH {
-        return (1, 1);
+        return Grid { rows: 1, columns: 1 };
     }
     // Many tasks where C is large, so that a thread that is slower for a while does not keep the others waiting.
     let most = (m * n * k / WORTH).min(if m.max(n) > 8192 { 16 } else { 4 } * threads);
@@ -132,9 +146,28 @@ fn grid(layout: Layout, m: usize, n: usize, k: usize, threads: usize) -> (usize,
         Layout::NN | Layout::NT => {
             let columns = (n / 96).clamp(1, most);
             let rows = if columns < 2 * threads { (2 * threads).div_ceil(columns).min(m / 48).max(1) } else { 1 };
-            (rows, columns)
+            Grid { rows, columns }
         }
-        Layout::TN if m >= n => ((m / 48).clamp(1, most.min(threads.max(m / 1536))), 1),
-        Layout::TN => (1, (n / 96).clamp(1, most.min(threads))),
+        Layout::TN if m >= n => Grid { rows: (m / 48).clamp(1, most.min(threads.max(m / 1536))), columns: 1 },
+        Layout::TN => Grid { rows: 1, columns: (n / 96).clamp(1, most.min(threads)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worked_example() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let large = (1 << 24) as f32;
+        let mut a = vec![0.0; 258];
+        (a[0], a[256], a[257]) = (large, 1.0, 1.0);
+        assert_eq!(a.iter().fold(0.0, |sum, a| sum + a), large);
+        let (a, b) = (Buffer::from_f32(a), Buffer::from_f32(vec![1.0; 258]));
+        for layout in [Layout::NN, Layout::NT, Layout::TN] {
+            let c = cpu.matmul(Product { layout, m: 1, n: 1, k: 258, alpha: 1.0 }, &a, &b, None).unwrap();
+            assert_eq!(c.f32().unwrap(), [large + 2.0], "{layout:?}");
+        }
     }
 }

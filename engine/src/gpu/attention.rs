@@ -2,7 +2,7 @@
 use super::counting::{Cost, visible_pairs};
 use super::pool::Pool;
 use super::recorder::Call;
-use super::{Gpu, GpuBuffer, lock, shared, word};
+use super::{Gpu, GpuBuffer, lock, rounds, shared, word};
 use crate::backend::{AttentionInputs, AttentionRung, AttentionShape, SoftmaxAttention};
 use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ struct AttentionKernel {
     share: usize,
     /// Pairs, or keys, that a workgroup takes.
     rows: usize,
+    /// Workgroups beside each other for the columns of a pair or key: one, where a thread has several columns.
+    columns: usize,
     constants: Vec<(&'static str, u32)>,
 }
 
@@ -95,7 +97,8 @@ impl Gpu {
             AttentionRung::Shared => ladder.shared,
         };
         if self.options.attention != AttentionRung::Shared {
-            return Ok(AttentionKernel { shader, share, rows: 1, constants: Vec::new() });
+            let columns = if self.options.attention == AttentionRung::Plain { head_size.div_ceil(64) } else { 1 };
+            return Ok(AttentionKernel { shader, share, rows: 1, columns, constants: Vec::new() });
         }
         let columns = head_size.div_ceil(64);
         let quad_bytes = 16 * 64 * (ladder.arrays * columns + ladder.extra);
@@ -107,7 +110,7 @@ impl Gpu {
             ))
         })?;
         let constants = vec![("QUADS", quads as u32), ("COLUMNS", columns as u32)];
-        Ok(AttentionKernel { shader, share, rows: 4 * quads, constants })
+        Ok(AttentionKernel { shader, share, rows: 4 * quads, columns: 1, constants })
     }
 
     fn plan_list(&self, plan: &AttentionPlan, list: List) -> Result<Arc<GpuBuffer>> {
@@ -140,6 +143,10 @@ impl SoftmaxAttention for Gpu {
         let AttentionInputs { shape, plan, q, k, v } = inputs;
         let AttentionShape { n_heads, n_kv_heads, head_size, scale, window } = shape;
         let kernel = self.attention_kernel(shape, &FORWARD)?;
+        if self.is_software {
+            let rounds = rounds::forward(self.options.attention, shape, kernel.rows, plan);
+            rounds::check(&self.label, self.options.attention, rounds)?;
+        }
         let (t, n_kv) = (plan.n_queries(), plan.n_keys * n_kv_heads * head_size);
         let (n_q, size) = (t * n_heads * head_size, |n: usize| word("attention", n));
         let q = self.f32("attention", q, n_q)?;
@@ -161,7 +168,7 @@ impl SoftmaxAttention for Gpu {
                 size(n_tiles)?,
             ],
             binds: &[q.whole(), k.whole(), v.whole(), tiles.whole(), path.whole(), o.whole(), lse.whole()],
-            groups: [x, y, if n_tiles == 0 { 0 } else { size(n_kv_heads)? }],
+            groups: [x, y, if n_tiles == 0 { 0 } else { size(n_kv_heads * kernel.columns)? }],
             // q·k and p·v
             cost: Cost::flops(4 * visible_pairs(plan, window) * n_heads * head_size),
         };
@@ -191,6 +198,9 @@ impl SoftmaxAttention for Gpu {
                 ),
             ));
         }
+        if self.is_software {
+            rounds::check(&self.label, self.options.attention, rounds::backward(self.options.attention, shape, plan))?;
+        }
         let (n_q, n_kv, n_rows) = (t * n_heads * head_size, t * n_kv_heads * head_size, t * n_heads);
         let (q, k, v) = (self.f32(op, q, n_q)?, self.f32(op, k, n_kv)?, self.f32(op, v, n_kv)?);
         let (o, d_o, lse) = (self.f32(op, o, n_q)?, self.f32(op, d_o, n_q)?, self.f32(op, lse, n_rows)?);
@@ -218,7 +228,7 @@ impl SoftmaxAttention for Gpu {
             constants: &kernel.constants,
             params: &params,
             binds: &[&inputs[..], &[dq.whole()]].concat(),
-            groups: [x, y, if t == 0 { 0 } else { params[1] }],
+            groups: [x, y, if t == 0 { 0 } else { size(n_kv_heads * kernel.columns)? }],
             // q·k, dO·v and dS·k
             cost: Cost::flops(6 * pairs * n_heads * head_size),
         };
@@ -231,7 +241,7 @@ impl SoftmaxAttention for Gpu {
             constants: &kernel.constants,
             params: &params,
             binds: &[&inputs[..], &[dk.whole(), dv.whole()]].concat(),
-            groups: [x, y, if t == 0 { 0 } else { params[1] }],
+            groups: [x, y, if t == 0 { 0 } else { size(n_kv_heads * kernel.columns)? }],
             // q·k, dO·v, pᵀ·dO and dSᵀ·q
             cost: Cost::flops(8 * pairs * n_heads * head_size),
         };

@@ -17,6 +17,7 @@ mod norms;
 mod pool;
 mod recorder;
 mod rope;
+mod rounds;
 mod rows;
 mod rungs;
 mod sample;

@@ -1,4 +1,6 @@
-//! The backward, in two passes that recompute p: dq by query rows, dk and dv by key rows, each owned by one task.
+//! Rung 3 backward, in two passes that recompute p: dq by query rows, dk and dv by key rows, each owned by one task. `plain`
+//! has the same two loops pair by pair; here [`Queries`] has queries in the lanes of vectors, [`Keys`] keys. On a GPU these are
+//! `attention_backward_query.wgsl` and `attention_backward_key.wgsl`.
 //!
 //! The forward was s = scale·q·k, p = e^(s − lse), o = Σ p v, so with dp = do·v and delta = Σ p dp = do·o
 //!
@@ -13,9 +15,9 @@
 //! dq[1] = −¾ k[0] + ¾ k[1] = (¾ ln 3, 0, 0)
 //! dk[0] = −¾ q[1] = (−¾, 0, 0)     dk[1] = (¾, 0, 0)     dv[0] = ¼ do[1] = (¼, 0, 0)     dv[1] = (¾, 0, 0)
 //! ```
-use super::forward::{Lanes, Seen};
+use super::lanes::{KeyLanes, Lanes, Seen};
 use super::products::{Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel};
-use super::{AttentionGradients, Checked, KEY_BLOCK, QueryTask};
+use super::{AttentionGradients, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::reduce::{Dot, fold};
 use crate::cpu::scratch::Scratch;
@@ -57,7 +59,7 @@ impl Queries<'_> {
         let QueryTask { first, count, .. } = self.task;
         let width = NV * S::F32_LANES;
         for at in (0..count).step_by(width) {
-            let lanes = Lanes::new(&self.back.call, self.task, first + at, (count - at).min(width));
+            let lanes = Lanes { task: self.task, first: first + at, count: (count - at).min(width) };
             self.lanes::<S, MR, NV>(simd, lanes);
         }
     }
@@ -68,12 +70,13 @@ impl Queries<'_> {
         let width = NV * S::F32_LANES;
         let size = call.shape.head_size;
         let mut scratch = Scratch::new((3 * size + 2 * KEY_BLOCK) * width);
-        let scratch = scratch.ptr();
+        let q = scratch.ptr();
         // SAFETY: the scratch holds q, do and dq as [size, width], s and dp as [KEY_BLOCK, width]; rows come from a
         // checked plan, and the lanes' outputs are this task's.
         unsafe {
-            let part = |i: usize| scratch.add(i * size * width);
-            let (q, d_out, dq, s) = (part(0), part(1), part(2), part(3));
+            let d_out = q.add(size * width);
+            let dq = d_out.add(size * width);
+            let s = dq.add(size * width);
             let dp = s.add(KEY_BLOCK * width);
             let row = |x: &[f32], lane| (lane < lanes.count).then(|| x[lanes.offset(&call, lane)..].as_ptr());
             fill_panel(q, width, size, call.shape.scale, |lane| row(call.q, lane));
@@ -82,8 +85,7 @@ impl Queries<'_> {
             let of_pairs = |x: &[f32]| {
                 let mut values = [0f32; 64];
                 for (lane, value) in values.iter_mut().enumerate().take(lanes.count) {
-                    let (row, head) = lanes.pair(&call, lane);
-                    *value = x[row * call.shape.n_heads + head];
+                    *value = x[lanes.pair(&call, lane)];
                 }
                 std::array::from_fn(|v| load(simd, values.as_ptr().add(v * S::F32_LANES)))
             };
@@ -120,6 +122,20 @@ impl Queries<'_> {
     }
 }
 
+/// Panels of a tile of keys.
+#[derive(Clone, Copy)]
+struct KeyPanels {
+    /// [E, lanes], k times the scale
+    k: *mut f32,
+    v: *mut f32,
+    dk: *mut f32,
+    dv: *mut f32,
+    /// [queries of a block, lanes]: s, then p
+    p: *mut f32,
+    /// [queries of a block, lanes]: dp, then ds
+    ds: *mut f32,
+}
+
 /// dk and dv of some key rows and one key head: lanes are keys.
 pub(super) struct Keys<'a> {
     pub back: AttentionGradients<'a>,
@@ -138,14 +154,6 @@ impl WithSimd for Keys<'_> {
     }
 }
 
-/// What a lane's key needs to know about the queries that see it.
-struct KeyLanes<S: Simd, const NV: usize> {
-    row: [S::i32s; NV],
-    end: [S::i32s; NV],
-    /// Queries at this position and beyond do not see the key.
-    last_position: [S::i32s; NV],
-}
-
 impl Keys<'_> {
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const NV: usize>(&self, simd: S) {
@@ -162,28 +170,30 @@ impl Keys<'_> {
         let (head, stride) = (self.kv_head * size, call.k_stride());
         let mut scratch = Scratch::new((4 * size + 2 * KEY_BLOCK) * width);
         let scratch = scratch.ptr();
-        // SAFETY: the scratch holds k, v, dk and dv as [size, width], s and dp as [KEY_BLOCK, width]; the rows lie
+        // SAFETY: the scratch holds k, v, dk and dv as [size, width], p and ds as [KEY_BLOCK, width]; the rows lie
         // in the checked operands, and those of dk and dv are this task's.
         unsafe {
             let part = |i: usize| scratch.add(i * size * width);
-            let (k, v, dk, dv, s) = (part(0), part(1), part(2), part(3), part(4));
+            let ds = part(4).add(KEY_BLOCK * width);
+            let panels = KeyPanels { k: part(0), v: part(1), dk: part(2), dv: part(3), p: part(4), ds };
             let row = |x: &[f32], lane| (lane < rows.len()).then(|| x[(rows.start + lane) * stride + head..].as_ptr());
-            fill_panel(k, width, size, call.shape.scale, |lane| row(call.k, lane));
-            fill_panel(v, width, size, 1.0, |lane| row(call.v, lane));
-            std::slice::from_raw_parts_mut(dk, 2 * size * width).fill(0.0);
+            fill_panel(panels.k, width, size, call.shape.scale, |lane| row(call.k, lane));
+            fill_panel(panels.v, width, size, 1.0, |lane| row(call.v, lane));
+            // dk, and dv behind it.
+            std::slice::from_raw_parts_mut(panels.dk, 2 * size * width).fill(0.0);
             let ends = &call.plan.ends[rows.clone()];
             let end = (ends.iter().max().map_or(0, |&e| e as usize)).min(call.plan.n_queries());
-            let keys = key_lanes::<S, NV>(simd, &call, rows.clone());
+            let keys = KeyLanes::<S, NV>::new(simd, &call, rows.clone());
             for q_head in self.kv_head * call.group()..(self.kv_head + 1) * call.group() {
                 for first in (rows.start..end).step_by(KEY_BLOCK) {
                     let queries = first..(first + KEY_BLOCK).min(end);
-                    self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, [k, v, dk, dv, s]);
+                    self.block::<S, MR, NV>(simd, &keys, rows.clone(), queries, q_head, panels);
                 }
             }
             let (to_dk, to_dv) = (self.dk.ptr(), self.dv.ptr());
             let at = |lane: usize| (rows.start + lane) * stride + head;
-            spill_panel(dk, width, size, rows.len(), call.shape.scale, |lane| to_dk.add(at(lane)));
-            spill_panel(dv, width, size, rows.len(), 1.0, |lane| to_dv.add(at(lane)));
+            spill_panel(panels.dk, width, size, rows.len(), call.shape.scale, |lane| to_dk.add(at(lane)));
+            spill_panel(panels.dv, width, size, rows.len(), 1.0, |lane| to_dv.add(at(lane)));
         }
     }
 
@@ -199,7 +209,7 @@ impl Keys<'_> {
         rows: Range<usize>,
         queries: Range<usize>,
         q_head: usize,
-        [k, v, dk, dv, s]: [*mut f32; 5],
+        panels: KeyPanels,
     ) {
         let AttentionGradients { call, lse, d_o, delta } = self.back;
         let plan = call.plan;
@@ -223,55 +233,29 @@ impl Keys<'_> {
         let index = &list[..queries.len()];
         // SAFETY: promised by the caller.
         unsafe {
-            let dp = s.add(KEY_BLOCK * NV * S::F32_LANES);
+            let KeyPanels { k, v, dk, dv, p: p_panel, ds: ds_panel } = panels;
             let (head, stride) = (q_head * size, call.q_stride());
             let q = Listed { start: call.q.as_ptr().add(head), stride, index };
             let d_out = Listed { start: d_o.as_ptr().add(head), stride, index };
-            rows_times_panel::<S, MR, NV>(simd, q, size, k, s);
-            rows_times_panel::<S, MR, NV>(simd, d_out, size, v, dp);
+            rows_times_panel::<S, MR, NV>(simd, q, size, k, p_panel);
+            rows_times_panel::<S, MR, NV>(simd, d_out, size, v, ds_panel);
             for (i, row) in queries.enumerate() {
                 let lse = simd.splat_f32s(lse[row * n_heads + q_head]);
                 let delta = simd.splat_f32s(delta[row * n_heads + q_head]);
                 for v in 0..NV {
                     let at = (i * NV + v) * S::F32_LANES;
-                    let mut p = math::exp(simd, simd.sub_f32s(load(simd, s.add(at)), lse));
+                    let mut p = math::exp(simd, simd.sub_f32s(load(simd, p_panel.add(at)), lse));
                     if masked {
                         p = simd.select_f32s(keys.mask(simd, v, row, positions[i]), p, simd.splat_f32s(0.0));
                     }
-                    let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, dp.add(at)), delta));
-                    store(simd, s.add(at), p);
-                    store(simd, dp.add(at), ds);
+                    let ds = simd.mul_f32s(p, simd.sub_f32s(load(simd, ds_panel.add(at)), delta));
+                    store(simd, p_panel.add(at), p);
+                    store(simd, ds_panel.add(at), ds);
                 }
             }
-            add_rows_transposed_times_panel::<S, MR, NV>(simd, d_out, size, s, dv, Start::Out);
-            add_rows_transposed_times_panel::<S, MR, NV>(simd, q, size, dp, dk, Start::Out);
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, d_out, size, p_panel, dv, Start::Out);
+            add_rows_transposed_times_panel::<S, MR, NV>(simd, q, size, ds_panel, dk, Start::Out);
         }
-    }
-}
-
-#[inline(always)]
-fn key_lanes<S: Simd, const NV: usize>(simd: S, call: &Checked, rows: Range<usize>) -> KeyLanes<S, NV> {
-    let (mut row, mut end, mut last) = ([0i32; 64], [0i32; 64], [0i32; 64]);
-    for (lane, r) in rows.enumerate() {
-        row[lane] = r as i32;
-        end[lane] = call.plan.ends[r] as i32;
-        last[lane] = (call.plan.positions[r] as usize).saturating_add(call.shape.window).min(i32::MAX as usize) as i32;
-    }
-    let vector = |x: &[i32; 64], v: usize| simd.partial_load_i32s(&x[v * S::F32_LANES..][..S::F32_LANES]);
-    KeyLanes {
-        row: std::array::from_fn(|v| vector(&row, v)),
-        end: std::array::from_fn(|v| vector(&end, v)),
-        last_position: std::array::from_fn(|v| vector(&last, v)),
-    }
-}
-
-impl<S: Simd, const NV: usize> KeyLanes<S, NV> {
-    /// Which keys of vector v the query row sees: j ≤ i, i < end[j], position[i] < position[j] + window.
-    #[inline(always)]
-    fn mask(&self, simd: S, v: usize, row: usize, position: u32) -> S::m32s {
-        let (i, position) = (simd.splat_i32s(row as i32), simd.splat_i32s(position as i32));
-        let below = simd.and_m32s(simd.less_than_or_equal_i32s(self.row[v], i), simd.less_than_i32s(i, self.end[v]));
-        simd.and_m32s(below, simd.less_than_i32s(position, self.last_position[v]))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The forward: blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
+//! Rung 3, shared: pairs beside each other in the lanes of vectors; blocks of 64 positions, running maximum and sum of every lane, o rescaled when the maximum grows.
 //!
 //! Worked example: 66 keys before one query, one entry a head. The 64 of the first block have the score 0 and the value 1, the
 //! two of the second the score ln 32 and the value 4. m is the maximum so far, l the sum and o the sum of values under it:
@@ -9,10 +9,11 @@
 //!                                               l = 64/32 + 1 + 1 = 4   o = 64/32 + 4 + 4 = 10
 //! end:       o / l = 2.5                        lse = m + ln l = ln 32 + ln 4 = ln 128
 //! ```
+use super::lanes::{Lanes, Seen};
 use super::products::{
     FEW, FewLanes, Listed, add_rows_transposed_times_panel, fill_panel, rows_times_panel, spill_panel,
 };
-use super::{Checked, KEY_BLOCK, QueryTask};
+use super::{AttentionCall, KEY_BLOCK, QueryTask};
 use crate::cpu::math;
 use crate::cpu::scratch::Scratch;
 use crate::cpu::threads::Shared;
@@ -21,7 +22,7 @@ use pulp::{Simd, WithSimd};
 
 /// One task; writes its pairs' o and lse.
 pub(super) struct Forward<'a> {
-    pub call: Checked<'a>,
+    pub call: AttentionCall<'a>,
     pub task: QueryTask,
     pub o: Shared<f32>,
     pub lse: Shared<f32>,
@@ -42,7 +43,7 @@ impl Forward<'_> {
         let QueryTask { first, count, .. } = self.task;
         let mut at = 0;
         while at < count {
-            let lanes = Lanes::new(&self.call, self.task, first + at, count - at);
+            let lanes = Lanes { task: self.task, first: first + at, count: count - at };
             // Few lanes, as in decoding: one vector is enough.
             at += if count - at <= S::F32_LANES {
                 self.lanes::<S, MR, 1>(simd, lanes)
@@ -70,11 +71,9 @@ impl Forward<'_> {
             let call = &self.call;
             fill_panel(q, width, size, call.shape.scale, |lane| lanes.query(call, lane));
             std::slice::from_raw_parts_mut(o, size * width).fill(0.0);
-            let (seen, mut max, mut sum) = (
-                Seen::<S, NV>::new(simd, &lanes, call),
-                [simd.splat_f32s(f32::NEG_INFINITY); NV],
-                [simd.splat_f32s(0.0); NV],
-            );
+            let seen = Seen::<S, NV>::new(simd, &lanes, call);
+            let (lowest, zero) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(0.0));
+            let mut so_far = SoFar::<S, NV> { max: [lowest; NV], sum: [zero; NV], shrink };
             let path = lanes.path(call);
             let head = self.task.kv_head * size;
             let mut block = seen.first / KEY_BLOCK * KEY_BLOCK;
@@ -84,7 +83,7 @@ impl Forward<'_> {
                 let stride = call.k_stride();
                 let keys = Listed { start: call.k.as_ptr().add(head), stride, index };
                 rows_times_panel::<S, MR, NV>(simd, keys, size, q, s);
-                softmax_block(simd, s, n, &seen, block, &mut max, &mut sum, shrink);
+                so_far.add_block(simd, s, n, &seen, block);
                 let values = Listed { start: call.v.as_ptr().add(head), stride, index };
                 if lanes.count <= FEW {
                     add_few(simd, lanes.count, values, size, s, width, shrink, few);
@@ -96,7 +95,7 @@ impl Forward<'_> {
             if lanes.count <= FEW {
                 fill_panel(o, width, size, 1.0, |lane| (lane < lanes.count).then(|| few.add(lane * size).cast_const()));
             }
-            self.finish(simd, &lanes, o, max, sum);
+            self.finish(simd, &lanes, o, so_far);
         }
         lanes.count
     }
@@ -111,11 +110,9 @@ impl Forward<'_> {
         simd: S,
         lanes: &Lanes,
         o: *mut f32,
-        max: [S::f32s; NV],
-        sum: [S::f32s; NV],
+        SoFar { max, sum, .. }: SoFar<S, NV>,
     ) {
         let (width, size) = (NV * S::F32_LANES, self.call.shape.head_size);
-        let n_heads = self.call.shape.n_heads;
         let mut lse = [0f32; 64];
         // SAFETY: promised by the caller; a tile is at most 48 lanes wide.
         unsafe {
@@ -129,8 +126,7 @@ impl Forward<'_> {
                 }
             }
             for (lane, &lse) in lse.iter().enumerate().take(lanes.count) {
-                let (row, head) = lanes.pair(&self.call, lane);
-                self.lse.ptr().add(row * n_heads + head).write(lse);
+                self.lse.ptr().add(lanes.pair(&self.call, lane)).write(lse);
             }
             let to = self.o.ptr();
             spill_panel(o, width, size, lanes.count, 1.0, |lane| to.add(lanes.offset(&self.call, lane)));
@@ -164,141 +160,51 @@ unsafe fn add_few<S: Simd>(
     lanes!(1 2 3 4 5 6 7 8);
 }
 
-/// s ← e^(s − max) with the masked ones 0; updates max and sum, `shrink` becomes the factor on what was summed before.
-///
-/// # Safety
-/// `s` is [n, NV vectors], `shrink` NV vectors.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn softmax_block<S: Simd, const NV: usize>(
-    simd: S,
-    s: *mut f32,
-    n: usize,
-    seen: &Seen<S, NV>,
-    block: usize,
-    max: &mut [S::f32s; NV],
-    sum: &mut [S::f32s; NV],
+/// The softmax of NV vectors of lanes, as far as their keys have been seen.
+struct SoFar<S: Simd, const NV: usize> {
+    max: [S::f32s; NV],
+    /// Σ e^(s − max)
+    sum: [S::f32s; NV],
+    /// The factor on what was summed before the last block: NV vectors.
     shrink: *mut f32,
-) {
-    let lowest = simd.splat_f32s(f32::NEG_INFINITY);
-    let masked = seen.masks(block, n);
-    // SAFETY: j < n, v < NV.
-    unsafe {
-        for v in 0..NV {
-            let column = s.add(v * S::F32_LANES);
-            let at = |j: usize| column.add(j * NV * S::F32_LANES);
-            let mut largest = max[v];
-            for j in 0..n {
-                let mut x = load(simd, at(j));
-                if masked {
-                    x = simd.select_f32s(seen.mask(simd, v, block + j), x, lowest);
-                    store(simd, at(j), x);
+}
+
+impl<S: Simd, const NV: usize> SoFar<S, NV> {
+    /// Takes in the scores of the positions `block .. block + n`: s ← e^(s − max), the masked ones 0.
+    ///
+    /// # Safety
+    /// `s` is [n, NV vectors], `shrink` NV vectors.
+    #[inline(always)]
+    unsafe fn add_block(&mut self, simd: S, s: *mut f32, n: usize, seen: &Seen<S, NV>, block: usize) {
+        let lowest = simd.splat_f32s(f32::NEG_INFINITY);
+        let masked = seen.masks(block, n);
+        // SAFETY: j < n, v < NV.
+        unsafe {
+            for v in 0..NV {
+                let column = s.add(v * S::F32_LANES);
+                let at = |j: usize| column.add(j * NV * S::F32_LANES);
+                let mut largest = self.max[v];
+                for j in 0..n {
+                    let mut x = load(simd, at(j));
+                    if masked {
+                        x = simd.select_f32s(seen.mask(simd, v, block + j), x, lowest);
+                        store(simd, at(j), x);
+                    }
+                    largest = math::max(simd, x, largest);
                 }
-                largest = math::max(simd, x, largest);
+                // A lane that has seen no key yet keeps −∞; 0 in its place makes e^(−∞ − 0) = 0.
+                let base = simd.select_f32s(simd.equal_f32s(largest, lowest), simd.splat_f32s(0.0), largest);
+                let factor = math::exp(simd, simd.sub_f32s(self.max[v], base));
+                store(simd, self.shrink.add(v * S::F32_LANES), factor);
+                let mut total = simd.mul_f32s(self.sum[v], factor);
+                for j in 0..n {
+                    let p = math::exp(simd, simd.sub_f32s(load(simd, at(j)), base));
+                    total = simd.add_f32s(total, p);
+                    store(simd, at(j), p);
+                }
+                (self.max[v], self.sum[v]) = (largest, total);
             }
-            // A lane that has seen no key yet keeps −∞; 0 in its place makes e^(−∞ − 0) = 0.
-            let base = simd.select_f32s(simd.equal_f32s(largest, lowest), simd.splat_f32s(0.0), largest);
-            let factor = math::exp(simd, simd.sub_f32s(max[v], base));
-            store(simd, shrink.add(v * S::F32_LANES), factor);
-            let mut total = simd.mul_f32s(sum[v], factor);
-            for j in 0..n {
-                let p = math::exp(simd, simd.sub_f32s(load(simd, at(j)), base));
-                total = simd.add_f32s(total, p);
-                store(simd, at(j), p);
-            }
-            (max[v], sum[v]) = (largest, total);
         }
-    }
-}
-
-/// Some lanes of a task: pairs `first .. first + count`.
-#[derive(Clone, Copy)]
-pub(super) struct Lanes {
-    pub task: QueryTask,
-    pub first: usize,
-    pub count: usize,
-}
-
-impl Lanes {
-    pub fn new(_: &Checked, task: QueryTask, first: usize, count: usize) -> Self {
-        Lanes { task, first, count }
-    }
-
-    /// (query row, query head) of a lane below `count`.
-    #[inline(always)]
-    pub fn pair(&self, call: &Checked, lane: usize) -> (usize, usize) {
-        let (pair, group) = (self.first + lane, call.group());
-        (call.plan.runs[self.task.run].start + pair / group, self.task.kv_head * group + pair % group)
-    }
-
-    /// Offset of a lane's row and head in q, o and their gradients.
-    #[inline(always)]
-    pub fn offset(&self, call: &Checked, lane: usize) -> usize {
-        let (row, head) = self.pair(call, lane);
-        row * call.q_stride() + head * call.shape.head_size
-    }
-
-    #[inline(always)]
-    fn query(&self, call: &Checked, lane: usize) -> Option<*const f32> {
-        (lane < self.count).then(|| call.q[self.offset(call, lane)..].as_ptr())
-    }
-
-    /// Positions `lo .. hi` that a lane sees; lanes without a query see what the last one sees.
-    pub fn range(&self, call: &Checked, lane: usize) -> (usize, usize) {
-        let pair = self.first + lane.min(self.count - 1);
-        let position = call.plan.runs[self.task.run].first_position + pair / call.group();
-        ((position + 1).saturating_sub(call.shape.window), position + 1)
-    }
-
-    /// Key rows by position.
-    pub fn path<'a>(&self, call: &Checked<'a>) -> &'a [u32] {
-        let run = &call.plan.runs[self.task.run];
-        &call.plan.path_rows[run.path_offset..run.path_offset + run.first_position + run.len]
-    }
-}
-
-/// Which positions the lanes of a tile see.
-pub(super) struct Seen<S: Simd, const NV: usize> {
-    lo: [S::i32s; NV],
-    hi: [S::i32s; NV],
-    /// All lanes together see positions `first .. end`, and every lane sees `all_first .. all_end`.
-    pub first: usize,
-    pub end: usize,
-    all_first: usize,
-    all_end: usize,
-}
-
-impl<S: Simd, const NV: usize> Seen<S, NV> {
-    #[inline(always)]
-    pub fn new(simd: S, lanes: &Lanes, call: &Checked) -> Self {
-        let (mut lo, mut hi) = ([0i32; 64], [0i32; 64]);
-        for lane in 0..NV * S::F32_LANES {
-            let range = lanes.range(call, lane);
-            (lo[lane], hi[lane]) = (range.0 as i32, range.1 as i32);
-        }
-        let vector = |x: &[i32; 64], v: usize| simd.partial_load_i32s(&x[v * S::F32_LANES..][..S::F32_LANES]);
-        let (head, tail) = (lanes.range(call, 0), lanes.range(call, lanes.count - 1));
-        Seen {
-            lo: std::array::from_fn(|v| vector(&lo, v)),
-            hi: std::array::from_fn(|v| vector(&hi, v)),
-            first: head.0,
-            end: tail.1,
-            all_first: tail.0,
-            all_end: head.1,
-        }
-    }
-
-    /// Whether some lane misses some of the positions `block .. block + n`.
-    #[inline(always)]
-    pub fn masks(&self, block: usize, n: usize) -> bool {
-        block < self.all_first || block + n > self.all_end
-    }
-
-    /// Which lanes of vector v see a position.
-    #[inline(always)]
-    pub fn mask(&self, simd: S, v: usize, position: usize) -> S::m32s {
-        let p = simd.splat_i32s(position as i32);
-        simd.and_m32s(simd.less_than_or_equal_i32s(self.lo[v], p), simd.less_than_i32s(p, self.hi[v]))
     }
 }
 

@@ -1,8 +1,37 @@
 //! Rung 1, plain: one (row, head) pair at a time, all its scores beside each other, then their softmax, then the sums. The
 //! equations as they stand, in f32; nothing is shared, nothing is kept from one pair to the next.
-use super::{AttentionGradients, Checked};
+use super::{AttentionCall, AttentionGradients};
 use crate::cpu::threads::{Shared, Threads};
 use crate::portable::ln;
+
+/// What a key counts for a query, and the loss's gradient to their score over the scale.
+pub(super) struct PairTerms {
+    pub p: f32,
+    pub ds: f32,
+}
+
+impl<'a> AttentionGradients<'a> {
+    /// do of a query row and head.
+    pub(super) fn d_o(&self, row: usize, head: usize) -> &'a [f32] {
+        let e = self.call.shape.head_size;
+        &self.d_o[row * self.call.q_stride() + head * e..][..e]
+    }
+
+    /// p and ds of a query and a key that it sees: p = e^(scale q·k − lse), ds = p (do·v − δ).
+    pub(super) fn pair(&self, row: usize, head: usize, key: u32) -> PairTerms {
+        let (call, at) = (&self.call, row * self.call.shape.n_heads + head);
+        let s = call.shape.scale * dot(call.query(row, head), call.key(key, head));
+        let p = exp(s - self.lse[at]);
+        PairTerms { p, ds: p * (dot(self.d_o(row, head), call.value(key, head)) - self.delta[at]) }
+    }
+
+    /// Query rows i that see key row j: j ≤ i < end[j], position[i] − position[j] < window.
+    pub(super) fn rows_that_see(&self, key: usize) -> impl Iterator<Item = usize> + use<'a> {
+        let (plan, window) = (self.call.plan, self.call.shape.window);
+        let end = (plan.ends[key] as usize).min(plan.positions.len());
+        (key..end).filter(move |&row| ((plan.positions[row].saturating_sub(plan.positions[key])) as usize) < window)
+    }
+}
 
 /// A query row with what it sees: the key rows of its path, those outside the window left out.
 #[derive(Clone, Copy)]
@@ -12,7 +41,7 @@ pub(super) struct Seeing<'a> {
 }
 
 /// Every query row of the plan.
-pub(super) fn rows<'a>(call: &Checked<'a>) -> Vec<Seeing<'a>> {
+pub(super) fn rows<'a>(call: &AttentionCall<'a>) -> Vec<Seeing<'a>> {
     let plan = call.plan;
     let of_run = |run: &'a crate::forest::Run| {
         (0..run.len).map(move |r| {
@@ -46,7 +75,7 @@ pub(super) fn add(y: &mut [f32], alpha: f32, x: &[f32]) {
 ///
 /// # Safety
 /// `o` is [T, H, E] and `lse` [T, H], zeroed or not; nobody else touches them.
-pub(super) unsafe fn forward(threads: &Threads, call: Checked, o: Shared<f32>, lse: Shared<f32>) {
+pub(super) unsafe fn forward(threads: &Threads, call: AttentionCall, o: Shared<f32>, lse: Shared<f32>) {
     let (rows, e, n_heads) = (rows(&call), call.shape.head_size, call.shape.n_heads);
     threads.each(rows.len(), |i| {
         let Seeing { row, keys } = rows[i];
@@ -85,7 +114,7 @@ pub(super) unsafe fn queries(threads: &Threads, back: AttentionGradients, dq: Sh
                 dq.written((row * n_heads + head) * e, e)
             };
             for &key in keys {
-                let (_, ds) = back.pair(row, head, key);
+                let PairTerms { ds, .. } = back.pair(row, head, key);
                 add(dq, call.shape.scale * ds, call.key(key, head));
             }
         }
@@ -108,7 +137,7 @@ pub(super) unsafe fn keys(threads: &Threads, back: AttentionGradients, dk: Share
         };
         for head in kv_head * call.group()..(kv_head + 1) * call.group() {
             for row in back.rows_that_see(key) {
-                let (p, ds) = back.pair(row, head, key as u32);
+                let PairTerms { p, ds } = back.pair(row, head, key as u32);
                 add(dv, p, back.d_o(row, head));
                 add(dk, call.shape.scale * ds, call.query(row, head));
             }

@@ -1,4 +1,15 @@
 //! The two products of attention on panels whose columns are lanes: [rows, lanes] = rows · panel, and panel += rowsᵀ · panel.
+//!
+//! Worked example: keys (1 2; 3 4; 5 6), of which a path lists row 2, then row 0; two lanes with the queries (1, 0) and (1, 1), which are the
+//! columns of the panel q.
+//!
+//! ```text
+//! rows_times_panel:                 s = (5 6; 1 2) · (1 1; 0 1) = (5 11; 1 3)          [listed rows, lanes]
+//! add_rows_transposed_times_panel:  o = (5 1; 6 2) · s = (26 58; 32 72)               [E, lanes], from Start::Zero
+//!                                   o = ½ (2 2; 2 2) + (26 58; 32 72) = (27 59; 33 73)  with 2 before and factors ½
+//! ```
+//!
+//! The second is what attention does with values in the place of keys; [`FewLanes`] gives its last result with a row for each lane.
 use crate::cpu::tile::{Left, PanelTile, Right, Start, load, store};
 use pulp::Simd;
 
@@ -289,6 +300,58 @@ pub(super) unsafe fn spill_panel(
             for e in 0..size {
                 row(lane).add(e).write(factor * *panel.add(e * width + lane) + 0.0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+    use pulp::WithSimd;
+
+    /// Lanes 0 and 1 of s, of both o, and of the o of few lanes.
+    struct Example;
+
+    const KEYS: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+
+    impl WithSimd for Example {
+        type Output = [[f32; 4]; 4];
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            // Two vectors, as a scalar level has one lane a vector.
+            let width = 2 * S::F32_LANES;
+            let panel = |x: [[f32; 2]; 2]| -> Vec<f32> {
+                x.iter().flat_map(|row| (0..width).map(|lane| row.get(lane).copied().unwrap_or(0.0))).collect()
+            };
+            let first = |x: &[f32]| [x[0], x[1], x[width], x[width + 1]];
+            let rows = Listed { start: KEYS.as_ptr(), stride: 2, index: &[2, 0] };
+            let q = panel([[1.0, 1.0], [0.0, 1.0]]);
+            let [mut s, mut o] = [vec![0.0; 2 * width], vec![0.0; 2 * width]];
+            let (mut before, half) = (vec![2.0; 2 * width], vec![0.5; width]);
+            let mut few = [2.0; 4];
+            // SAFETY: rows of two entries; panels of two rows of two vectors; a factor for each lane.
+            unsafe {
+                rows_times_panel::<S, 6, 2>(simd, rows, 2, q.as_ptr(), s.as_mut_ptr());
+                add_rows_transposed_times_panel::<S, 6, 2>(simd, rows, 2, s.as_ptr(), o.as_mut_ptr(), Start::Zero);
+                let start = Start::Scaled(half.as_ptr());
+                add_rows_transposed_times_panel::<S, 6, 2>(simd, rows, 2, s.as_ptr(), before.as_mut_ptr(), start);
+                let (s, factor, o) = (s.as_ptr(), half.as_ptr(), few.as_mut_ptr());
+                simd.vectorize(FewLanes::<2> { rows, size: 2, s, width, factor, o });
+            }
+            [first(&s), first(&o), first(&before), few]
+        }
+    }
+
+    #[test]
+    fn worked_example() {
+        for level in Level::available() {
+            let [s, o, scaled, few] = level.run(Example);
+            assert_eq!(s, [5.0, 11.0, 1.0, 3.0]);
+            assert_eq!(o, [26.0, 58.0, 32.0, 72.0]);
+            assert_eq!(scaled, [27.0, 59.0, 33.0, 73.0]);
+            assert_eq!(few, [27.0, 33.0, 59.0, 73.0]);
         }
     }
 }

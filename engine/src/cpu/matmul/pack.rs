@@ -1,5 +1,15 @@
 //! Packing: copies a block of B (or of Aᵀ) into panels that the register tile reads from front to back.
 //! Weights that are not f32 are decoded here, a block at a time.
+//!
+//! Worked example: a block of B with two indices along k and five columns, into panels of `full` = 4 and `lanes` = 2 columns. One panel
+//! is full, the fifth column begins another; what stands behind it there, ·, is no part of B.
+//!
+//! ```text
+//! B = (1 2 3 4  5)    [Copied]: rows of B as they are            1 2 3 4   6 7 8 9     5 ·   10 ·
+//!     (6 7 8 9 10)    [Transposed]: from Bᵀ = (1 6; 2 7; …), the same panels
+//! ```
+//!
+//! So the tile of columns 0 to 3 reads 1 2 3 4, then 6 7 8 9, one line for each index along k.
 use super::K_BLOCK;
 use crate::cpu::weights::HostWeights;
 use pulp::{Simd, WithSimd};
@@ -185,5 +195,30 @@ impl WithSimd for DecodeRow<'_, '_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         self.b.decode(self.start, self.to);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Level;
+
+    #[test]
+    fn worked_example() {
+        const UNWRITTEN: f32 = -1.0;
+        let b: Vec<f32> = (1..=10).map(|i| i as f32).collect();
+        let transposed: Vec<f32> = (0..5).flat_map(|j| [b[j], b[5 + j]]).collect();
+        let panels = Widths { n_full: 1, full: 4, lanes: 2 };
+        let expected = [1.0, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0, 9.0, 5.0, UNWRITTEN, 10.0, UNWRITTEN];
+        for level in Level::available() {
+            let mut out = [UNWRITTEN; 12];
+            let (to, columns, along_k) = (out.as_mut_ptr(), 0..5, 0..2);
+            level.run(Copied { b: HostWeights::F32(&b), stride: 5, columns, along_k, to, panels });
+            assert_eq!(out, expected);
+            let mut out = [UNWRITTEN; 12];
+            let (to, columns, along_k) = (out.as_mut_ptr(), 0..5, 0..2);
+            level.run(Transposed { b: HostWeights::F32(&transposed), stride: 2, columns, along_k, to, panels });
+            assert_eq!(out, expected);
+        }
     }
 }
