@@ -1,7 +1,7 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
-//! touched).
+//! touched), 130 a signal has stopped it (a run has saved a checkpoint then).
 mod doctor;
 mod generate;
 mod judge;
@@ -23,6 +23,7 @@ use crate::options::{
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
+use crate::run::interrupt;
 use crate::sft;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
@@ -153,6 +154,7 @@ fn announced<C>(parsed: Parsed<C>) -> C {
 pub fn exit_code(error: &Error, changed: bool) -> u8 {
     use engine::Error as Engine;
     match error {
+        Error::Stopped(_) => interrupt::EXIT_CODE,
         _ if changed => 1,
         Error::Output(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
@@ -175,8 +177,12 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read(std::env::args_os()).and_then(carry_out) {
+    match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Stopped(said)) => {
+            eprintln!("{said}");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(exit_code(&error, engine::files::atomic::has_changed()))

@@ -2,9 +2,9 @@
 use crate::error::{Error, Result};
 use crate::options::{PictureOptions, PlotOptions};
 use crate::run::durable::write_file;
+use crate::run::{MetricsFile, Series};
 use plotters::prelude::*;
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const WIDTH: u32 = 820;
 const PANEL_HEIGHT: u32 = 230;
@@ -21,15 +21,11 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-/// A run's logged lines.
+/// A run and how it is called in the picture.
 struct Run {
     label: String,
-    path: PathBuf,
-    lines: Vec<Value>,
+    metrics: MetricsFile,
 }
-
-/// A metric of a run: (step, value).
-type Series = Vec<(f64, f64)>;
 
 /// Draws the picture.
 pub fn run(options: &PlotOptions) -> Result<()> {
@@ -41,7 +37,7 @@ pub fn run(options: &PlotOptions) -> Result<()> {
         picture.run_dirs.0.iter().enumerate().map(|(i, path)| open(path, i, picture)).collect::<Result<Vec<Run>>>()?;
     let mut panels = Vec::new();
     for metric in &picture.metrics {
-        let all: Vec<Series> = runs.iter().map(|run| smoothed(&series(run, metric), picture.smooth)).collect();
+        let all: Vec<Series> = runs.iter().map(|run| smoothed(&run.metrics.series(metric), picture.smooth)).collect();
         if all.iter().all(Vec::is_empty) {
             return Err(unknown_metric(metric, &runs));
         }
@@ -55,25 +51,10 @@ pub fn run(options: &PlotOptions) -> Result<()> {
 }
 
 fn open(given: &Path, index: usize, picture: &PictureOptions) -> Result<Run> {
-    let file = if given.is_dir() { given.join("metrics.jsonl") } else { given.to_path_buf() };
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("run_dirs: {e}")))?;
-    let line = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::Data {
-            path: file.clone(),
-            line: i + 1,
-            detail: format!("is no JSON: {e}"),
-        })
-    };
-    let lines =
-        text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(line).collect::<Result<Vec<Value>>>()?;
+    let metrics = MetricsFile::open(given)?;
     let own = given.file_name().map_or_else(|| given.display().to_string(), |name| name.to_string_lossy().into_owned());
     let label = picture.labels.0.get(index).cloned().unwrap_or(own);
-    Ok(Run { label, path: file, lines })
-}
-
-fn series(run: &Run, metric: &str) -> Series {
-    let number = |line: &Value, name: &str| line.get(name).and_then(Value::as_f64).filter(|x| x.is_finite());
-    run.lines.iter().filter_map(|line| Some((number(line, "step")?, number(line, metric)?))).collect()
+    Ok(Run { label, metrics })
 }
 
 /// Each value as the mean of the last `n`, itself included.
@@ -87,13 +68,13 @@ fn smoothed(series: &[(f64, f64)], n: usize) -> Series {
 
 fn unknown_metric(metric: &str, runs: &[Run]) -> Error {
     let mut names: Vec<&str> = Vec::new();
-    for name in runs.iter().flat_map(|run| &run.lines).filter_map(Value::as_object).flat_map(|line| line.keys()) {
-        if !names.contains(&name.as_str()) {
+    for name in runs.iter().flat_map(|run| run.metrics.names()) {
+        if !names.contains(&name) {
             names.push(name);
         }
     }
     let near = crate::options::given::suggestion(metric, "", names.iter().copied());
-    let of = runs.first().map(|run| run.path.display().to_string()).unwrap_or_default();
+    let of = runs.first().map(|run| run.metrics.path.display().to_string()).unwrap_or_default();
     Error::Input(format!("metrics: no run has logged {metric}{near}; {of} has {}", names.join(", ")))
 }
 

@@ -15,16 +15,19 @@ pub mod learner;
 pub mod setup;
 
 use crate::data::order::{Sampling, epoch_order};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
+use crate::run::summary::quoted;
 use crate::run::{
-    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
+    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Progress,
+    RunDirectory, TrainerState,
 };
 use engine::backend::Device;
+use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::linear::DropoutKey;
 use engine::tape::Tape;
@@ -143,6 +146,40 @@ pub struct Job {
     pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
     needed: Option<u64>,
+    /// The trainer's command: sft …
+    command: &'static str,
+}
+
+/// What a person is told about a run that is resumed: from where, and what has changed of its length. Errors: more steps
+/// are done than it is to have now.
+fn going_on(
+    saved: &TrainerState,
+    checkpoint: &Checkpoint,
+    length: RunLength,
+    training: &options::TrainingOptions,
+) -> Result<Vec<String>> {
+    let (done, then, now) = (saved.global_step, saved.max_steps, length.total_steps);
+    if done > now {
+        return Err(Error::Input(format!(
+            "resume_from_checkpoint: {done} optimiser steps are done in {}, and the run is to have {now} (--max_steps, \
+             --num_train_epochs)",
+            checkpoint.path.display()
+        )));
+    }
+    let mut said = vec![format!("resumed from {}: step {done} of {now}", checkpoint.path.display())];
+    if then != now {
+        let rate = |total| Schedule::new(training, total).at(done);
+        said.push(format!(
+            "note: the run was begun for {then} steps and now has {now}, as transformers does it: the learning rate goes on \
+             where a run of {now} steps would be, at {:.3e} (over {then} steps: {:.3e})",
+            rate(now),
+            rate(then)
+        ));
+    }
+    if done == now {
+        said.push("all its steps are done: --max_steps or --num_train_epochs makes it go on".into());
+    }
+    Ok(said)
 }
 
 impl Job {
@@ -162,11 +199,14 @@ impl Job {
         let inputs = setup::hash_inputs(&work.reads)?;
         let (length, resumed) = (work.length, plan.resumes_from().cloned());
         let mut state = TrainerState { max_steps: length.total_steps, seed: training.seed, ..TrainerState::new() };
+        let mut resuming = Vec::new();
         (state.options, state.inputs) = (options::fingerprint(options), setup::combined(&inputs));
         if let Some(checkpoint) = &resumed {
             let saved = checkpoint.state()?;
             saved.check_same_run(&state.options, &state.inputs)?;
-            state = TrainerState { max_steps: length.total_steps, ..saved };
+            resuming = going_on(&saved, checkpoint, length, training)?;
+            let (max_steps, options) = (length.total_steps, state.options);
+            state = TrainerState { max_steps, options, ..saved };
         }
         let learner = policy.learner(&device, &source, training, resumed.as_ref())?;
         let name = device.name();
@@ -180,6 +220,7 @@ impl Job {
         let directory = plan.begin(&about)?;
         let metrics = directory.metrics()?;
         let progress = Progress::new(length.total_steps, state.global_step);
+        resuming.iter().for_each(|said| progress.say(said));
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
         progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
         let needed = device.is_host().then_some(needed);
@@ -199,6 +240,7 @@ impl Job {
             save_total_limit: record.save_total_limit,
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
+            command: C::NAME,
             learner,
             device,
             source,
@@ -212,11 +254,11 @@ impl Job {
         })
     }
 
-    /// The next optimiser step; None when the run is complete.
+    /// The next optimiser step; None when the run is complete, or was asked to stop.
     pub fn next_step(&self) -> Option<Step> {
         let index = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(index);
-        (index < self.length.total_steps).then_some(Step { index, epoch, batches })
+        (index < self.length.total_steps && !run::interrupt::asked()).then_some(Step { index, epoch, batches })
     }
 
     /// The rows of each micro-batch of a step.
@@ -276,7 +318,8 @@ impl Job {
         self.state.epoch = self.length.epochs_after(step + 1);
         self.state.position = DataPosition { epoch, batch: batches.end };
         self.progress.step(step + 1, n_tokens, loss);
-        Ok(self.cadence.after(step + 1))
+        let due = self.cadence.after(step + 1);
+        Ok(Due { save: due.save || run::interrupt::asked(), ..due })
     }
 
     /// Writes a line with what the window gathered, and empties it.
@@ -288,7 +331,7 @@ impl Job {
         values.extend(window.means().into_iter().filter(|(name, _)| *name != "loss"));
         values.push(("num_tokens", self.state.num_tokens as f64));
         self.metrics.write(now, self.state.epoch, &values)?;
-        self.progress.logged(now, loss);
+        self.progress.logged(now, &values);
         Ok(())
     }
 
@@ -346,15 +389,48 @@ impl Job {
         self.directory.rotate(self.save_total_limit)
     }
 
-    /// Saves the finished model.
+    /// Saves the finished model and says what the run has learnt. Of a run that was asked to stop, says how it goes on.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
+        if self.state.global_step < self.length.total_steps && run::interrupt::asked() {
+            return Err(self.stopped());
+        }
         if let (Some(needed), Some(peak)) = (self.needed, run::memory::peak_bytes()) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
         }
         self.policy.save(self.directory.path(), &self.learner.model, &self.source.tokenizer)?;
         self.directory.finish()?;
+        let metrics = MetricsFile::open(self.directory.path())?;
+        let (saved, next) = (self.policy.kind(), self.next_command());
+        let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);
+        self.progress.say(&Ending { saved: &saved, next: &next, ..ending }.text());
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })
+    }
+
+    /// Where a stopped run stands, and the command that goes on with it.
+    fn stopped(&self) -> Error {
+        let (step, total, dir) = (self.state.global_step, self.length.total_steps, self.directory.path());
+        let config = quoted(&dir.join(run::CONFIG).to_string_lossy());
+        Error::Stopped(format!(
+            "stopped after step {step} of {total}; the checkpoint is {}. To go on with the same bits: lapidary {} --config \
+             {config} --resume_from_checkpoint last",
+            run::checkpoint::path_of(dir, step).display(),
+            self.command
+        ))
+    }
+
+    /// The command that uses what the run has made.
+    fn next_command(&self) -> String {
+        let out = quoted(&self.directory.path().to_string_lossy());
+        let (model, adapter) = match self.policy.is_adapter() {
+            true => (quoted(&self.source.files.path.to_string_lossy()), format!(" --adapter_name_or_path {out}")),
+            false => (out, String::new()),
+        };
+        let (command, what) = match self.source.files.config.head {
+            Head::Score => ("score", "--dataset_name FILE"),
+            Head::LanguageModel => ("generate", "--prompt 'TEXT'"),
+        };
+        format!("lapidary {command} --model_name_or_path {model}{adapter} {what}")
     }
 }

@@ -270,6 +270,16 @@ impl Policy {
         format!("training {what} on {rows} rows, {tokens} tokens; {device}")
     }
 
+    /// Whether an adapter is trained beside frozen weights.
+    pub fn is_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// What a finished run has made, in a few words.
+    pub fn kind(&self) -> String {
+        self.adapter.as_ref().map_or("all weights".into(), |a| format!("an adapter of rank {}", a.r))
+    }
+
     /// The directory that transformers (or PEFT) loads: weights or adapter, and the tokenizer.
     pub fn save(&self, dir: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
         match &self.adapter {

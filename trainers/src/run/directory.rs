@@ -58,7 +58,8 @@ struct Resumed {
 }
 
 const MANIFEST: &str = "manifest.json";
-const CONFIG: &str = "config.yaml";
+/// The options of a run, in its directory: with `--config` they begin it again, or go on with it.
+pub const CONFIG: &str = "config.yaml";
 /// Options about starting a run, which a config file to repeat it must not hold.
 const ABOUT_STARTING: [&str; 2] = ["resume_from_checkpoint", "overwrite_output_dir"];
 

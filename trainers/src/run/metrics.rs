@@ -140,6 +140,28 @@ pub const METRICS: &[Metric] = &[
     metric("kl_coef", "", false, "The weight of the KL in the reward, where it is steered."),
 ];
 
+/// The metrics that say whether a run works, with a short name for the head of a column, in the order in which they are
+/// shown. A run shows those of them that it logs.
+pub const HEADLINES: &[(&str, &str)] = &[
+    ("loss", "loss"),
+    ("mean_token_accuracy", "token acc"),
+    ("rewards/accuracies", "accuracy"),
+    ("rewards/margins", "margin"),
+    ("rewards/chosen", "chosen"),
+    ("rewards/rejected", "rejected"),
+    ("accuracy", "accuracy"),
+    ("margin", "margin"),
+    ("reward", "reward"),
+    ("reward_std", "reward std"),
+    ("frac_reward_zero_std", "no spread"),
+    ("gold", "gold"),
+    ("kl", "kl"),
+    ("objective/kl", "kl"),
+    ("completions/mean_length", "length"),
+    ("completions/clipped_ratio", "cut"),
+    ("entropy", "entropy"),
+];
+
 /// The entry of [`METRICS`] for a logged name, `eval_…` included.
 pub fn explain(name: &str) -> Option<&'static Metric> {
     let find = |name: &str| METRICS.iter().find(|metric| metric.name == name || is_one_of(metric.name, name));
