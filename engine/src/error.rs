@@ -9,13 +9,28 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// Shapes that do not fit; `detail` names the shapes on both sides.
     #[error("{op}: {detail}")]
-    Shape { op: &'static str, detail: String },
+    Shape {
+        /// The op or kernel that was called.
+        op: &'static str,
+        /// What it needs and what it found.
+        detail: String,
+    },
     /// A gradient was asked of something that has none.
     #[error("{op} has no gradient here: {detail}")]
-    NoGradient { op: &'static str, detail: String },
+    NoGradient {
+        /// The op whose backward was reached.
+        op: &'static str,
+        /// Why there is none.
+        detail: String,
+    },
     /// A file that is missing, unreadable or not what its name says.
     #[error("{path}: {detail}")]
-    File { path: PathBuf, detail: String },
+    File {
+        /// The file or directory, as the user named it or below that.
+        path: PathBuf,
+        /// What is wrong with it: a sentence that goes on from the path.
+        detail: String,
+    },
     /// A model, option or value this engine does not support; says which it does.
     #[error("{0}")]
     Unsupported(String),
@@ -24,10 +39,20 @@ pub enum Error {
     Input(String),
     /// Not enough memory on the device.
     #[error("out of memory on {device}: {detail}")]
-    OutOfMemory { device: String, detail: String },
+    OutOfMemory {
+        /// The device's name with its interface.
+        device: String,
+        /// What was asked for, what is in use, and what needs less.
+        detail: String,
+    },
     /// The device or its driver failed.
     #[error("{device}: {detail}")]
-    Device { device: String, detail: String },
+    Device {
+        /// The device's name with its interface; `cpu` for its threads.
+        device: String,
+        /// What was being done, and the driver's words.
+        detail: String,
+    },
 }
 
 impl Error {

@@ -10,9 +10,16 @@ pub enum Error {
     /// A wrong option, file or value from the user; the text says what to do.
     #[error("{0}")]
     Input(String),
-    /// A row of a data set that cannot be used. `line` counts from 1; in a JSON array it is the row's number.
+    /// A row of a data set that cannot be used.
     #[error("{}:{line}: {detail}", path.display())]
-    Data { path: PathBuf, line: usize, detail: String },
+    Data {
+        /// The data file, or the `task:…` that made the row.
+        path: PathBuf,
+        /// The line, counted from 1; in a JSON array the number of the row.
+        line: usize,
+        /// What is wrong with the row: a sentence that goes on from its place.
+        detail: String,
+    },
     /// The engine refused: a model file, a device, shapes, memory.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -40,12 +47,11 @@ impl Error {
     pub fn file(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
         Error::Engine(engine::Error::file(path, detail))
     }
-    /// An [`Error::Internal`].
-    /// Standard output that takes nothing more: a full disk, a closed pipe.
+    /// An [`Error::Output`]. Standard output that takes nothing more: a full disk, a closed pipe.
     pub fn output(error: std::io::Error) -> Self {
         Error::Output(format!("cannot write to standard output: {error}"))
     }
-    /// A fault of this program.
+    /// An [`Error::Internal`] with this text.
     pub fn internal(text: impl std::fmt::Display) -> Self {
         Error::Internal(text.to_string())
     }

@@ -7,9 +7,13 @@ use crate::error::Result;
 /// p −= lr/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
+    /// lr, from 0.
     pub learning_rate: f64,
+    /// β₁, decay of the first moment: from 0, below 1.
     pub beta1: f64,
+    /// β₂, decay of the second moment: from 0, below 1.
     pub beta2: f64,
+    /// ε, added to the root of the corrected second moment.
     pub epsilon: f64,
     /// t, counted from 1.
     pub step: u64,
@@ -20,10 +24,15 @@ pub struct AdamWStep {
 /// A tensor that an optimiser changes: θ, its moments and its gradient, n elements each.
 #[derive(Debug)]
 pub struct Trained<'a> {
+    /// θ, f32: changed in place.
     pub p: &'a mut Buffer,
+    /// First moment, f32: changed in place; 0 before the first step.
     pub m: &'a mut Buffer,
+    /// Second moment, f32: changed in place; 0 before the first step.
     pub v: &'a mut Buffer,
+    /// ∂loss/∂θ before `grad_scale`, f32.
     pub grad: &'a Buffer,
+    /// Elements of each of the four buffers.
     pub n: usize,
     /// wd, λ in the paper.
     pub weight_decay: f64,

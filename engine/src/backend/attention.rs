@@ -6,8 +6,11 @@ use crate::forest::AttentionPlan;
 /// Sizes of an attention call: q, o [T, H, E]; k, v [S, K, E]; query head h reads key head h / (H / K).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
+    /// H, query heads: a multiple of K.
     pub n_heads: usize,
+    /// K, key and value heads; fewer than H in grouped-query attention.
     pub n_kv_heads: usize,
+    /// E, numbers of a head in q, k and v.
     pub head_size: usize,
     /// Factor on q·k, usually 1/√E.
     pub scale: f32,

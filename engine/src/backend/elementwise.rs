@@ -8,12 +8,19 @@ use crate::random::Stream;
 pub enum Unary {
     /// a·x + b
     Affine(f32, f32),
+    /// eˣ
     Exp,
+    /// ln x, natural; −∞ at 0, NaN below
     Ln,
+    /// √x; NaN below 0
     Sqrt,
+    /// x²
     Square,
+    /// |x|; gradient 0 at 0
     Abs,
+    /// max(x, 0); gradient 0 at 0, and NaN stays NaN
     Relu,
+    /// tanh x
     Tanh,
     /// σ(x) = 1 / (1 + e⁻ˣ)
     Sigmoid,
@@ -28,11 +35,17 @@ pub enum Unary {
 /// y = f(a, b), element by element; b repeats: y[i] = f(a[i], b[i mod |b|]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
+    /// a + b
     Add,
+    /// a − b
     Sub,
+    /// a · b
     Mul,
+    /// a / b
     Div,
+    /// The smaller of both; NaN where either is
     Min,
+    /// The larger of both; NaN where either is
     Max,
 }
 

@@ -16,10 +16,15 @@ pub enum Layout {
 /// C ← α·op(A)·op(B) (+ C).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Product {
+    /// How A and B lie in memory.
     pub layout: Layout,
+    /// Rows of C, and of op(A).
     pub m: usize,
+    /// Columns of C, and of op(B).
     pub n: usize,
+    /// What is summed over: columns of op(A), rows of op(B).
     pub k: usize,
+    /// α: scales the product, not the `c` it is added to.
     pub alpha: f32,
 }
 

@@ -19,6 +19,7 @@ pub struct RowIndex {
 }
 
 impl RowIndex {
+    /// Sorts `rows` by table row and uploads the four lists. That they lie inside a table is checked where one is given.
     pub fn new(device: &dyn Backend, rows: &[u32]) -> Result<Self> {
         let mut sources: Vec<u32> = (0..rows.len() as u32).collect();
         sources.sort_by_key(|&i| (rows[i as usize], i));
@@ -40,9 +41,11 @@ impl RowIndex {
         let device = [up(rows)?, up(&distinct)?, up(&offsets)?, up(&sources)?];
         Ok(RowIndex { rows: rows.to_vec(), distinct, offsets, sources, device })
     }
+    /// N, output rows: entries of `rows`, repeated ones included.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
+    /// Whether no row is taken.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

@@ -43,6 +43,7 @@ impl Choice {
 pub struct Draw<'a> {
     /// Number `index` of this stream is drawn with.
     pub stream: Stream,
+    /// Which number of the stream: another one for each token of a sequence.
     pub index: u64,
     /// The tokens that the repetition penalty is for, each once; those beyond the vocabulary are passed over.
     pub seen: &'a [u32],

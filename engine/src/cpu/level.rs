@@ -26,6 +26,7 @@ impl Level {
         Level::available().last().copied().unwrap_or(Level::Scalar)
     }
 
+    /// As benches and messages write it: scalar, avx2, avx512 or neon.
     pub fn name(self) -> &'static str {
         match self {
             Level::Scalar => "scalar",
@@ -35,6 +36,7 @@ impl Level {
         }
     }
 
+    /// Whether this processor has the instructions, asked at run time; scalar code runs on every one.
     pub fn is_available(self) -> bool {
         match self {
             Level::Scalar => true,

@@ -18,11 +18,17 @@ use std::sync::Mutex;
 /// A metadata value. Arrays stay in the file until they are asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
+    /// u8, u16, u32 or u64.
     Unsigned(u64),
+    /// i8, i16, i32 or i64.
     Signed(i64),
+    /// f32 or f64.
     Float(f64),
+    /// A byte; anything but 0 is true.
     Bool(bool),
+    /// A string, which has to be UTF-8.
     Text(String),
+    /// An array's place in the file.
     Array(Array),
 }
 
@@ -30,6 +36,7 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     kind: u32,
+    /// Number of values, not of bytes.
     pub len: usize,
     start: usize,
 }
@@ -37,14 +44,17 @@ pub struct Array {
 /// One line of the tensor table.
 #[derive(Clone, Debug)]
 pub struct GgufTensor {
+    /// llama.cpp's name for it, as `blk.0.attn_q.weight`.
     pub name: String,
     /// Outermost dimension first, as in PyTorch; the reverse of the file.
     pub shape: Vec<usize>,
+    /// The type of its elements.
     pub stored: Stored,
     /// Index of the file it lies in, of those that hold the model.
     pub file: usize,
-    /// First byte in the file, and bytes (0 for a type this engine does not read).
+    /// First byte in the file that holds it.
     pub start: usize,
+    /// Bytes in the file; 0 for a type this engine does not read.
     pub len: usize,
 }
 
@@ -55,8 +65,11 @@ pub struct Gguf {
     pub file: MappedFile,
     /// The further parts.
     pub parts: Vec<MappedFile>,
+    /// Of the format: 2 or 3.
     pub version: u32,
+    /// The first part's entries by key. The readers below note what was asked for; a look into this map does not.
     pub metadata: BTreeMap<String, Value>,
+    /// The tensors of all parts, in the order of the files.
     pub tensors: Vec<GgufTensor>,
     /// The metadata that was asked for.
     asked: Mutex<BTreeSet<String>>,
@@ -146,6 +159,7 @@ impl Gguf {
         Ok(Gguf { version, metadata, tensors, file, parts: Vec::new(), asked: Mutex::default() })
     }
 
+    /// The file that was opened, or the first part: where the metadata stand.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -166,6 +180,7 @@ impl Gguf {
     pub fn text(&self, key: &str) -> Result<Option<&str>> {
         self.get(key, "a string", |v| if let Value::Text(t) = v { Some(t.as_str()) } else { None })
     }
+    /// The bool of `key`; None where it is absent, an error where it is of another type.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.get(key, "a bool", |v| if let Value::Bool(b) = v { Some(*b) } else { None })
     }
@@ -177,6 +192,7 @@ impl Gguf {
             _ => None,
         })
     }
+    /// The number of `key`, integer or float, as f64; None where it is absent, an error where it is no number.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
         self.get(key, "a number", |v| match v {
             Value::Unsigned(n) => Some(*n as f64),
@@ -185,12 +201,15 @@ impl Gguf {
             _ => None,
         })
     }
+    /// The strings of the array `key`; None where it is absent, an error where it is no array or an element no string.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>> {
         self.array(key, "strings", |v| if let Value::Text(t) = v { Some(t) } else { None })
     }
+    /// The floats of the array `key`, as f32; None where it is absent, an error where an element is no float, be it an integer.
     pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
         self.array(key, "floats", |v| if let Value::Float(x) = v { Some(x as f32) } else { None })
     }
+    /// The integers of the array `key`; None where it is absent, an error where an element is none or leaves the range of i32.
     pub fn integers(&self, key: &str) -> Result<Option<Vec<i32>>> {
         self.array(key, "integers", |v| match v {
             Value::Unsigned(n) => i32::try_from(n).ok(),

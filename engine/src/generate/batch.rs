@@ -117,7 +117,7 @@ impl<'a> Batch<'a> {
         Ok(Some(self.model.logits_at(&hidden, &last, self.sampling.scale())?))
     }
 
-    /// Index of the first of the sequences that entered last, of which there are `n`.
+    /// Sequences being continued; those that enter next get the indices from here on.
     pub fn n_active(&self) -> usize {
         self.active.len()
     }

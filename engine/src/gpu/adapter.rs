@@ -16,11 +16,13 @@ pub enum AdapterSelect {
 /// An adapter, for people.
 #[derive(Clone, Debug)]
 pub struct AdapterDescription {
+    /// The adapter's name, as the driver states it.
     pub name: String,
     /// "Vulkan", "Metal", "Dx12" …
     pub api: String,
     /// Driver's name and version, as it states them.
     pub driver: String,
+    /// A real GPU, of which sort, or software.
     pub kind: AdapterKind,
     /// Bytes of one buffer, at most.
     pub max_buffer_bytes: u64,
@@ -67,12 +69,16 @@ impl AdapterDescription {
         ["immediates", "f16", "subgroups", "timestamps", "pipeline cache", "cooperative matrices"];
 }
 
+/// What sort of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdapterKind {
+    /// A card with memory of its own.
     Discrete,
+    /// Part of the processor, whose memory it shares.
     Integrated,
     /// A GPU in a virtual machine, or one that does not say what it is.
     Other,
+    /// A program that runs on the processor (Mesa's llvmpipe).
     Software,
 }
 

@@ -40,6 +40,7 @@ impl GpuBuffer {
             plain => self.bytes() / plain.bytes(1),
         }
     }
+    /// Whether it holds no values.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }

@@ -77,7 +77,9 @@ pub struct GpuOptions {
 pub struct Plant {
     /// The shader's name, that is its file in shaders/.
     pub kernel: &'static str,
+    /// The text that is replaced; it must stand in the shader.
     pub from: &'static str,
+    /// What is put in its place.
     pub to: &'static str,
 }
 
@@ -157,6 +159,7 @@ impl Gpu {
         adapter::adapters().into_iter().map(|(_, description)| description).collect()
     }
 
+    /// Opens an adapter with options of one's own. Matrix units that give wrong values are not used. Errors as [`Gpu::open`].
     pub fn open_with(select: AdapterSelect, options: GpuOptions) -> Result<Arc<Gpu>> {
         let mut gpu = Gpu::open_unchecked(select, options)?;
         // A driver whose matrix units are wrong, or do not take the kernel, is used without them.

@@ -16,9 +16,13 @@ use std::time::Instant;
 /// Kernels of the matrix product, slowest first; shaders/README.md tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rung {
+    /// `matmul_naive`: a thread computes an output.
     Naive,
+    /// `matmul_tiled`: a workgroup shares tiles of 16 × 16; for small shapes.
     Tiled,
+    /// `matmul_register`: a thread keeps 4 × 4 outputs in registers, a workgroup 64 × 64.
     RegisterTiled,
+    /// `matmul_blocked`: 8 × 8 outputs a thread, 128 × 128 a workgroup; the next tile is fetched while one is multiplied.
     Blocked,
     /// Blocked with tiles twice as deep.
     BlockedDeep,

@@ -14,7 +14,9 @@ use crate::tensor::Tensor;
 /// Cosines and sines of all positions: [positions, r], r/2 cosines, then r/2 sines.
 #[derive(Clone, Debug)]
 pub struct RopeTable {
+    /// The table itself, on the device that reads it.
     pub cos_sin: Tensor,
+    /// r: the first r entries of a head are rotated, the others pass; even.
     pub rotary: usize,
 }
 

@@ -31,7 +31,9 @@ use std::fmt;
 /// largest |b| of its row or tensor where sums cancel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
+    /// What is allowed near 0, in the value's own unit.
     pub absolute: f64,
+    /// What is allowed beside the scale, as a share of it.
     pub relative: f64,
 }
 
@@ -50,6 +52,7 @@ pub struct Report {
     /// The largest error, relative to the scale (see [`Tolerance`]) with the absolute tolerance as its floor; it passes
     /// up to `Tolerance::relative`. Infinite for an error, a wrong length, or a value that had to be exact and is not.
     pub max_error: f64,
+    /// Whether `max_error` is within the tolerance.
     pub passed: bool,
     /// Where the largest error is and both values, or the error's text.
     pub detail: String,

@@ -13,15 +13,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Tokens of a prompt and an answer to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
+    /// Token ids: the prompt's, then the answer's.
     pub ids: Vec<u32>,
     /// Where the answer begins.
     pub start: usize,
 }
 
 impl Sequence {
+    /// The tokens before the answer; empty where the two differ from the first token on.
     pub fn prompt(&self) -> &[u32] {
         &self.ids[..self.start]
     }
+    /// The tokens of the answer; its end (EOS) is one of them.
     pub fn answer(&self) -> &[u32] {
         &self.ids[self.start..]
     }
@@ -34,6 +37,7 @@ impl Sequence {
 /// Answers to one prompt, the best first; of a pair: chosen, rejected.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranking {
+    /// Two or more, each with the whole prompt before it.
     pub answers: Vec<Sequence>,
     /// By how much the first should be ahead of the second.
     pub margin: Option<f32>,
@@ -49,7 +53,9 @@ impl Ranking {
 /// An answer and whether it is good.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labelled {
+    /// Prompt and answer.
     pub sequence: Sequence,
+    /// True for a good answer.
     pub label: bool,
 }
 
@@ -68,14 +74,18 @@ pub enum Rules {
 /// How answers are made tokens.
 #[derive(Clone, Debug)]
 pub struct AnswerOptions {
+    /// Where an answer begins, what is put around it, and what becomes of a row that is too long.
     pub rules: Rules,
+    /// Most tokens of prompt and answer together, at least 2; None for no limit.
     pub max_length: Option<usize>,
+    /// Which end of a longer sequence is kept (under [`Rules::Whole`] none is cut).
     pub truncation_mode: TruncationMode,
     /// What `strftime_now` of a chat template tells, in seconds since 1970 (UTC).
     pub now: i64,
 }
 
 impl AnswerOptions {
+    /// These, at the present time; `max_length` is looked at when rows are tokenised.
     pub fn new(rules: Rules, max_length: Option<usize>, truncation_mode: TruncationMode) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         AnswerOptions { rules, max_length, truncation_mode, now }
@@ -85,7 +95,9 @@ impl AnswerOptions {
 /// What became of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerStats {
+    /// Rows that were read.
     pub n_rows: usize,
+    /// Rows that are left to train on.
     pub n_kept: usize,
     /// Rows of which max_length leaves nothing.
     pub n_too_long: usize,
@@ -97,8 +109,11 @@ pub struct AnswerStats {
     pub n_empty: usize,
     /// Pairs of which both answers are the same.
     pub n_equal: usize,
+    /// Rows whose prompt's tokens are no prefix of the tokens of prompt + answer; not counted under [`Rules::Whole`].
     pub n_prefix_mismatch: usize,
+    /// Tokens of the rows that are left, after cutting; a prompt is counted with every answer.
     pub n_tokens: usize,
+    /// Tokens of the longest sequence of all rows, before cutting.
     pub longest: usize,
 }
 

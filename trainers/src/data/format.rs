@@ -35,17 +35,34 @@ impl Format {
 /// What an SFT row says, in one of four shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// Plain text, all of it learnt from.
     Text(String),
+    /// A conversation: messages with `role` and `content`.
     Messages(Vec<Json>),
-    PromptCompletion { prompt: String, completion: String },
-    PromptCompletionMessages { prompt: Vec<Json>, completion: Vec<Json> },
+    /// Two texts, the second of which answers or goes on from the first.
+    PromptCompletion {
+        /// What comes first.
+        prompt: String,
+        /// What follows it, EOS not yet behind it.
+        completion: String,
+    },
+    /// Two parts of a conversation.
+    PromptCompletionMessages {
+        /// The messages up to the answer.
+        prompt: Vec<Json>,
+        /// The messages of the answer.
+        completion: Vec<Json>,
+    },
 }
 
 /// A row for SFT: its content and what the chat template gets besides the messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SftRow {
+    /// What is learnt from.
     pub content: Content,
+    /// A list of tools for the template; None where the row has none.
     pub tools: Option<Json>,
+    /// Further variables of the template: the row's `chat_template_kwargs`.
     pub template_kwargs: Option<Map<String, Json>>,
 }
 

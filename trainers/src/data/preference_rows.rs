@@ -18,11 +18,14 @@ pub const COLUMNS: [&str; 9] =
 /// A prompt or an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Side {
+    /// Plain text, as it stands in the row.
     Text(String),
+    /// Messages of a conversation, objects with `role` and `content`.
     Messages(Vec<Json>),
 }
 
 impl Side {
+    /// Whether it says nothing: no text, or only messages without content and tool calls.
     pub fn is_empty(&self) -> bool {
         match self {
             Side::Text(text) => text.is_empty(),
@@ -34,29 +37,39 @@ impl Side {
 /// What the chat template gets besides the messages.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extras {
+    /// A list of tools; None where the row has none.
     pub tools: Option<Json>,
+    /// Further variables: the row's `chat_template_kwargs`.
     pub template_kwargs: Option<Map<String, Json>>,
 }
 
 /// One prompt and answers to it, the best first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
+    /// The row it comes from, which errors name.
     pub row: Row,
+    /// What is answered; empty where the answers have no common beginning.
     pub prompt: Side,
     /// At least two; of a pair: chosen, rejected.
     pub answers: Vec<Side>,
     /// By how much the first should be ahead of the second.
     pub margin: Option<f32>,
+    /// What the template gets besides, the same for every answer.
     pub extras: Extras,
 }
 
 /// One answer and whether it is good.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledRow {
+    /// The row it comes from, which errors name.
     pub row: Row,
+    /// What is answered.
     pub prompt: Side,
+    /// The one answer.
     pub answer: Side,
+    /// True for a good answer.
     pub label: bool,
+    /// What the template gets besides.
     pub extras: Extras,
 }
 

@@ -17,11 +17,14 @@ use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 /// One training sequence. `trained[i]`: the loss has a term for predicting `ids[i]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Example {
+    /// Token ids in order.
     pub ids: Vec<u32>,
+    /// One for each of `ids`; the first has no term, as nothing predicts it.
     pub trained: Vec<bool>,
 }
 
 impl Example {
+    /// Terms of the loss: how many of `trained` are true.
     pub fn n_trained(&self) -> usize {
         self.trained.iter().filter(|t| **t).count()
     }
@@ -30,8 +33,10 @@ impl Example {
 /// Which end of a row that is too long is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TruncationMode {
+    /// Cut behind: the first `max_length` tokens stay.
     #[default]
     KeepStart,
+    /// Cut in front: the last `max_length` tokens stay.
     KeepEnd,
 }
 
@@ -42,6 +47,7 @@ pub struct TokenizeOptions {
     pub dataset_text_field: String,
     /// Longest sequence in tokens; none: no limit.
     pub max_length: Option<usize>,
+    /// Which end of a longer sequence is kept.
     pub truncation_mode: TruncationMode,
     /// Train on completions only; none: on exactly for prompt-completion sets.
     pub completion_only_loss: Option<bool>,
@@ -67,7 +73,9 @@ impl Default for TokenizeOptions {
 /// What became of a data set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Rows that were read.
     pub n_rows: usize,
+    /// Rows that are left to train on.
     pub n_examples: usize,
     /// Rows cut at `max_length`.
     pub n_truncated: usize,
@@ -75,10 +83,13 @@ pub struct Stats {
     pub n_dropped: usize,
     /// Rows whose prompt's tokens are no prefix of the tokens of prompt + completion.
     pub n_prefix_mismatch: usize,
+    /// Tokens of the rows that are left, after cutting.
     pub n_tokens: usize,
+    /// Of these, those that the loss has a term for.
     pub n_trained: usize,
-    /// Tokens of the shortest and of the longest row, before cutting.
+    /// Tokens of the shortest row, before cutting.
     pub shortest: usize,
+    /// Tokens of the longest row, before cutting.
     pub longest: usize,
     /// One line about the columns that are not read.
     pub not_read: Option<String>,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 /// A step of supervised fine-tuning on sequences of equal length, every token but the first trained on.
 #[derive(Clone, Debug)]
 pub struct CountedStep {
+    /// Sequences of the step's one batch.
     pub n_sequences: usize,
     /// Tokens of a sequence.
     pub length: usize,
@@ -25,6 +26,7 @@ pub struct CountedStep {
     pub dtype: DType,
     /// Rank of a new adapter and its layers; None trains all weights.
     pub adapter: Option<(usize, TargetModules)>,
+    /// Whether activations are computed again in the backward, block by block.
     pub checkpointing: bool,
 }
 
@@ -102,6 +104,7 @@ const SMOLLM2: &str = r#"{"model_type": "llama", "vocab_size": 49152, "hidden_si
     "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
     "rope_theta": 100000, "tie_word_embeddings": true, "rms_norm_eps": 1e-5}"#;
 
+/// The configuration of SmolLM2-135M: 30 layers of width 576, tied embedding, 49152 tokens.
 pub fn smollm2() -> Result<ModelConfig> {
     let raw = serde_json::from_str(SMOLLM2).map_err(crate::error::Error::internal)?;
     Ok(ModelConfig::from_json(raw, std::path::Path::new("SmolLM2-135M"))?)

@@ -43,9 +43,11 @@ use std::time::Instant;
 pub struct Window(BTreeMap<String, Accumulator>);
 
 impl Window {
+    /// Adds a value that counts once to the mean of metric `name`.
     pub fn add(&mut self, name: &str, value: f64) {
         self.add_weighted(name, value, 1.0);
     }
+    /// Adds a value that counts `weight` times to the mean of metric `name`.
     pub fn add_weighted(&mut self, name: &str, value: f64, weight: f64) {
         self.0.entry(name.into()).or_default().add(value, weight);
     }
@@ -62,16 +64,20 @@ impl Window {
 /// How far a finished run came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Summary {
+    /// Optimiser steps of the whole run, those before it was resumed included.
     pub steps: u64,
+    /// Tokens read in all of them, as TRL counts them.
     pub num_tokens: u64,
 }
 
 /// What a trainer brings to its run besides the options.
 #[derive(Clone, Debug)]
 pub struct Work<'a> {
+    /// Rows that are trained on: sequences after packing, or prompts.
     pub n_rows: usize,
     /// Tokens of all rows.
     pub n_tokens: usize,
+    /// Steps and batches over these rows.
     pub length: RunLength,
     /// (tokens, predictions) of the largest micro-batch.
     pub largest: (usize, usize),
@@ -104,6 +110,7 @@ pub struct Measured {
 pub struct Step {
     /// Counted from 0.
     pub index: u64,
+    /// Pass over the data that it belongs to, counted from 0.
     pub epoch: u64,
     /// Which batches of the epoch the step takes.
     pub batches: Range<u64>,
@@ -118,13 +125,21 @@ impl Step {
 
 /// A run that is under way.
 pub struct Job {
+    /// The model, its gradients so far and its optimiser.
     pub learner: Learner,
+    /// Where the model lies and runs.
     pub device: Device,
+    /// The model's files as they were opened, and their tokenizer.
     pub source: ModelSource,
+    /// Which weights are trained, and how they are saved.
     pub policy: Policy,
+    /// What the next checkpoint will hold besides weights and optimiser: steps, position, random counters.
     pub state: TrainerState,
+    /// Metrics since the last log line.
     pub window: Window,
+    /// The bar or lines that a person sees.
     pub progress: Progress,
+    /// How many steps there are, and which batches each takes.
     pub length: RunLength,
     /// The checkpoint that the run went on from, for what a trainer kept in it besides.
     pub resumed: Option<Checkpoint>,

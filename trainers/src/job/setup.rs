@@ -21,7 +21,9 @@ use std::path::Path;
 
 /// A model on disk and its tokenizer, checked to fit each other.
 pub struct ModelSource {
+    /// Its configuration and where its weights lie; none are loaded yet.
     pub files: ModelFiles,
+    /// Its vocabulary and chat templates; no larger than the embedding.
     pub tokenizer: Tokenizer,
 }
 

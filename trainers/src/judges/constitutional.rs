@@ -52,20 +52,25 @@ pub struct Judge {
     pub rule: VerdictRule,
     /// SHA-256 of the constitution's file.
     pub constitution_hash: String,
+    /// Where the model was opened from, for messages.
     pub path: String,
 }
 
 /// log P(first better) − log P(second better): the answers in the order given, and in the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Verdict {
+    /// Asked with the first answer as A.
     pub given: f64,
+    /// Asked with the first answer as B; of the same sign as `given` where the orders agree.
     pub swapped: f64,
 }
 
 /// What is judged: two completions of a prompt, or one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
+    /// What was asked, as the judge reads it.
     pub prompt: String,
+    /// One to grade, or two to compare: the first is the one that verdicts speak of.
     pub completions: Vec<String>,
 }
 

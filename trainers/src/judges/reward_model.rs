@@ -17,8 +17,11 @@ use std::path::Path;
 
 /// A trained reward model, ready to score.
 pub struct RewardModel {
+    /// The decoder; its head is `score`, [1, D].
     pub model: Decoder,
+    /// The reward model's own, which may differ from the policy's.
     pub tokenizer: Tokenizer,
+    /// Where it was opened from, for messages.
     pub path: String,
 }
 

@@ -24,9 +24,13 @@ pub type DeltaLoss = fn(&Tensor, CpoSettings) -> Result<Tensor>;
 named! {
     /// The losses of a pair without a reference, as `--loss_type` names them; true: Δ is of means over tokens, not sums.
     pub enum CpoLoss: (DeltaLoss, bool) {
+        /// −log σ(β Δ): contrastive preference optimisation, with label smoothing.
         Sigmoid = "sigmoid" => (sigmoid_loss, false),
+        /// max(0, 1 − β Δ): no gradient once a pair is 1/β apart.
         Hinge = "hinge" => (hinge, false),
+        /// (Δ − 1/(2β))²: pairs are drawn to a fixed distance, not driven apart for ever.
         Ipo = "ipo" => (ipo, true),
+        /// −log σ(β Δ − γ): SimPO, which asks for a margin γ.
         Simpo = "simpo" => (simpo, true),
         /// SimPO on transformed probabilities, without the likelihood of the chosen answer.
         Alphapo = "alphapo" => (simpo, true),

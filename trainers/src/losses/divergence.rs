@@ -13,9 +13,13 @@ pub type Score = fn(&Tensor, f32) -> Result<Tensor>;
 named! {
     /// The divergence that ties the policy to the reference, as `--f_divergence_type` names it.
     pub enum FDivergence: Score {
+        /// Scores are log-ratios: plain DPO.
         ReverseKl = "reverse_kl" => reverse_kl,
+        /// Scores are 1 − 1/t: below 1, falling without bound where the policy says an answer less often.
         ForwardKl = "forward_kl" => forward_kl,
+        /// Scores are log(2t / (1 + t)), below log 2.
         JsDivergence = "js_divergence" => js_divergence,
+        /// Scores are (t^(α−1) − 1) / (α − 1): between the two KLs, reverse at α = 1 and forward at α = 0.
         AlphaDivergence = "alpha_divergence" => alpha_divergence,
     }
 }

@@ -73,21 +73,37 @@ pub type PairLoss = fn(&Pairs, DpoSettings) -> Result<Tensor>;
 named! {
     /// The losses of a pair, as `--loss_type` names them.
     pub enum DpoLoss: PairLoss {
+        /// −log σ(β Δ): DPO.
         Sigmoid = "sigmoid" => sigmoid_loss,
+        /// max(0, 1 − β Δ): no gradient once a pair is 1/β apart (SLiC, RSO).
         Hinge = "hinge" => hinge,
+        /// Squared distance of the scores' difference per token from 1/(2β): pairs are not driven apart for ever.
         Ipo = "ipo" => ipo,
+        /// KL of the policy's preference from the label's, (1 − ε, ε); needs label smoothing above 0 (EXO).
         ExoPair = "exo_pair" => exo_pair,
+        /// Each answer is classified against the reference by itself: the preferred one's likelihood does not sink (NCA).
         NcaPair = "nca_pair" => nca_pair,
+        /// DPO without the bias that a share ε < ½ of pairs labelled the wrong way round brings (robust DPO).
         Robust = "robust" => robust,
+        /// The preferred answer is taught as good and the other as bad, each by itself (BCO, without its shift).
         BcoPair = "bco_pair" => bco_pair,
+        /// Squared distance of each log-ratio from ±1/(2β) (SPPO).
         SppoHard = "sppo_hard" => sppo_hard,
+        /// Compares the sorted log-ratios of chosen to rejected with the reference's, over the batch (AOT, paired).
         Aot = "aot" | "aot_pair" => aot,
+        /// Compares the sorted log-ratios of chosen answers with those of rejected ones, whatever pairs they are in (AOT, unpaired).
         AotUnpaired = "aot_unpaired" => aot_unpaired,
+        /// Raises the preferred answer and lowers the other, against the reference (APO-zero).
         ApoZero = "apo_zero" => apo_zero,
+        /// Lowers the preferred answer, and the other one more: for answers worse than the model's own (APO-down).
         ApoDown = "apo_down" => apo_down,
+        /// A mixture of logistic and exponential loss, by τ, which was found by search (DiscoPOP).
         Discopop = "discopop" => discopop,
+        /// DPO with a penalty λ on likelihood that the preferred answer loses against the reference (DPO-Positive).
         Dpop = "dpop" => dpop,
+        /// Negative log-likelihood of the preferred answer, a mean over tokens: to be added to another loss (RPO).
         Sft = "sft" => sft,
+        /// DPO with scores per token, so that length counts for nothing.
         SigmoidNorm = "sigmoid_norm" => sigmoid_norm,
     }
 }
@@ -95,7 +111,9 @@ named! {
 named! {
     /// Those of them that TRL's online trainer takes.
     pub enum OnlineDpoLoss: PairLoss {
+        /// −log σ(β Δ): DPO.
         Sigmoid = "sigmoid" => sigmoid_loss,
+        /// (Δ − 1/(2β))², of sums over tokens.
         Ipo = "ipo" => ipo_of_sums,
     }
 }

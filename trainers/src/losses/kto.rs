@@ -22,7 +22,9 @@ pub struct Unpaired {
 named! {
     /// The losses of single answers, as `--loss_type` names them.
     pub enum KtoLoss: Unpaired {
+        /// The value of an answer saturates on either side of the divergence z (KTO).
         Kto = "kto" => Unpaired { good: kto_good, bad: kto_bad },
+        /// The same measured from 0: good answers up, bad ones down (APO-zero).
         ApoZeroUnpaired = "apo_zero_unpaired" => Unpaired { good: apo_zero_good, bad: apo_zero_bad },
     }
 }

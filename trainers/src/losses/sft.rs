@@ -13,7 +13,9 @@ pub type TokenMean = fn(&Tensor, f32) -> Result<Tensor>;
 named! {
     /// What is minimised over the tokens that are trained on, as `--loss_type` names it.
     pub enum SftLoss: TokenMean {
+        /// Negative log-likelihood.
         Nll = "nll" | "chunked_nll" => nll,
+        /// Each token's negative log-likelihood times its own probability, held constant: unlikely tokens teach less.
         Dft = "dft" => dft,
     }
 }

@@ -169,6 +169,7 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("max_density_ratio", &["10.0", "10"]),
 ];
 
+/// What becomes of an option of TRL that is not declared here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// Accepted; the text says why it has no effect.
@@ -223,6 +224,7 @@ fn is_off(raw: &Raw) -> bool {
 pub struct WithoutEffect(Vec<(&'static str, Vec<String>)>);
 
 impl WithoutEffect {
+    /// Notes that `name` was given; the same name counts once.
     pub fn add(&mut self, name: &str, reason: &'static str) {
         match self.0.iter_mut().find(|(known, _)| *known == reason) {
             Some((_, names)) if names.iter().any(|known| known == name) => {}
@@ -230,6 +232,7 @@ impl WithoutEffect {
             None => self.0.push((reason, vec![name.into()])),
         }
     }
+    /// A line for each reason, with the names of all options it is true of.
     pub fn notes(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(reason, names)| {
             let verb = if names.len() == 1 { "has" } else { "have" };

@@ -25,8 +25,11 @@ impl<T: Named> OptionValue for T {
 named! {
     /// Type of the weights that are not trained.
     pub enum WeightType {
+        /// Four bytes a weight.
         Float32 = "float32" | "fp32",
+        /// Two bytes a weight: the range of float32, 8 significant bits.
         Bfloat16 = "bfloat16" | "bf16",
+        /// Two bytes a weight: 11 significant bits, values up to 65504.
         Float16 = "float16" | "fp16",
         /// As the model's file has them.
         Auto = "auto",
@@ -48,9 +51,13 @@ impl WeightType {
 named! {
     /// How the learning rate moves over the run; see [`crate::run::schedule`].
     pub enum Scheduler {
+        /// After the warm-up a straight line, which reaches 0 at the end of the run.
         Linear = "linear",
+        /// After the warm-up half a cosine, which reaches 0 at the end of the run.
         Cosine = "cosine",
+        /// The same from the first step to the last: there is no warm-up.
         Constant = "constant",
+        /// After the warm-up the same to the end.
         ConstantWithWarmup = "constant_with_warmup",
     }
 }
@@ -58,7 +65,9 @@ named! {
 named! {
     /// transformers names one optimiser after each of PyTorch's implementations of it.
     pub enum Optimizer {
+        /// AdamW with decoupled weight decay; see [`engine::backend::AdamWStep`].
         AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused",
+        /// Plain gradient descent with weight decay: no momentum, no state.
         Sgd = "sgd",
     }
 }
@@ -66,8 +75,11 @@ named! {
 named! {
     /// When something happens. "no" may come as YAML 1.1's false.
     pub enum Strategy {
+        /// Never.
         No = "no" | "false" | "False",
+        /// Every so many optimiser steps.
         Steps = "steps",
+        /// At the end of each pass over the data.
         Epoch = "epoch",
     }
 }
@@ -75,7 +87,9 @@ named! {
 named! {
     /// The order of the rows within an epoch.
     pub enum SamplingStrategy {
+        /// Shuffled anew each epoch, by the seed.
         Random = "random",
+        /// As the data set has them.
         Sequential = "sequential",
     }
 }
@@ -83,7 +97,9 @@ named! {
 named! {
     /// Which end of a row that is too long stays.
     pub enum TruncationMode {
+        /// The first max_length tokens.
         KeepStart = "keep_start",
+        /// The last max_length tokens.
         KeepEnd = "keep_end",
     }
 }
@@ -153,9 +169,11 @@ impl OptionValue for TargetModules {
 /// Which checkpoint a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResumeFrom {
+    /// None: the run begins at step 0.
     Nothing,
     /// The last complete one in the output directory.
     Last,
+    /// The checkpoint in this directory.
     Path(PathBuf),
 }
 
@@ -185,6 +203,7 @@ impl OptionValue for ResumeFrom {
 /// A conversation: in a file, or written out on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Messages {
+    /// A JSON file.
     File(PathBuf),
     /// JSON text.
     Inline(String),

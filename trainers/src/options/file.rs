@@ -11,7 +11,9 @@ use std::path::Path;
 /// An entry of the mapping.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
+    /// As written, not yet looked up among the options.
     pub key: String,
+    /// What stands behind the colon.
     pub raw: Raw,
     /// Line of the key, counted from 1.
     pub line: u64,

@@ -76,7 +76,9 @@ fn value_name(kind: Kind) -> &'static str {
 /// Arguments made ready for clap, and TRL's options that are not declared here, with what was given to them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
+    /// What clap is to parse: flags as declared, each with its value behind `=` where that was written or begins with a dash.
     pub arguments: Vec<OsString>,
+    /// (name without dashes, value) of TRL's other flags, in order; "true" where no value followed.
     pub foreign: Vec<(String, Raw)>,
 }
 

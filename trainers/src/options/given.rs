@@ -9,12 +9,16 @@ use std::path::PathBuf;
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// On the command line.
     Flag,
-    /// Lines count from 1.
+    /// In the config file.
     File {
+        /// The file, as `--config` names it.
         path: PathBuf,
+        /// The line of its key, counted from 1.
         line: u64,
     },
+    /// Nowhere: the value is the option's default.
     Default,
 }
 

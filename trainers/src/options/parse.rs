@@ -12,7 +12,9 @@ use std::path::Path;
 /// A command's options, and what its user should know about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed<C> {
+    /// The values, read and checked against each other.
     pub options: C,
+    /// A line each: what was given without effect, or was settled for the user.
     pub notes: Vec<String>,
 }
 

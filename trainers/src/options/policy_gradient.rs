@@ -30,8 +30,7 @@ macro_rules! policy_gradient {
         training_command!($set);
 
         impl PolicyGradient for $set {
-            /// Data, how completions are drawn, and by what they are judged.
-    fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
+            fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions) {
                 (&self.data, &self.rollout, &self.reward)
             }
             fn guard(&self) -> &GuardOptions {
@@ -60,7 +59,9 @@ macro_rules! policy_gradient {
 
 /// A command that learns from completions and their rewards.
 pub trait PolicyGradient: TrainingCommand {
+    /// Data, how completions are drawn, and by what they are judged.
     fn rollout(&self) -> (&DataOptions, &RolloutOptions, &JudgingOptions);
+    /// What may end the run: the budget of KL and the gold check.
     fn guard(&self) -> &GuardOptions;
     /// Completions that are computed at once.
     fn completions_per_batch(&self) -> usize {

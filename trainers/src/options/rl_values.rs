@@ -7,13 +7,22 @@ use std::path::PathBuf;
 named! {
     /// GRPO's loss types; see `losses/policy.rs` and `losses/weights.rs`.
     pub enum GrpoLoss {
+        /// Clipped ratio; mean over the tokens of the whole step, so that every token weighs the same.
         Dapo = "dapo",
+        /// Clipped ratio; mean over completions of their tokens' mean: tokens of long completions weigh less.
         Grpo = "grpo",
+        /// Clipped ratio; divided by a constant, the longest completion possible: length gains nothing (Dr. GRPO).
         DrGrpo = "dr_grpo",
+        /// Clipped ratio; mean over the tokens of a micro-batch: depends on how a step is cut.
         Bnpo = "bnpo",
+        /// The ratio is a bounded constant that weighs log π: every token still learns; mean over the tokens of the step.
         Cispo = "cispo",
+        /// A sigmoid of the ratio in place of the clip; mean over completions of their tokens' mean.
         Sapo = "sapo",
+        /// Clipped ratio; mean over completions of their tokens' sum.
         Luspo = "luspo",
+        /// A constant weighs log π: 1 where the whole completion's ratio is 1, near 0 where that is far from 1; mean over the
+        /// tokens of the step.
         Vespo = "vespo",
     }
 }
@@ -21,7 +30,9 @@ named! {
 named! {
     /// What has an importance ratio.
     pub enum RatioLevel {
+        /// Each token: πₜ / π_old,ₜ.
         Token = "token",
+        /// Each completion: the geometric mean of its tokens' ratios, for all of them (GSPO).
         Sequence = "sequence",
     }
 }
@@ -29,8 +40,11 @@ named! {
 named! {
     /// What advantages are divided by. TRL's older true and false are group and none.
     pub enum ScaleRewards {
+        /// The deviation of the rewards of the same prompt.
         Group = "group" | "true" | "True",
+        /// The deviation of the rewards of all prompts of the batch.
         Batch = "batch",
+        /// Nothing: reward less the mean of its prompt (Dr. GRPO).
         None = "none" | "false" | "False",
     }
 }
@@ -38,7 +52,9 @@ named! {
 named! {
     /// How several rewards become one advantage.
     pub enum Aggregation {
+        /// The weighted sum of rewards is compared within the group, and divided as scale_rewards says.
         SumThenNormalize = "sum_then_normalize",
+        /// Each reward is normalised within the group, and their weighted sum once more over the batch (GDPO).
         NormalizeThenSum = "normalize_then_sum",
     }
 }
@@ -46,8 +62,11 @@ named! {
 named! {
     /// What REINFORCE compares rewards with.
     pub enum Baseline {
+        /// The mean of earlier batches, the older the less (baseline_decay).
         MovingAverage = "moving_average",
+        /// The mean of the same batch.
         Batch = "batch",
+        /// Nothing: the reward is the advantage.
         None = "none",
     }
 }
@@ -55,7 +74,9 @@ named! {
 named! {
     /// Estimators of the KL divergence; see `losses/kl.rs`.
     pub enum KlEstimator {
+        /// log π − log π_ref: unbiased, of either sign.
         K1 = "k1",
+        /// r − 1 − log r with r = π_ref / π: unbiased, never negative, of lower variance.
         K3 = "k3",
     }
 }
@@ -63,7 +84,9 @@ named! {
 named! {
     /// Where PPO's values come from.
     pub enum CriticKind {
+        /// A copy of the model with a head, all its weights trained: as much memory again as full training takes.
         Model = "model",
+        /// One row of weights on the policy's hidden states, whose gradient reaches the policy.
         Head = "head",
     }
 }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 /// A value as it was written, before anything is known about its type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
+    /// A flag's word, or a plain value of a YAML file as it is spelt there: a number, a word, true.
     Text(String),
+    /// Several words behind a flag, or a YAML list of plain values.
     List(Vec<String>),
+    /// YAML's null.
     Null,
     /// A mapping, or a list of something else than plain values: only options without effect take one.
     Other(String),
@@ -40,15 +43,21 @@ impl Raw {
 /// The kind of value an option takes: what its parser accepts and its help says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
+    /// true or false, or another word for them that transformers and YAML 1.1 take.
     Bool,
+    /// A whole number that is not negative.
     Integer,
+    /// A finite number.
     Number,
     /// A number of steps, or a share of all steps.
     Steps,
+    /// Any text but the empty one.
     Text,
+    /// A path; `~` is the user's home directory.
     Path,
     /// Several words, parted by commas or blanks.
     Words,
+    /// One of these names.
     Choice(&'static [&'static str]),
     /// One or several of these names.
     Choices(&'static [&'static str]),
@@ -59,14 +68,19 @@ pub enum Kind {
 /// Which numbers are in range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
+    /// The least number, or the bound just below all (`min_is_out`).
     pub min: f64,
+    /// The greatest number, or the bound just above all (`max_is_out`).
     pub max: f64,
+    /// Whether `min` itself is refused.
     pub min_is_out: bool,
+    /// Whether `max` itself is refused.
     pub max_is_out: bool,
     /// −1 is written for "no limit".
     pub minus_one_is_none: bool,
 }
 
+/// Every number.
 pub const ANY: Range = Range {
     min: f64::NEG_INFINITY,
     max: f64::INFINITY,
@@ -101,6 +115,7 @@ pub const fn limit(min: f64) -> Range {
 }
 
 impl Range {
+    /// Whether x lies inside; −1 for "no limit" is the parser's affair.
     pub fn contains(&self, x: f64) -> bool {
         let above = if self.min_is_out { x > self.min } else { x >= self.min };
         let below = if self.max_is_out { x < self.max } else { x <= self.max };
@@ -142,8 +157,11 @@ pub fn describe(kind: Kind, range: Range, optional: bool) -> String {
 
 /// A type that an option's value can have. `None` from `parse` means: not what [`describe`] says.
 pub trait OptionValue: Sized {
+    /// What help and errors say that it takes.
     const KIND: Kind;
+    /// Whether it may be absent: `null`, or `none` where that is no name.
     const OPTIONAL: bool = false;
+    /// The value that was written; numbers only within `range`.
     fn parse(raw: &Raw, range: Range) -> Option<Self>;
     /// As the resolved config file holds it; `parse` reads it back to an equal value.
     fn write(&self) -> Value;
@@ -287,6 +305,7 @@ impl<T: OptionValue> OptionValue for Option<T> {
 /// How often something happens: every so many optimiser steps, or after a share of all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Steps {
+    /// So many, from 1.
     Count(u64),
     /// Above 0 and below 1.
     Share(f64),

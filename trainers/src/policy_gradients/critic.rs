@@ -39,6 +39,7 @@ pub struct Critic {
 /// A critic on a tape.
 pub struct Watched {
     trunk: Option<Decoder>,
+    /// w on the tape: [1, D].
     pub head: Tensor,
 }
 
@@ -56,6 +57,7 @@ impl Critic {
         Ok(Critic { trunk, head, device, adamw, weight_decay, max_grad_norm, gradients: vec![] })
     }
 
+    /// The critic with its trunk (if it has one) and head as leaves of `tape`.
     pub fn watch(&self, tape: &Tape) -> Watched {
         Watched { trunk: self.trunk.as_ref().map(|t| t.watch(tape)), head: tape.watch(&self.head) }
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 pub struct Sample {
     /// Its prompt's index in the experience.
     pub prompt: usize,
+    /// Its tokens, without the prompt's.
     pub ids: Vec<u32>,
     /// Not trained on: it has no end, and that was asked for.
     pub masked: bool,
@@ -20,8 +21,9 @@ pub struct Sample {
     pub logp_ref: Vec<f32>,
     /// One for all tokens, or one each.
     pub advantages: Vec<f32>,
-    /// What the critic said, and what it should have said: PPO.
+    /// What the critic said of each token: PPO.
     pub values: Vec<f32>,
+    /// The targets of the critic: what it should have said.
     pub returns: Vec<f32>,
 }
 
@@ -39,7 +41,9 @@ impl Sample {
 /// The completions of one generation. They are kept in a checkpoint until they have been used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Experience {
+    /// Tokens of each prompt, in the order in which they were drawn from.
     pub prompts: Vec<Vec<u32>>,
+    /// The completions, those of one prompt side by side.
     pub samples: Vec<Sample>,
 }
 

@@ -50,6 +50,7 @@ pub fn kl_of_completions(samples: &[Sample]) -> f64 {
 }
 
 impl Guard {
+    /// A guard that has seen nothing yet. `gold`: the rewards that `checked` hears the mean of.
     pub fn new(options: &GuardOptions, gold: Option<Rewards>) -> Self {
         Guard { options: options.clone(), gold, state: State::default(), kept: None, candidate: None, stop: None }
     }

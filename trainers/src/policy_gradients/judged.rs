@@ -6,6 +6,7 @@ use serde_json::Value;
 /// A prompt, ready to be continued.
 #[derive(Clone, Debug)]
 pub struct Prompt {
+    /// Its tokens, as the model is given them.
     pub ids: Vec<u32>,
     /// Its row, with the columns that rewards look at.
     pub row: Row,
@@ -21,9 +22,11 @@ impl Prompt {
 /// A completion to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Judged<'a> {
+    /// What was asked, with its row's columns.
     pub prompt: &'a Prompt,
     /// Without special tokens.
     pub text: &'a str,
+    /// Its tokens, special ones and the stop token included.
     pub ids: &'a [u32],
 }
 
@@ -35,12 +38,15 @@ pub trait Reward: Send {
     fn check(&self, _prompts: &[Prompt]) -> Result<()> {
         Ok(())
     }
+    /// A finite number for each completion, in order; None where it has no opinion. An error ends the run.
     fn score(&mut self, completions: &[Judged]) -> Result<Vec<Option<f64>>>;
 }
 
 /// A closure as a reward.
 pub struct FunctionReward<F> {
+    /// The name in metrics and samples.
     pub name: String,
+    /// What [`Reward::score`] calls.
     pub function: F,
 }
 

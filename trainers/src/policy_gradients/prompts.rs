@@ -13,7 +13,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The prompts of a run.
 #[derive(Debug)]
 pub struct PromptSet {
+    /// What the policy learns on.
     pub train: Vec<Prompt>,
+    /// What evaluations draw from; empty without an evaluation set.
     pub eval: Vec<Prompt>,
     /// What a person should know about them.
     pub notes: Vec<String>,

@@ -13,6 +13,7 @@ use std::path::Path;
 /// One completion of a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
+    /// Its tokens, without the prompt's; the last is the stop token where one ended it.
     pub ids: Vec<u32>,
     /// What people and rewards read: without special tokens.
     pub text: String,
@@ -27,13 +28,16 @@ pub struct Completion {
 /// Where completions come from.
 #[derive(Debug)]
 pub enum Rollouts {
+    /// From the policy as it is, step by step.
     Drawn(Drawing),
+    /// From a file: the same in every run, whatever the policy.
     Fixed(FixedCompletions),
 }
 
 /// How completions are drawn.
 #[derive(Clone, Debug)]
 pub struct Drawing {
+    /// Temperature, filters, greatest length, stop tokens and seed.
     pub sampling: Sampling,
     /// Texts that end a completion.
     pub stop_strings: Vec<String>,

@@ -15,6 +15,7 @@ pub struct SamplesLog {
 }
 
 impl SamplesLog {
+    /// In the run's directory.
     pub const FILE_NAME: &str = "samples.jsonl";
 
     /// Starts anew, or with `resumed_step` goes on after what was drawn in the first so many steps.

@@ -32,7 +32,9 @@ const EVALUATION: u64 = 0x6576_616c;
 pub struct Collected {
     /// Rows of the prompts, one a group.
     pub prompts: Vec<usize>,
+    /// `num_generations` of each prompt, neighbours.
     pub completions: Vec<Completion>,
+    /// Their rewards, in the same order.
     pub scores: Scores,
 }
 
@@ -46,9 +48,13 @@ struct Clock {
 
 /// A run under way.
 pub struct Session {
+    /// Model, optimiser, schedule, directory: what every run has.
     pub job: Job,
+    /// What is drawn from.
     pub prompts: PromptSet,
+    /// What completions are judged by; empty where a file brings the rewards.
     pub rewards: Rewards,
+    /// What may end the run before its last step.
     pub guard: Guard,
     /// What is being learnt from.
     pub experience: Experience,

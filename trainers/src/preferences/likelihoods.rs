@@ -9,6 +9,7 @@ use engine::tensor::Tensor;
 
 /// A batch of answers as a model sees it.
 pub struct Answers<'a> {
+    /// The answers as a forest, and which predictions belong to which.
     pub batch: &'a Batch,
     /// log π of each prediction, on the loss device: [N].
     pub logp: Tensor,

@@ -36,20 +36,27 @@ use std::path::Path;
 /// Which rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
+    /// Those that are trained on.
     Train,
+    /// Those that evaluations measure.
     Eval,
 }
 
 /// Rows for training and evaluation, as tokens.
 #[derive(Clone, Debug)]
 pub struct Rows<R> {
+    /// What is trained on.
     pub train: Vec<R>,
+    /// What evaluations measure; empty without an evaluation set.
     pub eval: Vec<R>,
+    /// What became of the training rows.
     pub stats: AnswerStats,
+    /// What a person should know about either set, a line each.
     pub notes: Vec<String>,
 }
 
 impl<R> Rows<R> {
+    /// The rows of a set.
     pub fn of(&self, set: Set) -> &[R] {
         match set {
             Set::Train => &self.train,
@@ -60,6 +67,7 @@ impl<R> Rows<R> {
 
 /// What is to be learnt from rows.
 pub trait Objective {
+    /// Rows of a set; those that [`measure`](Self::measure) is given are below it.
     fn n_rows(&self, set: Set) -> usize;
 
     /// Loss and metrics of the rows `rows` of a step that takes `step` in all (its micro-batches together).
@@ -205,6 +213,7 @@ pub fn train<O: Objective>(
 
 /// The model that the policy is compared with.
 pub enum Reference {
+    /// A model beside the policy, which scores the answers of every batch.
     Model(Box<Decoder>),
     /// Log-probabilities of all sequences, computed before training: by set, row, sequence of the row.
     Known(Box<[Vec<Vec<f32>>; 2]>),

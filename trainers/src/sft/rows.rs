@@ -11,8 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rows of a batch. A row is one example, or with packing the examples that share a bin.
 pub struct SftData {
+    /// Rows that are trained on.
     pub train: Vec<Vec<Example>>,
+    /// Rows that evaluations measure; empty without an evaluation set.
     pub eval: Vec<Vec<Example>>,
+    /// What became of the training rows, before packing.
     pub stats: Stats,
     /// What a person should know about the rows.
     pub notes: Vec<String>,

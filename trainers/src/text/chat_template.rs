@@ -52,17 +52,24 @@ pub struct ChatTemplates {
 /// and `documents` may stand too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RenderInput<'a> {
+    /// The conversation so far, the oldest message first; at least one.
     pub messages: &'a [Json],
+    /// Objects that describe the tools the assistant may call.
     pub tools: Option<&'a Json>,
+    /// Objects with texts that the answer may rest on.
     pub documents: Option<&'a Json>,
+    /// Whether the text ends where the assistant is to begin.
     pub add_generation_prompt: bool,
+    /// Further variables by name.
     pub extra: Option<&'a Map<String, Json>>,
 }
 
 /// Rendered text, and the byte ranges of it that stood between generation marks, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
+    /// What the template printed.
     pub text: String,
+    /// Bytes of `text` between `{% generation %}` and `{% endgeneration %}`.
     pub generation: Vec<Range<usize>>,
     /// The line of a generation mark whose place in the text is not known: inside a macro, or in text that is set aside.
     pub misplaced: Option<usize>,

@@ -178,14 +178,17 @@ impl Tokenizer {
         self.inner.get_added_vocabulary().get_added_tokens_decoder().get(&id).is_some_and(|t| t.special)
     }
 
+    /// The token that ends a sequence; None where the model names none, or one that its vocabulary lacks.
     pub fn eos_id(&self) -> Option<u32> {
         self.special_token("eos_token").and_then(|t| self.id(t))
     }
 
+    /// The token that begins a sequence; None where the model names none, or one that its vocabulary lacks.
     pub fn bos_id(&self) -> Option<u32> {
         self.special_token("bos_token").and_then(|t| self.id(t))
     }
 
+    /// The token that fills batches up; None where the model names none, or one that its vocabulary lacks.
     pub fn pad_id(&self) -> Option<u32> {
         self.special_token("pad_token").and_then(|t| self.id(t))
     }

@@ -17,6 +17,7 @@ use program::ProgramReward;
 /// The rewards of a run with their weights.
 pub struct Rewards {
     functions: Vec<Box<dyn Reward>>,
+    /// What each function's rewards are multiplied by in the sum.
     pub weights: Vec<f64>,
     /// Names in metrics; those that occur twice are numbered.
     pub names: Vec<String>,
@@ -25,7 +26,9 @@ pub struct Rewards {
 /// A batch's rewards: of each function, and weighted. NaN: not judged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
+    /// `each[k][i]`: what function k says of completion i.
     pub each: Vec<Vec<f64>>,
+    /// `total[i]`: the weighted sum over the functions that judged completion i; NaN where none did.
     pub total: Vec<f64>,
 }
 
@@ -103,6 +106,7 @@ impl Rewards {
         self.functions.is_empty()
     }
 
+    /// Lets every function look at the prompts before anything is drawn; the first error, such as a missing column.
     pub fn check(&self, prompts: &[Prompt]) -> Result<()> {
         self.functions.iter().try_for_each(|f| f.check(prompts))
     }

@@ -3,7 +3,9 @@
 /// A fraction, reduced, with a positive denominator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fraction {
+    /// The numerator, with the sign.
     pub n: i128,
+    /// The denominator, above 0.
     pub d: i128,
 }
 

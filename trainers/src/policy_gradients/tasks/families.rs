@@ -6,10 +6,13 @@ use serde_json::{Value, json};
 
 /// One family.
 pub struct TaskFamily {
+    /// As `task:NAME` has it.
     pub name: &'static str,
+    /// What is asked, and what the dials mean.
     pub about: &'static str,
     /// (name, least, greatest).
     pub dials: &'static [(&'static str, u64, u64)],
+    /// A question with these dials; the same dice give the same question.
     pub make: fn(&Dials, &mut Dice) -> Question,
     /// (answer, facts, text) → whether the text is right.
     pub check: fn(&str, &Value, &str) -> bool,

@@ -22,13 +22,16 @@ use std::sync::Arc;
 /// Which questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
+    /// Those that are trained on.
     Train,
+    /// Those that are held out, a share `holdout` of all.
     Test,
 }
 
 /// A family of questions with its dials set.
 #[derive(Clone, Debug)]
 pub struct Task {
+    /// What is asked, and how answers are checked.
     pub family: &'static TaskFamily,
     name: String,
     dials: Dials,
@@ -63,6 +66,7 @@ pub struct Dice {
 }
 
 impl Dice {
+    /// The dice of question number `question` of a data set with this seed.
     pub fn new(seed: u64, question: u64) -> Self {
         Dice { stream: Stream::new(seed ^ 0x7461_736b, question), next: 0 }
     }
@@ -75,6 +79,7 @@ impl Dice {
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.max(low) - low + 1)
     }
+    /// One of the items, each equally likely; there must be one.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len() as u64) as usize]
     }
@@ -83,9 +88,11 @@ impl Dice {
 /// A question with its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
+    /// The question in sentences.
     pub text: String,
     /// The same in few characters.
     pub short: String,
+    /// The right answer, or one of them.
     pub answer: String,
     /// What the check needs besides the answer.
     pub facts: Value,
@@ -93,7 +100,9 @@ pub struct Question {
 
 /// Rows of a made-up data set.
 pub struct Made {
+    /// `prompt`, `answer`, `task`, and `facts` where the check needs them.
     pub rows: Vec<Row>,
+    /// Says so where the dials have fewer different questions than rows were asked for.
     pub note: Option<String>,
 }
 

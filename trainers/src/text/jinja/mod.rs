@@ -63,6 +63,7 @@ pub struct Template {
 /// What a template printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrintedTemplate {
+    /// Everything it printed, in order.
     pub text: String,
     /// Byte ranges of `text` that stood between generation marks, in order.
     pub generation: Vec<Range<usize>>,
@@ -74,7 +75,9 @@ pub struct PrintedTemplate {
 /// What was wrong with a template or its rendering: one line, and the template's line where it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
+    /// One line, without the place.
     pub message: String,
+    /// Counted from 1 in the template's source.
     pub line: Option<usize>,
 }
 
