@@ -9,6 +9,7 @@ pub mod text;
 pub mod small_model;
 pub mod data;
 mod named;
+pub mod statistics;
 pub mod losses;
 pub mod advantages;
 pub mod options;

@@ -1,7 +1,7 @@
 //! Baselines of REINFORCE: what a completion's reward is compared with when there is no group and no critic.
 //! R. J. Williams, "Simple statistical gradient-following algorithms", 1992, equation 11: any baseline that does not
 //! depend on the completion leaves the gradient's expectation as it is and may lower its variance.
-use super::statistics::mean;
+use crate::statistics::mean;
 use serde::{Deserialize, Serialize};
 
 /// Aᵢ = rᵢ − mean of the batch; of a completion without a reward 0.

@@ -3,7 +3,7 @@
 //! Every operation rounds to float32, as TRL's do. It shows only where a reward is the mean of its group, as 0.4 among 0.6, 0, 0.6
 //! and 0.4: what is left of the difference is ±10⁻⁸, and its sign says whether the metrics count the completion as clipped.
 use super::float32;
-use super::statistics::std;
+use crate::statistics::std;
 
 /// What deviations are added to before they divide: TRL's constant.
 const EPSILON: f32 = 1e-4;

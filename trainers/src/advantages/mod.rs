@@ -4,7 +4,6 @@
 //! its advantage is 0. Groups are `group_size` neighbours: the completions of one prompt.
 //!
 //! Modules in reading order.
-pub mod statistics;
 mod float32;
 pub mod group;
 pub mod baseline;
@@ -14,5 +13,4 @@ pub use baseline::{MovingAverage, batch_baseline};
 pub use group::{
     Advantages, leave_one_out, normalise_then_sum, normalised, scaled_by_batch, scaled_by_group, unscaled, weighted_sum,
 };
-pub use statistics::{mean, std, whiten};
-pub use tokens::{gae, reward_to_go};
+pub use tokens::{gae, reward_to_go, whiten};

@@ -1,4 +1,5 @@
 //! Advantages of single tokens: what is still to come, and how much of it the critic foresaw.
+use crate::statistics::{mean, std};
 
 /// Rₜ = rₜ + γ Rₜ₊₁: the discounted rewards from each token of one completion on.
 pub fn reward_to_go(rewards: &[f64], gamma: f64) -> Vec<f64> {
@@ -27,6 +28,18 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lam: f64) -> (Vec<f64>, 
     let advantages = reward_to_go(&deltas, gamma * lam);
     let returns = advantages.iter().zip(values).map(|(a, v)| a + v).collect();
     (advantages, returns)
+}
+
+/// (x − mean) / √(variance + 10⁻⁸), with `keep_mean` the mean added again. The variance is divided by n − 1. The
+/// whitening of PPO's rewards and advantages (TRL's `masked_whiten`; N. Stiennon et al., "Learning to summarize with
+/// human feedback", 2020, and its published code). Fewer than two values stay as they are.
+pub fn whiten(x: &[f64], keep_mean: bool) -> Vec<f64> {
+    if x.len() < 2 {
+        return x.to_vec();
+    }
+    let (mean, std) = (mean(x), std(x));
+    let scale = 1.0 / (std * std + 1e-8).sqrt();
+    x.iter().map(|v| (v - mean) * scale + if keep_mean { mean } else { 0.0 }).collect()
 }
 
 #[cfg(test)]
@@ -70,5 +83,14 @@ mod tests {
         assert_relative_eq!(returns[..], [1.0; 3][..], max_relative = 1e-12);
         let (zero, _) = gae(&r, &v, 1.0, 0.0);
         assert_relative_eq!(zero[..], [0.5 - 0.2, 0.9 - 0.5, 1.0 - 0.9][..], max_relative = 1e-12);
+    }
+
+    #[test]
+    fn whitening_by_hand() {
+        // 1, 3: mean 2, variance 2.
+        let half = 1.0 / (2.0f64 + 1e-8).sqrt();
+        assert_relative_eq!(whiten(&[1.0, 3.0], false)[..], [-half, half][..]);
+        assert_relative_eq!(whiten(&[1.0, 3.0], true)[..], [2.0 - half, 2.0 + half][..]);
+        assert_eq!(whiten(&[4.0], false), [4.0]);
     }
 }

@@ -11,7 +11,9 @@
 //! job.finish()
 //! ```
 pub mod batch;
+pub mod stepper;
 pub mod learner;
+pub mod scoring;
 pub mod setup;
 
 use crate::data::order::{Sampling, epoch_order};

@@ -3,6 +3,7 @@ use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
+use crate::run::side_files::SIDE_FILES;
 use crate::run::{Checkpoint, FileHash, durable, memory};
 use crate::text::Tokenizer;
 use engine::backend::Device;
@@ -55,7 +56,7 @@ impl ModelSource {
 }
 
 /// Files that runs of this program leave beside a model.
-const OF_A_RUN: [&str; 11] = [
+const OF_A_RUN: [&str; 7] = [
     "manifest.json",
     "config.yaml",
     "metrics.jsonl",
@@ -63,10 +64,6 @@ const OF_A_RUN: [&str; 11] = [
     "trainer_state.json",
     "files.json",
     "optimizer.safetensors",
-    "experience.json",
-    "kl_coef.json",
-    "baseline.json",
-    "guard.json",
 ];
 
 /// Lines about what a model brings that is not read: files of its directory, fields of generation_config.json.
@@ -77,7 +74,8 @@ fn not_read(source: &ModelSource) -> Result<Vec<String>> {
         let of_a_run = path.join(OF_A_RUN[0]).exists() || path.join("files.json").exists();
         for entry in std::fs::read_dir(path).map_err(|e| Error::file(path, e))? {
             let name = entry.map_err(|e| Error::file(path, e))?.file_name().to_string_lossy().into_owned();
-            let ours = of_a_run && (OF_A_RUN.contains(&name.as_str()) || name.starts_with("checkpoint-"));
+            let written = OF_A_RUN.iter().chain(&SIDE_FILES).any(|file| *file == name);
+            let ours = of_a_run && (written || name.starts_with("checkpoint-"));
             let read = files.is_file_of(&name) || source.tokenizer.is_file_of(&name);
             if !name.starts_with('.') && !ours && !read {
                 names.push(name);

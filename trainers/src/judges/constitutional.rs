@@ -7,6 +7,7 @@
 use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
+use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource};
 use crate::options::{VerdictRule, WeightType};
 use crate::run::durable::hash_file;
@@ -14,7 +15,7 @@ use crate::text::jinja::{LocalTime, Template, TemplateError};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
 use engine::config::Head;
-use engine::model::decoder::{Decoder, Pass};
+use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -265,8 +266,7 @@ impl Judge {
             return Ok(sums);
         }
         let batch = Batch::from_answers(sequences, true, false)?;
-        let hidden = self.model.hidden(&batch.forest, Pass::default())?;
-        let logp = self.model.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp.to_vec()?;
+        let logp = log_probabilities(&self.model, &batch, 1.0)?.to_vec()?;
         logp.iter().zip(&batch.sequences).for_each(|(p, s)| sums[*s as usize] += f64::from(*p));
         Ok(sums)
     }

@@ -1,30 +1,122 @@
-//! How `generate` and `revise` draw answers: the options, over what the model's makers say in generation_config.json.
+//! How completions are drawn: the options of rollouts, and those of `generate` and `revise`, which stand over what the model's
+//! makers say in generation_config.json. The parameters of sampling are declared once for both.
+use super::rl_values::Texts;
 use super::spec::option_group;
-use super::value::{above, at_least, between, share_above_zero};
+use super::value::{ANY, above, at_least, between, share_above_zero};
 use engine::config::GenerationConfig;
 use engine::generate::Sampling;
+use std::path::PathBuf;
 
-option_group! {
+/// Declares two groups of options that share the parameters of sampling, which stand between the groups' own options:
+/// ```text
+/// name: type {
+///     /// What it does in rollouts.
+///     rollouts Type = "default", range;
+///     /// What it does elsewhere, where generation_config.json has the default.
+///     drawn range;
+/// }
+/// ```
+macro_rules! sampling_parameters {
+    (
+        $(#[$about:meta])* pub struct $rollouts:ident $heading:literal {$($first:tt)*} {$($last:tt)*}
+        $(#[$drawn_about:meta])* pub struct $drawn:ident $drawn_heading:literal {$($drawn_first:tt)*} {$($drawn_last:tt)*}
+        $($name:ident: $type:ty {
+            $(#[doc = $doc:literal])+
+            rollouts $rollouts_type:ty = $default:tt, $range:expr;
+            $(#[doc = $drawn_doc:literal])+
+            drawn $drawn_range:expr;
+        })*
+    ) => {
+        option_group! {
+            $(#[$about])*
+            pub struct $rollouts $heading {
+                $($first)*
+                $( $(#[doc = $doc])+ $name: $rollouts_type = $default, Trl, $range; )*
+                $($last)*
+            }
+        }
+
+        option_group! {
+            $(#[$drawn_about])*
+            pub struct $drawn $drawn_heading {
+                $($drawn_first)*
+                $( $(#[doc = $drawn_doc])+ $name: Option<$type> = none, Transformers, $drawn_range; )*
+                $($drawn_last)*
+            }
+        }
+    };
+}
+
+sampling_parameters! {
+    /// How completions are drawn, and how they become optimiser steps.
+    pub struct RolloutOptions "Rollouts" {
+        /// Completions drawn of each prompt: a group.
+        num_generations: usize = "8", Trl, at_least(1.0);
+        /// Completions drawn of each prompt of eval_dataset; none for num_generations.
+        num_generations_eval: Option<usize> = none, Trl, at_least(1.0), free;
+        /// Most tokens of a completion.
+        max_completion_length | response_length | max_new_tokens: usize = "512", Trl, at_least(1.0);
+        /// Completions drawn at once; none for as many as one optimiser step takes.
+        generation_batch_size: Option<usize> = none, Trl, at_least(1.0);
+        /// Batches of per_device_train_batch_size completions that are drawn at once; none for
+        /// gradient_accumulation_steps.
+        steps_per_generation: Option<usize> = none, Trl, at_least(1.0);
+    } {
+        /// Texts that end a completion as the end-of-sequence token does, each as it is written: blanks count.
+        stop_strings: Texts = none, Transformers;
+        /// Temperature of the completions that are evaluated, 0 for the likeliest tokens; none for temperature.
+        eval_temperature: Option<f64> = none, Lapidary, at_least(0.0), free;
+        /// A JSON file of prompts with completions (completion_ids) and their rewards, which are taken instead of
+        /// drawing and judging.
+        completions_file: Option<PathBuf> = none, Lapidary, ANY, free;
+        /// Completions without an end are not trained on.
+        mask_truncated_completions: bool = "false", Trl;
+        /// A Jinja file to use as chat template instead of the model's.
+        chat_template_path: Option<PathBuf> = none, Trl;
+    }
+
     /// How answers are drawn. What is not given is as the model's generation_config.json has it.
     pub struct DrawingOptions "Drawing" {
         /// Most tokens to generate; none for what generation_config.json says, else 256.
         max_new_tokens: Option<usize> = none, Lapidary, at_least(1.0);
-        /// Divides the logits before sampling; 0 always takes the likeliest token. none for what generation_config.json
-        /// says (its do_sample false is 0), else 1.
-        temperature: Option<f64> = none, Transformers, at_least(0.0);
-        /// Sample from this many likeliest tokens, 0 for all; none for what generation_config.json says, else all.
-        top_k: Option<usize> = none, Transformers, at_least(0.0);
-        /// Sample from the likeliest tokens whose probabilities add up to this; none for what generation_config.json says,
-        /// else 1.
-        top_p: Option<f64> = none, Transformers, share_above_zero();
-        /// Sample from tokens at least this share as likely as the likeliest, 0 for all; none for what
-        /// generation_config.json says, else all.
-        min_p: Option<f64> = none, Transformers, between(0.0, 1.0);
-        /// Divides positive logits (multiplies negative ones) of tokens that occurred already, 1 for none; none for what
-        /// generation_config.json says, else 1.
-        repetition_penalty: Option<f64> = none, Transformers, above(0.0);
+    } {
         /// Seed of the sampling.
         seed: u64 = "42", Trl;
+    }
+
+    temperature: f64 {
+        /// Divides the logits, in sampling and in the loss.
+        rollouts f64 = "1", above(0.0);
+        /// Divides the logits before sampling; 0 always takes the likeliest token. none for what generation_config.json
+        /// says (its do_sample false is 0), else 1.
+        drawn at_least(0.0);
+    }
+    top_k: usize {
+        /// Sample from this many likeliest tokens; 0 for all.
+        rollouts usize = "0", at_least(0.0);
+        /// Sample from this many likeliest tokens, 0 for all; none for what generation_config.json says, else all.
+        drawn at_least(0.0);
+    }
+    top_p: f64 {
+        /// Sample from the likeliest tokens whose probabilities add up to this.
+        rollouts f64 = "1", share_above_zero();
+        /// Sample from the likeliest tokens whose probabilities add up to this; none for what generation_config.json says,
+        /// else 1.
+        drawn share_above_zero();
+    }
+    min_p: f64 {
+        /// Sample from tokens at least this share as likely as the likeliest; none for all.
+        rollouts Option<f64> = none, between(0.0, 1.0);
+        /// Sample from tokens at least this share as likely as the likeliest, 0 for all; none for what
+        /// generation_config.json says, else all.
+        drawn between(0.0, 1.0);
+    }
+    repetition_penalty: f64 {
+        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
+        rollouts f64 = "1", above(0.0);
+        /// Divides positive logits (multiplies negative ones) of tokens that occurred already, 1 for none; none for what
+        /// generation_config.json says, else 1.
+        drawn above(0.0);
     }
 }
 

@@ -1,4 +1,5 @@
 //! `lapidary grpo`, `rloo`, `raft`, `reinforce`, `ppo` and `online-dpo`: what each can be told.
+use super::drawing::RolloutOptions;
 use super::given::Given;
 use super::groups::*;
 use super::rl::*;

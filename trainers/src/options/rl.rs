@@ -1,5 +1,6 @@
-//! The options that the policy-gradient trainers share: rollouts, rewards, the clipped ratio.
+//! The options that the policy-gradient trainers share: rewards, guards, the clipped ratio, losses; checks of rollouts.
 use super::choices::{OnlineDpoLoss, VerdictRule};
+use super::drawing::RolloutOptions;
 use super::given::Given;
 use super::groups::{DataOptions, LoraOptions, TrainingOptions};
 use super::lists::List;
@@ -8,44 +9,6 @@ use super::spec::option_group;
 use super::value::{ANY, Location, above, at_least, between, share, share_above_zero};
 use crate::error::Result;
 use std::path::PathBuf;
-
-option_group! {
-    /// How completions are drawn, and how they become optimiser steps.
-    pub struct RolloutOptions "Rollouts" {
-        /// Completions drawn of each prompt: a group.
-        num_generations: usize = "8", Trl, at_least(1.0);
-        /// Completions drawn of each prompt of eval_dataset; none for num_generations.
-        num_generations_eval: Option<usize> = none, Trl, at_least(1.0), free;
-        /// Most tokens of a completion.
-        max_completion_length | response_length | max_new_tokens: usize = "512", Trl, at_least(1.0);
-        /// Completions drawn at once; none for as many as one optimiser step takes.
-        generation_batch_size: Option<usize> = none, Trl, at_least(1.0);
-        /// Batches of per_device_train_batch_size completions that are drawn at once; none for
-        /// gradient_accumulation_steps.
-        steps_per_generation: Option<usize> = none, Trl, at_least(1.0);
-        /// Divides the logits, in sampling and in the loss.
-        temperature: f64 = "1", Trl, above(0.0);
-        /// Sample from this many likeliest tokens; 0 for all.
-        top_k: usize = "0", Trl, at_least(0.0);
-        /// Sample from the likeliest tokens whose probabilities add up to this.
-        top_p: f64 = "1", Trl, share_above_zero();
-        /// Sample from tokens at least this share as likely as the likeliest; none for all.
-        min_p: Option<f64> = none, Trl, between(0.0, 1.0);
-        /// Divides positive logits (multiplies negative ones) of tokens that occurred already; 1 for none.
-        repetition_penalty: f64 = "1", Trl, above(0.0);
-        /// Texts that end a completion as the end-of-sequence token does, each as it is written: blanks count.
-        stop_strings: Texts = none, Transformers;
-        /// Temperature of the completions that are evaluated, 0 for the likeliest tokens; none for temperature.
-        eval_temperature: Option<f64> = none, Lapidary, at_least(0.0), free;
-        /// A JSON file of prompts with completions (completion_ids) and their rewards, which are taken instead of
-        /// drawing and judging.
-        completions_file: Option<PathBuf> = none, Lapidary, ANY, free;
-        /// Completions without an end are not trained on.
-        mask_truncated_completions: bool = "false", Trl;
-        /// A Jinja file to use as chat template instead of the model's.
-        chat_template_path: Option<PathBuf> = none, Trl;
-    }
-}
 
 option_group! {
     /// What completions are judged by.

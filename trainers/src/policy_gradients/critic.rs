@@ -8,20 +8,19 @@ use super::experience::{Experience, Sample};
 use super::measure::by_sample;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
-use crate::job::learner::{for_optimizer, loss_device};
-use crate::run::{OptimizerState, Slot};
+use crate::job::learner::{leaves, loss_device, stepped};
+use crate::job::stepper::Stepper;
+use crate::run::Slot;
+use crate::run::side_files::{CRITIC, read_state, write_state};
 use engine::backend::{Device, RowIndex};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
-use engine::optim::{AdamW, clip_coefficient, global_norm};
 use engine::tape::{Gradients, Tape};
 use engine::tensor::Tensor;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 const HEAD: &str = "score.weight";
-const DIRECTORY: &str = "critic";
 
 /// A critic being trained.
 pub struct Critic {
@@ -30,10 +29,7 @@ pub struct Critic {
     /// w: [1, D]. It starts at 0: the first values are 0.
     pub head: Tensor,
     device: Device,
-    adamw: AdamW,
-    weight_decay: f64,
-    max_grad_norm: f64,
-    gradients: Vec<Tensor>,
+    stepper: Stepper,
 }
 
 /// A critic on a tape.
@@ -45,16 +41,10 @@ pub struct Watched {
 
 impl Critic {
     /// `trunk`: the model that the critic starts from, if it has one of its own.
-    pub fn new(
-        policy: &Decoder,
-        trunk: Option<Decoder>,
-        adamw: AdamW,
-        weight_decay: f64,
-        max_grad_norm: f64,
-    ) -> Result<Self> {
+    pub fn new(policy: &Decoder, trunk: Option<Decoder>, stepper: Stepper) -> Result<Self> {
         let device = policy.device.clone();
         let head = Tensor::zeros(&device, &[1, policy.config.hidden_size])?;
-        Ok(Critic { trunk, head, device, adamw, weight_decay, max_grad_norm, gradients: vec![] })
+        Ok(Critic { trunk, head, device, stepper })
     }
 
     /// The critic with its trunk (if it has one) and head as leaves of `tape`.
@@ -87,68 +77,51 @@ impl Critic {
         Ok(all)
     }
 
-    /// Collects gradients of [`Watched`]: those of its trunk, then of its head.
-    pub fn accumulate(&mut self, gradients: Vec<Tensor>) -> Result<()> {
-        if self.gradients.is_empty() {
-            self.gradients = gradients;
-            return Ok(());
-        }
-        for (sum, gradient) in self.gradients.iter_mut().zip(&gradients) {
-            sum.add_in_place(1.0, gradient)?;
-        }
-        Ok(())
+    /// Collects the gradients of its trunk's tensors, then of its head; `watched` is itself on the tape.
+    pub fn accumulate(&mut self, watched: &Watched, gradients: &mut Gradients) -> Result<()> {
+        Ok(self.stepper.accumulate(all(watched.trunk.as_ref(), &watched.head), gradients)?)
     }
 
     /// One optimiser step with what was collected.
     pub fn step(&mut self, learning_rate: f64) -> Result<()> {
-        let gradients = std::mem::take(&mut self.gradients);
-        if gradients.is_empty() {
+        if self.stepper.is_empty() {
             return Ok(());
         }
-        let norm = global_norm(&self.device, &gradients)?;
-        if !norm.is_finite() {
-            return Err(Error::Input(format!(
-                "the critic's gradient norm is {norm}: it has diverged. Lower its learning rate"
-            )));
-        }
-        let decay = self.weight_decay;
-        let trunk = self.trunk.iter_mut().flat_map(Decoder::trained_mut).map(|p| for_optimizer(p, decay));
-        let parameters = trunk.chain([(HEAD.to_string(), &mut self.head, decay)]).collect();
-        let scale = clip_coefficient(norm, self.max_grad_norm);
-        Ok(self.adamw.step(parameters, gradients, learning_rate, scale)?)
+        let trunk = self.trunk.iter_mut().flat_map(stepped);
+        let parameters = trunk.chain([(HEAD.to_string(), &mut self.head, true)]).collect();
+        self.stepper.step(&self.device, parameters, learning_rate, |norm| {
+            format!("the critic's gradient norm is {norm}: it has diverged. Lower its learning rate")
+        })?;
+        Ok(())
     }
 
     /// Puts weights and moments into a checkpoint.
     pub fn save(&self, checkpoint: &Path) -> Result<()> {
-        let dir = checkpoint.join(DIRECTORY);
-        std::fs::create_dir_all(&dir).map_err(|e| Error::file(&dir, e))?;
-        let moments = self.adamw.state(&self.device)?;
-        let mut slots: BTreeMap<String, Slot> =
-            moments.into_iter().map(|(name, (shape, values))| (name, Slot { shape, values })).collect();
-        let trunk = self.trunk.iter().flat_map(Decoder::trained).map(|p| (p.path().to_string(), &p.tensor));
-        for (name, tensor) in trunk.chain([(HEAD.to_string(), &self.head)]) {
-            slots.insert(name, Slot { shape: tensor.shape().to_vec(), values: tensor.to_vec()? });
+        let mut state = self.stepper.state(&self.device)?;
+        for (name, tensor) in all(self.trunk.as_ref(), &self.head) {
+            state.slots.insert(name.into(), Slot { shape: tensor.shape().to_vec(), values: tensor.to_vec()? });
         }
-        OptimizerState { step: self.adamw.step, slots }.write(&dir)
+        write_state(checkpoint, CRITIC, &state)
     }
 
     /// Takes them from a checkpoint.
     pub fn restore(&mut self, checkpoint: &Path) -> Result<()> {
-        let mut saved = OptimizerState::read(&checkpoint.join(DIRECTORY))?;
-        let mut moments = BTreeMap::new();
-        let (device, step) = (self.device.clone(), saved.step);
-        let trunk = self.trunk.iter_mut().flat_map(Decoder::trained_mut);
-        let trunk = trunk.map(|p| (p.path().to_string(), &mut p.tensor));
-        for (name, tensor) in trunk.chain([(HEAD.to_string(), &mut self.head)]) {
+        let mut saved = read_state(checkpoint, CRITIC)?;
+        let mut shapes = Vec::new();
+        let trunk = self.trunk.iter_mut().flat_map(stepped);
+        for (name, tensor, _) in trunk.chain([(HEAD.to_string(), &mut self.head, true)]) {
             let shape = tensor.shape().to_vec();
-            *tensor = Tensor::from_f32(&device, saved.take(&name, &shape)?, &shape)?;
-            for moment in ["m", "v"].into_iter().filter(|_| step > 0) {
-                let key = format!("{name}.{moment}");
-                moments.insert(key.clone(), (shape.clone(), saved.take(&key, &shape)?));
-            }
+            *tensor = Tensor::from_f32(&self.device, saved.take(&name, &shape)?, &shape)?;
+            shapes.push((name, shape));
         }
-        Ok(self.adamw.restore(&device, step, moments)?)
+        // A critic that has not stepped yet has no moments.
+        if saved.step > 0 { self.stepper.restore(&self.device, shapes, saved) } else { Ok(()) }
     }
+}
+
+/// The trained tensors of a critic by name: its trunk's, then its head.
+fn all<'a>(trunk: Option<&'a Decoder>, head: &'a Tensor) -> impl Iterator<Item = (&'a str, &'a Tensor)> {
+    trunk.into_iter().flat_map(leaves).chain([(HEAD, head)])
 }
 
 impl Watched {
@@ -174,16 +147,6 @@ impl Watched {
         let values = ops::linear(&x, &self.head, None)?.reshape(&[batch.n_items()])?;
         Ok(ops::to_device(&values, &loss_device())?)
     }
-
-    /// The gradients of its trunk's tensors and of its head, in this order; zeros where nothing flowed.
-    pub fn gradients(&self, gradients: &mut Gradients) -> Result<Vec<Tensor>> {
-        let trunk = self.trunk.iter().flat_map(Decoder::trained).map(|p| &p.tensor);
-        let of = |leaf: &Tensor| match gradients.take(leaf) {
-            Some(gradient) => Ok(gradient),
-            None => Ok(Tensor::zeros(leaf.device(), leaf.shape())?),
-        };
-        trunk.chain([&self.head]).map(of).collect()
-    }
 }
 
 /// How much of the variance of the returns the values explain: 1 − Var(R − V) / Var(R).
@@ -192,5 +155,5 @@ pub fn explained_variance(samples: &[Sample]) -> f64 {
         |f: fn(&Sample) -> &Vec<f32>| -> Vec<f64> { samples.iter().flat_map(f).map(|x| f64::from(*x)).collect() };
     let (returns, values) = (flat(|s| &s.returns), flat(|s| &s.values));
     let rest: Vec<f64> = returns.iter().zip(&values).map(|(r, v)| r - v).collect();
-    1.0 - (crate::advantages::std(&rest) / crate::advantages::std(&returns)).powi(2)
+    1.0 - (crate::statistics::std(&rest) / crate::statistics::std(&returns)).powi(2)
 }

@@ -1,9 +1,9 @@
 //! What is learnt from: completions with their advantages, as forests in which each prompt is computed once.
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::run::side_files::{EXPERIENCE, find_json, write_json};
 use engine::forest::Forest;
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::path::Path;
 
 /// One completion, ready to be learnt from. Per-token lists are as long as `ids`, or empty where they are not needed.
@@ -48,8 +48,6 @@ pub struct Experience {
 }
 
 impl Experience {
-    const FILE_NAME: &str = "experience.json";
-
     /// Tokens that are trained on.
     pub fn n_trained(&self) -> usize {
         self.samples.iter().map(Sample::n_trained).sum()
@@ -95,19 +93,12 @@ impl Experience {
 
     /// Keeps it in a checkpoint.
     pub fn save(&self, checkpoint: &Path) -> Result<()> {
-        let path = checkpoint.join(Self::FILE_NAME);
-        let text = serde_json::to_string(self).map_err(Error::internal)?;
-        fs::write(&path, text).map_err(|e| Error::file(&path, e))
+        write_json(checkpoint, EXPERIENCE, self)
     }
 
     /// Takes it from a checkpoint; None if there is none.
     pub fn load(checkpoint: &Path) -> Result<Option<Self>> {
-        let path = checkpoint.join(Self::FILE_NAME);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-        serde_json::from_str(&text).map(Some).map_err(|e| Error::file(&path, format!("damaged: {e}")))
+        find_json(checkpoint, EXPERIENCE)
     }
 }
 

@@ -15,9 +15,10 @@ use crate::losses::policy::{
 };
 use crate::losses::weights::{self, Weights};
 use crate::options::{Aggregation, GrpoLoss, GrpoOptions, RatioLevel, ScaleRewards};
-use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token, weighted};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token, weighted};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
+use crate::statistics::mean_f32;
 use engine::ops;
 use engine::tensor::Tensor;
 
@@ -150,8 +151,9 @@ fn loss_of(recipe: &Recipe, options: &GrpoOptions, part: &Part) -> Result<(Tenso
     let terms = Terms { logp, log_ratio: &log_ratio, ratio: &ratio, advantages: &advantages, sequences };
     let mut losses = (recipe.token_loss)(&terms, &recipe.constants)?;
     let mut metrics = (recipe.clipped)(&terms, &recipe.constants, options.loss.importance_sampling_level)?;
+    let entropy = scored.entropy()?;
     if options.loss.top_entropy_quantile < 1.0 {
-        let mask = top_entropy_mask(&scored.entropy, options.loss.top_entropy_quantile);
+        let mask = top_entropy_mask(&entropy, options.loss.top_entropy_quantile);
         let n = mask.len();
         losses = ops::mul(&losses, &Tensor::from_f32(losses.device(), mask, &[n])?)?;
     }
@@ -160,10 +162,10 @@ fn loss_of(recipe: &Recipe, options: &GrpoOptions, part: &Part) -> Result<(Tenso
         if options.loss.use_bias_correction_kl {
             kl = ops::mul(&kl, &ratio)?;
         }
-        metrics.push(("kl", mean(&kl.to_vec()?)));
+        metrics.push(("kl", mean_f32(&kl.to_vec()?)));
         losses = ops::add(&losses, &ops::scale(&kl, options.ratio.beta as f32)?)?;
     }
-    metrics.push(("entropy", mean(&scored.entropy)));
+    metrics.push(("entropy", mean_f32(&entropy)));
     let loss = weighted(&losses, (recipe.weights)(sequences, whole))?;
     if !loss.item()?.is_finite() {
         return Err(Error::Input("the loss is not finite: the policy has moved too far from the one that drew".into()));
@@ -194,7 +196,7 @@ fn cispo_share(terms: &Terms, c: &Constants, _: RatioLevel) -> Result<Metrics> {
 }
 
 fn vespo_mean(terms: &Terms, c: &Constants, _: RatioLevel) -> Result<Metrics> {
-    Ok(vec![("vespo/phi_seq_mean", mean(&vespo_weights(terms, c)?.to_vec()?))])
+    Ok(vec![("vespo/phi_seq_mean", mean_f32(&vespo_weights(terms, c)?.to_vec()?))])
 }
 
 fn nothing_clipped(_: &Terms, _: &Constants, _: RatioLevel) -> Result<Metrics> {

@@ -4,19 +4,15 @@
 //! Either may end a run. What it then leaves is the last policy within the budget, or the best one by the gold check.
 use super::experience::Sample;
 use super::rewards::Rewards;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::losses::kl::k1;
 use crate::options::GuardOptions;
-use engine::dtype::DType;
-use engine::files::safetensors;
+use crate::run::side_files::{CANDIDATE, GUARD, KEPT, find_json, read_weights, write_json, write_weights};
+use engine::buffer::Host;
 use engine::model::decoder::Decoder;
-use engine::tensor::Tensor;
+use engine::model::parameter::Parameter;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-
-const STATE_FILE: &str = "guard.json";
-const KEPT_FILE: &str = "kept.safetensors";
-const CANDIDATE_FILE: &str = "candidate.safetensors";
 
 /// The guard of a run.
 pub struct Guard {
@@ -46,7 +42,7 @@ struct State {
 pub fn kl_of_completions(samples: &[Sample]) -> f64 {
     let of = |s: &Sample| s.logp_old.iter().zip(&s.logp_ref).map(|(p, q)| k1(f64::from(*p), f64::from(*q))).sum();
     let each: Vec<f64> = samples.iter().filter(|s| s.n_trained() > 0).map(of).collect();
-    crate::advantages::mean(&each)
+    crate::statistics::mean(&each)
 }
 
 impl Guard {
@@ -116,55 +112,43 @@ impl Guard {
         if !Self::keeps(&self.options) {
             return Ok(());
         }
-        let path = checkpoint.join(STATE_FILE);
         self.state.candidate_step = self.candidate.as_ref().map(|(step, _)| *step);
-        let text = serde_json::to_string(&self.state).map_err(Error::internal)?;
-        std::fs::write(&path, text).map_err(|e| Error::file(&path, e))?;
-        if let Some(model) = &mut self.kept {
-            write_weights(model, &checkpoint.join(KEPT_FILE))?;
-        }
-        if let Some((_, model)) = &mut self.candidate {
-            write_weights(model, &checkpoint.join(CANDIDATE_FILE))?;
+        write_json(checkpoint, GUARD, &self.state)?;
+        let candidate = self.candidate.as_ref().map(|(_, model)| model);
+        for (name, model) in [(KEPT, self.kept.as_ref()), (CANDIDATE, candidate)] {
+            if let Some(model) = model {
+                write_weights(checkpoint, name, &trained_values(model)?)?;
+            }
         }
         Ok(())
     }
 
     /// Takes up what a checkpoint keeps; `model` is the policy as it is there.
     pub fn restore(&mut self, checkpoint: &Path, model: &Decoder) -> Result<()> {
-        let path = checkpoint.join(STATE_FILE);
-        if !Self::keeps(&self.options) || !path.exists() {
+        if !Self::keeps(&self.options) {
             return Ok(());
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-        self.state = serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("damaged: {e}")))?;
+        let Some(state) = find_json(checkpoint, GUARD)? else { return Ok(()) };
+        self.state = state;
+        let of_file = |name: &str| {
+            let mut kept = model.clone();
+            read_weights(checkpoint, name, kept.trained_mut())?;
+            Ok::<Decoder, crate::Error>(kept)
+        };
         if self.state.kept_step.is_some() {
-            self.kept = Some(read_weights(model, &checkpoint.join(KEPT_FILE))?);
+            self.kept = Some(of_file(KEPT)?);
         }
         if let Some(step) = self.state.candidate_step {
-            self.candidate = Some((step, read_weights(model, &checkpoint.join(CANDIDATE_FILE))?));
+            self.candidate = Some((step, of_file(CANDIDATE)?));
         }
         Ok(())
     }
 }
 
-/// The weights that training changes.
-fn write_weights(model: &Decoder, path: &Path) -> Result<()> {
-    let device = model.device.clone();
-    let mut all = Vec::new();
-    for p in model.trained() {
-        all.push((p.path().to_string(), p.shape().to_vec(), device.download(p.buffer())?));
-    }
-    Ok(safetensors::write(path, &all)?)
-}
-
-/// `model` with these weights.
-fn read_weights(model: &Decoder, path: &Path) -> Result<Decoder> {
-    let (weights, mut read) = (safetensors::open(path)?, model.clone());
-    let device = read.device.clone();
-    for p in read.trained_mut() {
-        p.tensor = Tensor::new(&device, weights.load(p.path(), DType::F32)?, p.shape())?;
-    }
-    Ok(read)
+/// The weights that training changes: path, shape, values.
+fn trained_values(model: &Decoder) -> Result<Vec<(String, Vec<usize>, Host)>> {
+    let of = |p: &Parameter| Ok((p.path().to_string(), p.shape().to_vec(), model.device.download(p.buffer())?));
+    model.trained().into_iter().map(of).collect()
 }
 
 #[cfg(test)]

@@ -1,24 +1,15 @@
-//! A model's word on given completions: log-probabilities and entropies, with or without a gradient.
+//! A model's word on given completions: per completion, per token, as weighted sums.
 use super::experience::{Experience, Sample};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::scoring::{self, Scored};
 use crate::losses::policy::{Constants, Sequences};
 use crate::losses::weights::Whole;
 use crate::options::RatioOptions;
-use engine::model::decoder::{Decoder, Pass};
+use engine::model::decoder::Decoder;
 use engine::ops;
 use engine::tensor::Tensor;
-
-/// What a model says about the N tokens of a micro-batch.
-pub struct Scored {
-    /// log π of each token, on the device of losses; differentiable if the model is on a tape: [N].
-    pub logp: Tensor,
-    /// Entropy of the distribution that each token was drawn from: [N].
-    pub entropy: Vec<f32>,
-    /// Hidden states, [T, D], and the rows that predict: for a critic's head.
-    pub hidden: Tensor,
-}
 
 /// What a micro-batch says about itself, by TRL's names.
 pub type Metrics = Vec<(&'static str, f64)>;
@@ -50,14 +41,6 @@ pub fn weighted(losses: &Tensor, weights: Vec<f32>) -> Result<Tensor> {
     Ok(ops::sum(&ops::mul(losses, &Tensor::from_f32(losses.device(), weights, &[n])?)?)?)
 }
 
-/// One pass over a forest at the temperature that completions are drawn with.
-pub fn score(model: &Decoder, batch: &Batch, temperature: f64, pass: Pass) -> Result<Scored> {
-    let hidden = model.hidden(&batch.forest, pass)?;
-    let scored = model.score(&hidden, &batch.rows, &batch.targets, temperature as f32)?;
-    let logp = ops::to_device(&scored.logp, &loss_device())?;
-    Ok(Scored { logp, entropy: scored.entropy.to_vec()?, hidden })
-}
-
 /// log π of every sample's tokens, in micro-batches of `batch_size` samples, without a gradient.
 pub fn log_probabilities(
     model: &Decoder,
@@ -70,7 +53,7 @@ pub fn log_probabilities(
         let batch = experience.batch(samples)?;
         let logp = match batch.n_items() {
             0 => vec![],
-            _ => score(model, &batch, temperature, Pass::default())?.logp.to_vec()?,
+            _ => scoring::log_probabilities(model, &batch, temperature)?.to_vec()?,
         };
         all.extend(by_sample(samples, &logp));
     }
@@ -99,9 +82,4 @@ pub fn per_token(samples: &[Sample], value: impl Fn(&Sample, usize) -> f32) -> R
 /// Which sample each prediction belongs to.
 pub fn sequences(batch: &Batch, samples: &[Sample]) -> Result<Sequences> {
     Ok(Sequences::new(&batch.sequences, samples.len())?)
-}
-
-/// Mean of some numbers; NaN of none.
-pub fn mean(x: &[f32]) -> f64 {
-    x.iter().map(|v| f64::from(*v)).sum::<f64>() / x.len() as f64
 }

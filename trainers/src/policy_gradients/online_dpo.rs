@@ -16,7 +16,8 @@ use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
 use crate::preferences::dpo::{pair_batch, pair_metrics, sides};
 use crate::preferences::known;
-use crate::preferences::likelihoods::{Answers, mean};
+use crate::preferences::likelihoods::Answers;
+use crate::statistics::{mean, mean_f32};
 use engine::model::decoder::Pass;
 use engine::ops;
 use engine::tensor::Tensor;
@@ -48,7 +49,7 @@ pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
                 Ok(measured)
             })?;
         }
-        session.spent(crate::advantages::mean(&spent));
+        session.spent(mean(&spent));
         session.add("beta", beta);
         session.step(|_| Ok(()))?;
     }
@@ -69,7 +70,7 @@ fn loss_of(
     let compared: Vec<f32> = samples.chunks(2).map(|pair| pair[0].advantage(0)).collect();
     let loss = ops::scale(&ops::sum(&ops::mul(&each, &known(compared)?)?)?, 1.0 / n_pairs as f32)?;
     let rewards = pairs.ratio.map(|r| ops::scale(&r.detach(), beta as f32))?;
-    let both = |x: &Tensor, y: &Tensor| -> Result<f64> { Ok(0.5 * (mean(&x.to_vec()?) + mean(&y.to_vec()?))) };
+    let both = |x: &Tensor, y: &Tensor| -> Result<f64> { Ok(0.5 * (mean_f32(&x.to_vec()?) + mean_f32(&y.to_vec()?))) };
     let kl = both(&pairs.ratio.chosen, &pairs.ratio.rejected)?;
     let mut metrics = pair_metrics(answers, &rewards, &pairs.logp)?;
     metrics.push(("objective/entropy", -both(&pairs.logp.chosen, &pairs.logp.rejected)?));
@@ -147,8 +148,8 @@ fn measure_scores(session: &mut Session, collected: &Collected, scores: &[f64]) 
     let margins: Vec<f64> = scores.chunks(2).map(|pair| (pair[0] - pair[1]).abs()).collect();
     let ended = collected.completions.iter().filter(|c| c.ended).count() as f64;
     for (name, value) in [
-        ("objective/scores", crate::advantages::mean(scores)),
-        ("objective/scores_margin", crate::advantages::mean(&margins)),
+        ("objective/scores", mean(scores)),
+        ("objective/scores_margin", mean(&margins)),
         ("objective/ties", share_of_ties(scores)),
         ("val/contain_eos_token", ended / collected.completions.len().max(1) as f64),
     ] {

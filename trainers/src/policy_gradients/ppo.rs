@@ -10,6 +10,8 @@
 use crate::advantages::{gae, whiten};
 use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::job::scoring::{Scored, score};
+use crate::job::stepper::{Optimizer, Stepper};
 use crate::job::{Step, Summary};
 use crate::losses::clipping::clipped_units;
 use crate::losses::kl::{AdaptiveKl, k1, k3};
@@ -17,19 +19,18 @@ use crate::losses::policy::{self, Constants, Terms, token_ratio};
 use crate::losses::value::clipped_value_loss;
 use crate::options::{CriticKind, KlEstimator, PpoOptions};
 use crate::policy_gradients::critic::{Critic, explained_variance};
-use crate::policy_gradients::measure::{Scored, mean, per_token, score, sequences};
+use crate::policy_gradients::measure::{per_token, sequences};
 use crate::policy_gradients::penalty::{Estimator, kl_of, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Collected, Sample, Session};
+use crate::run::side_files::{KL_COEFFICIENT, read_json, write_json};
+use crate::statistics::{mean, mean_f32};
 use engine::model::decoder::Decoder;
 use engine::ops;
 use engine::optim::AdamW;
 use engine::random::Stream;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
-use std::path::Path;
-
-const KL_FILE: &str = "kl_coef.json";
 
 /// Runs `lapidary ppo`.
 pub fn train(options: &PpoOptions) -> Result<Summary> {
@@ -46,7 +47,7 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
     };
     if let Some(checkpoint) = &session.job.resumed {
         critic.restore(&checkpoint.path)?;
-        kl.coefficient = load_coefficient(&checkpoint.path)?;
+        kl.coefficient = read_json(&checkpoint.path, KL_COEFFICIENT)?;
     }
     while let Some(step) = session.next_step() {
         if let Some(generation) = session.due(&step, 0) {
@@ -60,7 +61,7 @@ pub fn train(options: &PpoOptions) -> Result<Summary> {
         critic.step(rate * share)?;
         session.step(|checkpoint| {
             critic.save(checkpoint)?;
-            save_coefficient(checkpoint, kl.coefficient)
+            write_json(checkpoint, KL_COEFFICIENT, &kl.coefficient)
         })?;
     }
     session.finish()
@@ -78,7 +79,8 @@ fn open_critic(options: &PpoOptions, session: &Session) -> Result<Critic> {
         }
     };
     let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
-    Critic::new(&job.learner.model, trunk, adamw, training.weight_decay, training.max_grad_norm)
+    let stepper = Stepper::new(Optimizer::AdamW(adamw), training.weight_decay, training.max_grad_norm);
+    Critic::new(&job.learner.model, trunk, stepper)
 }
 
 fn estimator(options: &PpoOptions) -> Estimator {
@@ -130,7 +132,7 @@ fn estimate(
     if loss.kl_target.is_some() {
         session.add("kl_coef", kl.coefficient);
         let each: Vec<f64> = experience.samples.iter().map(|s| kl_of(s, k1).iter().sum()).collect();
-        kl.update(crate::advantages::mean(&each), each.len());
+        kl.update(mean(&each), each.len());
     }
     session.learn_from(experience);
     Ok(())
@@ -144,13 +146,13 @@ fn measure_objective(
     rewards: &[Vec<f64>],
     collected: &Collected,
 ) {
-    let mean = |x: Vec<f64>| crate::advantages::mean(&x);
-    let total = mean(rewards.iter().map(|r| r.iter().sum()).collect());
-    let score = crate::advantages::mean(scores);
+    let mean_of = |x: Vec<f64>| mean(&x);
+    let total = mean_of(rewards.iter().map(|r| r.iter().sum()).collect());
+    let score = mean(scores);
     let surprise = samples.iter().map(|s| -s.logp_old.iter().map(|p| f64::from(*p)).sum::<f64>());
     let ended = collected.completions.iter().filter(|c| c.ended).count();
     for (name, value) in [
-        ("objective/entropy", mean(surprise.collect())),
+        ("objective/entropy", mean_of(surprise.collect())),
         ("objective/scores", score),
         ("objective/rlhf_reward", total),
         ("objective/non_score_reward", total - score),
@@ -212,7 +214,7 @@ fn learn(
         let sum = ops::add(&policy_loss, &ops::scale(&value_loss, options.loss.vf_coef as f32)?)?;
         let loss = ops::scale(&sum, 1.0 / n_tokens as f32)?;
         let mut gradients = session.job.learner.accumulate_and_keep(&tape, watched, &loss)?;
-        critic.accumulate(judge.gradients(&mut gradients)?)?;
+        critic.accumulate(&judge, &mut gradients)?;
         session.job.count(f64::from(loss.item()?), 0);
     }
     Ok(())
@@ -254,31 +256,19 @@ fn losses(
         .zip(old.to_vec()?)
         .filter(|(v, o)| (**v - o).abs() > loss.cliprange_value as f32)
         .count();
-    let ratio_mean = mean(&ratios);
+    let ratio_mean = mean_f32(&ratios);
     for (name, value) in [
         ("policy/approxkl_avg", 0.5 * logs.iter().map(|l| f64::from(*l).powi(2)).sum::<f64>() / logs.len() as f64),
         ("policy/clipfrac_avg", share(clipped.iter().filter(|c| c.0 || c.1).count())),
-        ("policy/entropy_avg", mean(&scored.entropy)),
-        ("loss/policy_avg", mean(&policy_losses.to_vec()?)),
-        ("loss/value_avg", mean(&value_losses.to_vec()?)),
+        ("policy/entropy_avg", mean_f32(&scored.entropy()?)),
+        ("loss/policy_avg", mean_f32(&policy_losses.to_vec()?)),
+        ("loss/value_avg", mean_f32(&value_losses.to_vec()?)),
         ("val/clipfrac_avg", share(moved)),
         ("val/ratio", ratio_mean),
     ] {
         session.add(name, value);
     }
     Ok((ops::sum(&policy_losses)?, ops::sum(&value_losses)?))
-}
-
-fn save_coefficient(checkpoint: &Path, coefficient: f64) -> Result<()> {
-    let path = checkpoint.join(KL_FILE);
-    let text = serde_json::to_string(&coefficient).map_err(crate::Error::internal)?;
-    std::fs::write(&path, text).map_err(|e| crate::Error::file(&path, e))
-}
-
-fn load_coefficient(checkpoint: &Path) -> Result<f64> {
-    let path = checkpoint.join(KL_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| crate::Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| crate::Error::file(&path, format!("damaged: {e}")))
 }
 
 #[cfg(test)]
@@ -289,12 +279,5 @@ mod tests {
     fn pieces_are_cut_as_they_were_joined() {
         let pieces = vec![vec![1.0, 2.0], vec![], vec![3.0]];
         assert_eq!(cut(&pieces.concat(), &pieces), pieces);
-    }
-
-    #[test]
-    fn the_coefficient_is_saved_to_the_bit() {
-        let dir = tempfile::tempdir().unwrap();
-        save_coefficient(dir.path(), 0.1 + 0.2).unwrap();
-        assert_eq!(load_coefficient(dir.path()).unwrap(), 0.1 + 0.2);
     }
 }

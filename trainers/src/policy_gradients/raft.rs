@@ -11,9 +11,10 @@ use crate::error::Result;
 use crate::job::Summary;
 use crate::losses::sft::nll;
 use crate::options::RaftOptions;
-use crate::policy_gradients::measure::{Metrics, Part, mean};
+use crate::policy_gradients::measure::{Metrics, Part};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Sample, Session};
+use crate::statistics::mean_f32;
 use engine::tensor::Tensor;
 
 /// Runs `lapidary raft`.
@@ -50,7 +51,7 @@ fn keep_best(samples: &mut [Sample], rewards: &[f64], group: usize) {
 /// The loss of supervised fine-tuning over the completions that were kept.
 fn loss_of(part: &Part) -> Result<(Tensor, Metrics)> {
     let loss = nll(&part.scored.logp, part.whole.n_tokens as f32)?;
-    Ok((loss, vec![("entropy", mean(&part.scored.entropy))]))
+    Ok((loss, vec![("entropy", mean_f32(&part.scored.entropy()?))]))
 }
 
 #[cfg(test)]

@@ -8,30 +8,29 @@
 //! ```
 //! `--plus_plus` is REINFORCE++ (J. Hu, 2025): the KL from the reference is part of each token's reward, the advantage of a
 //! token is what is still to come, normalised over the batch, and the ratio to the policy that drew is clipped as in PPO.
-use crate::advantages::{MovingAverage, batch_baseline, mean as mean_of, reward_to_go, std};
-use crate::error::{Error, Result};
+use crate::advantages::{MovingAverage, batch_baseline, reward_to_go};
+use crate::error::Result;
 use crate::job::Summary;
 use crate::losses::clipping::{clipped_units, token_shares};
 use crate::losses::kl::k1;
 use crate::losses::policy::{self, Constants, Terms, TokenLoss, token_ratio};
 use crate::losses::weights::{self, Weights};
 use crate::options::{Baseline, ReinforceOptions};
-use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token, weighted};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token, weighted};
 use crate::policy_gradients::penalty::{mean_kl, penalised, token_rewards};
 use crate::policy_gradients::session::Turns;
 use crate::policy_gradients::{Sample, Session};
+use crate::run::side_files::{BASELINE, read_json, write_json};
+use crate::statistics::{mean, mean_f32, std};
 use engine::ops;
 use engine::tensor::Tensor;
-use std::path::Path;
-
-const BASELINE_FILE: &str = "baseline.json";
 
 /// Runs `lapidary reinforce`.
 pub fn train(options: &ReinforceOptions) -> Result<Summary> {
     let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
     let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0)?;
     let mut baseline = match &session.job.resumed {
-        Some(checkpoint) => load_baseline(&checkpoint.path)?,
+        Some(checkpoint) => read_json(&checkpoint.path, BASELINE)?,
         None => MovingAverage::default(),
     };
     while let Some(step) = session.next_step() {
@@ -56,7 +55,7 @@ pub fn train(options: &ReinforceOptions) -> Result<Summary> {
             let loss_of = if plus_plus { clipped_loss } else { plain_loss };
             session.learn(&step, i, |part| loss_of(options, part))?;
         }
-        session.step(|checkpoint| save_baseline(checkpoint, &baseline))?;
+        session.step(|checkpoint| write_json(checkpoint, BASELINE, &baseline))?;
     }
     session.finish()
 }
@@ -82,7 +81,7 @@ fn loss_by(
 fn plain_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metrics)> {
     let constants = clip_range(&options.ratio);
     let (loss, ..) = loss_by(policy::reinforce, weights::mean_of_sums, &constants, part)?;
-    Ok((loss, vec![("entropy", mean(&part.scored.entropy))]))
+    Ok((loss, vec![("entropy", mean_f32(&part.scored.entropy()?))]))
 }
 
 /// REINFORCE++: the clipped ratio, as a mean over the tokens of the step.
@@ -93,7 +92,7 @@ fn clipped_loss(options: &ReinforceOptions, part: &Part) -> Result<(Tensor, Metr
     let clipped = clipped_units(&ratio.to_vec()?, &advantages.to_vec()?, epsilon, high);
     let shares = token_shares(&clipped, &part.sequences);
     let metrics = vec![
-        ("entropy", mean(&part.scored.entropy)),
+        ("entropy", mean_f32(&part.scored.entropy()?)),
         ("clip_ratio/low_mean", shares.low_mean),
         ("clip_ratio/high_mean", shares.high_mean),
         ("clip_ratio/region_mean", shares.region_mean),
@@ -119,7 +118,7 @@ fn token_advantages(samples: &mut [Sample], rewards: &[f64], beta: f64) {
     };
     let to_go: Vec<Vec<f64>> = samples.iter().zip(rewards).map(judged).collect();
     let all = to_go.concat();
-    let (mean, std) = (mean_of(&all), std(&all));
+    let (mean, std) = (mean(&all), std(&all));
     let normal = |g: &f64| if g.is_nan() { 0.0 } else { ((g - mean) / (std + 1e-8)) as f32 };
     samples.iter_mut().zip(&to_go).for_each(|(sample, g)| sample.advantages = g.iter().map(normal).collect());
 }
@@ -127,18 +126,6 @@ fn token_advantages(samples: &mut [Sample], rewards: &[f64], beta: f64) {
 /// 1 where all rewards of the batch are equal.
 fn without_spread(rewards: &[f64]) -> f64 {
     f64::from(u8::from(rewards.len() > 1 && (std(rewards) <= 1e-8 || std(rewards).is_nan())))
-}
-
-fn save_baseline(checkpoint: &Path, baseline: &MovingAverage) -> Result<()> {
-    let path = checkpoint.join(BASELINE_FILE);
-    let text = serde_json::to_string(baseline).map_err(Error::internal)?;
-    std::fs::write(&path, text).map_err(|e| Error::file(&path, e))
-}
-
-fn load_baseline(checkpoint: &Path) -> Result<MovingAverage> {
-    let path = checkpoint.join(BASELINE_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(&path, format!("damaged: {e}")))
 }
 
 #[cfg(test)]
@@ -156,13 +143,5 @@ mod tests {
         assert_relative_eq!(samples[0].advantages[..], [-2.0 / 3.0 / d; 2][..], max_relative = 1e-6);
         assert_relative_eq!(samples[1].advantages[..], [4.0 / 3.0 / d][..], max_relative = 1e-6);
         assert_eq!(samples[2].advantages, [0.0; 4]);
-    }
-
-    #[test]
-    fn the_baseline_is_saved_to_the_bit() {
-        let dir = tempfile::tempdir().unwrap();
-        let average = MovingAverage { value: Some(0.1 + 0.2) };
-        save_baseline(dir.path(), &average).unwrap();
-        assert_eq!(load_baseline(dir.path()).unwrap(), average);
     }
 }

@@ -13,9 +13,10 @@ use crate::losses::clipping::{clipped_units, sequence_shares};
 use crate::losses::policy::sequence_clipped;
 use crate::options::RlooOptions;
 use crate::policy_gradients::Session;
-use crate::policy_gradients::measure::{Metrics, Part, clip_range, mean, per_token};
+use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token};
 use crate::policy_gradients::penalty::{mean_kl, penalised};
 use crate::policy_gradients::session::Turns;
+use crate::statistics::mean_f32;
 use engine::ops;
 use engine::tensor::Tensor;
 
@@ -55,7 +56,7 @@ fn loss_of(options: &RlooOptions, part: &Part) -> Result<(Tensor, Metrics)> {
     let of_sequence = Tensor::from_f32(&loss_device(), advantages.clone(), &[samples.len()])?;
     let (loss, rho) = sequence_clipped(&scored.logp, &logp_old, &of_sequence, sequences, &constants)?;
     let clipped = clipped_units(&rho.to_vec()?, &advantages, constants.epsilon, constants.epsilon_high);
-    let mut metrics = vec![("entropy", mean(&scored.entropy))];
+    let mut metrics = vec![("entropy", mean_f32(&scored.entropy()?))];
     metrics.extend(sequence_shares(&clipped).metrics());
     Ok((ops::scale(&loss, 1.0 / whole.n_micro_batches as f32)?, metrics))
 }

@@ -15,8 +15,9 @@ use crate::losses::divergence::Score;
 use crate::losses::dpo::{DpoSettings, PairLoss, Pairs, Sides};
 use crate::losses::sequences::{length_weights, pick, sum_of_tokens};
 use crate::options::DpoOptions;
-use crate::preferences::likelihoods::{Answers, mean};
+use crate::preferences::likelihoods::Answers;
 use crate::preferences::{self, Objective, Reference, Rows, Set, known, reference_sums, shared_size};
+use crate::statistics::mean_f32;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
@@ -44,12 +45,12 @@ pub fn pair_metrics(answers: &Answers, rewards: &Sides, logp: &Sides) -> Result<
     let right = chosen.iter().zip(&rejected).filter(|(c, r)| c > r).count();
     let (is_chosen, is_rejected) = (|s: usize| s < 2 * n && s & 1 == 0, |s: usize| s < 2 * n && s & 1 == 1);
     Ok(vec![
-        ("rewards/chosen", mean(&chosen)),
-        ("rewards/rejected", mean(&rejected)),
+        ("rewards/chosen", mean_f32(&chosen)),
+        ("rewards/rejected", mean_f32(&rejected)),
         ("rewards/accuracies", right as f64 / n as f64),
-        ("rewards/margins", mean(&chosen) - mean(&rejected)),
-        ("logps/chosen", mean(&logp.chosen.to_vec()?)),
-        ("logps/rejected", mean(&logp.rejected.to_vec()?)),
+        ("rewards/margins", mean_f32(&chosen) - mean_f32(&rejected)),
+        ("logps/chosen", mean_f32(&logp.chosen.to_vec()?)),
+        ("logps/rejected", mean_f32(&logp.rejected.to_vec()?)),
         ("logits/chosen", answers.mean_logit(is_chosen).unwrap_or(0.0)),
         ("logits/rejected", answers.mean_logit(is_rejected).unwrap_or(0.0)),
         ("entropy", answers.entropy(2 * n)),

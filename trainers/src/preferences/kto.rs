@@ -8,14 +8,17 @@ use crate::data::preference_rows::judged_rows;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::scoring::log_probabilities;
 use crate::job::setup::ModelSource;
 use crate::job::{Job, Measured, Summary};
 use crate::losses::kto::{self as losses, Unpaired};
 use crate::losses::sequences::{pick, sum_of_tokens};
 use crate::options::{AnswerOptions, BcoOptions, DataOptions, KtoLoss, KtoOptions, ReferenceOptions};
-use crate::preferences::likelihoods::{Answers, log_probabilities, mean};
+use crate::preferences::likelihoods::Answers;
 use crate::preferences::{self, Objective, Reference, Rows, Set, known, reference_sums, shared_size};
 use crate::run::Accumulator;
+use crate::run::side_files::{REWARDS, read_json, write_json};
+use crate::statistics::mean_f32;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
@@ -94,10 +97,10 @@ impl Single<'_> {
             Anchor::Divergence => {
                 let others = self.mismatched(set, rows);
                 let batch = batch(&others)?;
-                let logp = log_probabilities(&model.without_gradient(), &batch)?;
+                let logp = log_probabilities(&model.without_gradient(), &batch, 1.0)?;
                 let sums = sum_of_tokens(&logp, None, &batch.sequences, others.len())?.to_vec()?;
                 let ratios: Vec<f32> = sums.iter().zip(&logp_ref[rows.len()..]).map(|(p, r)| p - r).collect();
-                Ok(mean(&ratios).max(0.0) as f32)
+                Ok(mean_f32(&ratios).max(0.0) as f32)
             }
             Anchor::RunningMean(rewards) => {
                 if set == Set::Train {
@@ -121,7 +124,7 @@ fn side_metrics(
     logp: &[f32],
     answers: &Answers,
 ) -> Vec<(&'static str, f64)> {
-    let of = |values: &[f32]| mean(&which.iter().map(|&i| values[i]).collect::<Vec<_>>());
+    let of = |values: &[f32]| mean_f32(&which.iter().map(|&i| values[i]).collect::<Vec<_>>());
     if which.is_empty() {
         return Vec::new();
     }
@@ -167,7 +170,7 @@ impl Objective for Single<'_> {
             &answers,
         ));
         if !good.is_empty() && !bad.is_empty() {
-            let of = |which: &[usize]| mean(&which.iter().map(|&i| rewards[i]).collect::<Vec<_>>());
+            let of = |which: &[usize]| mean_f32(&which.iter().map(|&i| rewards[i]).collect::<Vec<_>>());
             metrics.push(("rewards/margins", of(&good) - of(&bad)));
         }
         metrics.push(("entropy", answers.entropy(n)));
@@ -184,22 +187,15 @@ impl Objective for Single<'_> {
 
     fn save(&mut self, checkpoint: &Path) -> Result<()> {
         if let Anchor::RunningMean(rewards) = &self.anchor {
-            let path = checkpoint.join(REWARDS_FILE);
-            let text = serde_json::to_string(rewards).map_err(Error::internal)?;
-            std::fs::write(&path, text).map_err(|e| Error::file(&path, e))?;
+            write_json(checkpoint, REWARDS, rewards)?;
         }
         self.reference.save(checkpoint, self.reference_options)
     }
 }
 
-/// File of a checkpoint with BCO's running mean.
-const REWARDS_FILE: &str = "rewards.json";
-
+/// BCO's mean of the rewards so far.
 fn running_mean(job: &Job) -> Result<Accumulator> {
-    let Some(checkpoint) = &job.resumed else { return Ok(Accumulator::default()) };
-    let path = checkpoint.path.join(REWARDS_FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(&path, e))
+    job.resumed.as_ref().map_or(Ok(Accumulator::default()), |checkpoint| read_json(&checkpoint.path, REWARDS))
 }
 
 /// What a person should know about the labels; `ranges`: whether to recommend weights, KTO's equation 8.

@@ -1,10 +1,9 @@
 //! What a model says about answers to prompts: log-probabilities of their tokens, and metrics of them.
 use crate::error::Result;
 use crate::job::batch::Batch;
-use crate::job::learner::loss_device;
+use crate::job::scoring::{Scored, score};
 use crate::losses::sequences::sum_of_tokens;
 use engine::model::decoder::{Decoder, Pass};
-use engine::ops;
 use engine::tensor::Tensor;
 
 /// A batch of answers as a model sees it.
@@ -23,34 +22,28 @@ pub struct Answers<'a> {
 impl<'a> Answers<'a> {
     /// Passes the batch through the model; a watched model leaves its trace on the tape.
     pub fn score(model: &Decoder, batch: &'a Batch, pass: Pass) -> Result<Self> {
-        let hidden = model.hidden(&batch.forest, pass)?;
-        let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
-        let correct = scored.argmax()?.iter().zip(&batch.targets).map(|(a, t)| a == t).collect();
-        Ok(Answers {
-            batch,
-            logp: ops::to_device(&scored.logp, &loss_device())?,
-            log_collision: None,
-            entropy: scored.entropy.to_vec()?,
-            correct,
-            mean_logit: model.mean_logits(&hidden, &batch.rows)?.to_vec()?,
-        })
+        let scored = score(model, batch, 1.0, pass)?;
+        Self::of(model, batch, scored)
     }
 
     /// The same with `log_collision`: at half the temperature a token t has log π_½(t) = 2 z_t − log Σᵥ e^(2 zᵥ), so
     /// log Σᵥ π(v)² = log Σ e^(2z) − 2 log Σ eᶻ = 2 log π(t) − log π_½(t).
     pub fn score_with_collision(model: &Decoder, batch: &'a Batch, pass: Pass) -> Result<Self> {
-        let hidden = model.hidden(&batch.forest, pass)?;
-        let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
-        let sharp = model.without_gradient().score(&hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
+        let scored = score(model, batch, 1.0, pass)?;
+        let sharp = model.without_gradient().score(&scored.hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
         let (logp, sharp) = (scored.logp.to_vec()?, sharp.logp.to_vec()?);
-        let correct = scored.argmax()?.iter().zip(&batch.targets).map(|(a, t)| a == t).collect();
+        let log_collision = Some(logp.iter().zip(&sharp).map(|(p, q)| 2.0 * p - q).collect());
+        Ok(Answers { log_collision, ..Self::of(model, batch, scored)? })
+    }
+
+    fn of(model: &Decoder, batch: &'a Batch, scored: Scored) -> Result<Self> {
         Ok(Answers {
             batch,
-            log_collision: Some(logp.iter().zip(&sharp).map(|(p, q)| 2.0 * p - q).collect()),
-            logp: ops::to_device(&scored.logp, &loss_device())?,
-            entropy: scored.entropy.to_vec()?,
-            correct,
-            mean_logit: model.mean_logits(&hidden, &batch.rows)?.to_vec()?,
+            log_collision: None,
+            entropy: scored.entropy()?,
+            correct: scored.correct(batch)?,
+            mean_logit: model.mean_logits(&scored.hidden, &batch.rows)?.to_vec()?,
+            logp: scored.logp,
         })
     }
 
@@ -78,15 +71,4 @@ impl<'a> Answers<'a> {
     pub fn mean_logit(&self, which: impl Fn(usize) -> bool) -> Option<f64> {
         self.mean(|i| f64::from(self.mean_logit[i]), which)
     }
-}
-
-/// log π of each prediction without a gradient, on the loss device: [N]. For a reference.
-pub fn log_probabilities(model: &Decoder, batch: &Batch) -> Result<Tensor> {
-    let hidden = model.hidden(&batch.forest, Pass::default())?;
-    Ok(ops::to_device(&model.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp, &loss_device())?.detach())
-}
-
-/// The mean of some values.
-pub fn mean(values: &[f32]) -> f64 {
-    values.iter().map(|&v| f64::from(v)).sum::<f64>() / values.len().max(1) as f64
 }

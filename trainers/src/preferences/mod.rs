@@ -18,16 +18,16 @@ use crate::data::{Loaded, Sequence, load, load_evaluation};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
     self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
 };
-use crate::preferences::likelihoods::log_probabilities;
+use crate::run::side_files::{REFERENCE, read_weights, write_weights};
 use crate::text::Tokenizer;
 use engine::dtype::DType;
-use engine::files::safetensors;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 use engine::tensor::Tensor;
@@ -219,20 +219,13 @@ pub enum Reference {
     Known(Box<[Vec<Vec<f32>>; 2]>),
 }
 
-/// File of a checkpoint with the weights of a reference that moves.
-const REFERENCE_FILE: &str = "reference.safetensors";
-
 impl Reference {
     /// The model as it was before training; of a resumed run whose reference moves, as it was in the checkpoint.
     pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Self> {
         let mut model = job.policy.reference(&job.learner.model, &job.source, job.resumed.is_some())?;
         let moved = job.resumed.as_ref().filter(|_| options.sync_ref_model);
         if let Some(checkpoint) = moved {
-            let weights = safetensors::open(&checkpoint.path.join(REFERENCE_FILE))?;
-            let device = model.device.clone();
-            for p in model.parameters_mut() {
-                p.tensor = Tensor::new(&device, weights.load(p.path(), DType::F32)?, p.shape())?;
-            }
+            read_weights(&checkpoint.path, REFERENCE, model.parameters_mut())?;
         }
         Ok(Reference::Model(Box::new(model)))
     }
@@ -261,7 +254,7 @@ impl Reference {
     pub fn save(&mut self, checkpoint: &Path, options: &ReferenceOptions) -> Result<()> {
         match self {
             Reference::Model(model) if options.sync_ref_model => {
-                Ok(safetensors::write(&checkpoint.join(REFERENCE_FILE), &model.host_tensors(DType::F32)?)?)
+                write_weights(checkpoint, REFERENCE, &model.host_tensors(DType::F32)?)
             }
             _ => Ok(()),
         }
@@ -270,7 +263,7 @@ impl Reference {
 
 /// Σ log π_ref of each of `n` sequences of a batch, with the tokens' weights: [n] on the loss device.
 pub fn reference_sums(model: &Decoder, batch: &Batch, weights: Option<&[f32]>, n: usize) -> Result<Tensor> {
-    Ok(sum_of_tokens(&log_probabilities(model, batch)?, weights, &batch.sequences, n)?)
+    Ok(sum_of_tokens(&log_probabilities(model, batch, 1.0)?, weights, &batch.sequences, n)?)
 }
 
 /// Known values as a tensor on the loss device.

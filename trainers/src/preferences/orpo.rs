@@ -12,8 +12,9 @@ use crate::losses::orpo::{log_odds, odds_ratio_loss};
 use crate::losses::sequences::pick;
 use crate::options::OrpoOptions;
 use crate::preferences::dpo::{pair_batch, pair_metrics, sequences, sides};
-use crate::preferences::likelihoods::{Answers, mean};
+use crate::preferences::likelihoods::Answers;
 use crate::preferences::{self, Objective, Rows, Set, known, shared_size};
+use crate::statistics::mean_f32;
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
 
@@ -62,8 +63,8 @@ impl Objective for Orpo<'_> {
         let mut metrics = pair_metrics(&answers, &rewards, &logp)?;
         let n_here: usize = sequences.iter().step_by(2).map(n_tokens).sum();
         metrics.push(("nll_loss", -whole.to_vec()?.iter().map(|&x| f64::from(x)).sum::<f64>() / n_here as f64));
-        metrics.push(("log_odds_chosen", mean(&odds.to_vec()?)));
-        metrics.push(("log_odds_ratio", -mean(&ratio.to_vec()?)));
+        metrics.push(("log_odds_chosen", mean_f32(&odds.to_vec()?)));
+        metrics.push(("log_odds_ratio", -mean_f32(&ratio.to_vec()?)));
         Ok(Measured { loss, metrics, n_tokens: sequences.iter().map(|s| s.ids.len() as u64).sum() })
     }
 }

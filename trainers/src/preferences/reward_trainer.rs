@@ -13,8 +13,8 @@ use crate::judges::reward_model::{forest_of, rewards};
 use crate::losses::reward::{bradley_terry, centering, plackett_luce, sum_of};
 use crate::losses::sequences::pick;
 use crate::options::RewardOptions;
-use crate::preferences::likelihoods::mean;
 use crate::preferences::{self, Objective, Rows, Set, known, shared_size};
+use crate::statistics::mean_f32;
 use engine::config::{Head, SCORE};
 use engine::model::decoder::{Decoder, Pass};
 use engine::ops;
@@ -80,9 +80,9 @@ fn metrics(rewards: &[f32], rows: &[&Ranking]) -> Vec<(&'static str, f64)> {
     let fold = |f: fn(f32, f32) -> f32| f64::from(rewards.iter().copied().reduce(f).unwrap_or(f32::NAN));
     vec![
         ("accuracy", right as f64 / ahead.len() as f64),
-        ("margin", mean(&ahead)),
+        ("margin", mean_f32(&ahead)),
         ("min_reward", fold(f32::min)),
-        ("mean_reward", mean(rewards)),
+        ("mean_reward", mean_f32(rewards)),
         ("max_reward", fold(f32::max)),
     ]
 }

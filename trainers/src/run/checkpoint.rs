@@ -117,6 +117,25 @@ fn step_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse().ok()
 }
 
+/// Flushes every file of a directory, and of the directories in it, to the disk. Returns their hashes by path:
+/// `critic/optimizer.safetensors`.
+fn flush_and_hash(partial: &Path) -> Result<BTreeMap<String, FileHash>> {
+    let mut files: BTreeMap<String, FileHash> = durable::hash_files(partial)?.into_iter().collect();
+    for entry in fs::read_dir(partial).map_err(|e| io_error(partial, "read", e))? {
+        let entry = entry.map_err(|e| io_error(partial, "read", e))?;
+        if entry.path().is_dir() {
+            let directory = entry.file_name().to_string_lossy().into_owned();
+            let inside = durable::hash_files(&entry.path())?;
+            files.extend(inside.into_iter().map(|(name, hash)| (format!("{directory}/{name}"), hash)));
+            durable::sync_directory(&entry.path());
+        }
+    }
+    for name in files.keys() {
+        durable::sync_file(&partial.join(name))?;
+    }
+    Ok(files)
+}
+
 /// A checkpoint that is being written. Dropped without [`CheckpointWriter::commit`], it was never there.
 #[derive(Debug)]
 pub struct CheckpointWriter {
@@ -138,7 +157,7 @@ impl CheckpointWriter {
         Ok(CheckpointWriter { partial, target, step, is_committed: false })
     }
 
-    /// Where to put the model's or adapter's files; each lies directly in this directory.
+    /// Where to put the model's or adapter's files and side files; a directory in it holds files alone.
     pub fn path(&self) -> &Path {
         &self.partial
     }
@@ -152,10 +171,7 @@ impl CheckpointWriter {
         optimizer.write(&self.partial)?;
         let state_path = self.partial.join(TrainerState::FILE_NAME);
         fs::write(&state_path, state.to_json()?).map_err(|e| io_error(&state_path, "written", e))?;
-        let files: BTreeMap<String, FileHash> = durable::hash_files(&self.partial)?.into_iter().collect();
-        for name in files.keys() {
-            durable::sync_file(&self.partial.join(name))?;
-        }
+        let files = flush_and_hash(&self.partial)?;
         let list = serde_json::to_vec_pretty(&FileList { files }).map_err(|e| Error::Internal(e.to_string()))?;
         durable::write_file(&self.partial.join(FILE_LIST), &list)?;
         self.put_in_place()?;
@@ -332,6 +348,23 @@ mod tests {
         fs::remove_file(newest.path.join(FILE_LIST)).expect("removed");
         assert!(told(&newest.path).contains("files.json is missing"));
         assert!(told(&run.path().join("checkpoint-99")).contains("there is no such checkpoint directory"));
+    }
+
+    /// A critic's files lie in a directory of their own.
+    #[test]
+    fn files_in_a_directory_belong_to_a_checkpoint() {
+        let run = run();
+        let writer = CheckpointWriter::begin(run.path(), 10).expect("begun");
+        fs::create_dir(writer.path().join("critic")).expect("made");
+        fs::write(writer.path().join("critic/weights"), "critic").expect("written");
+        let saved = writer.commit(&state(10), &OptimizerState { step: 10, ..Default::default() }).expect("committed");
+        assert_eq!(Checkpoint::open(&saved.path).expect("whole").step, 10);
+        let inside = saved.path.join("critic/weights");
+        fs::write(&inside, "critiX").expect("written");
+        let told = Checkpoint::open(&saved.path).expect_err("damaged").to_string();
+        assert!(told.contains("weights: damaged"), "{told}");
+        fs::remove_file(&inside).expect("removed");
+        assert_eq!(Checkpoint::last_complete(run.path()).expect("found"), None);
     }
 
     #[test]

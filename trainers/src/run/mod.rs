@@ -12,6 +12,7 @@ pub mod progress;
 pub mod cadence;
 pub mod state;
 pub mod optimizer_file;
+pub mod side_files;
 pub mod checkpoint;
 pub mod directory;
 pub mod summary;

@@ -6,25 +6,22 @@ pub mod rows;
 
 use crate::error::Result;
 use crate::job::batch::Batch;
-use crate::job::learner::loss_device;
+use crate::job::scoring::score;
 use crate::job::setup;
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sft::TokenMean;
 use crate::options::SftOptions;
 use crate::sft::rows::{SftData, read_sft_data};
 use engine::model::decoder::{Decoder, Pass};
-use engine::ops;
 
 /// Forward, loss and metrics of a micro-batch; `n_items` predictions, those of the whole step, normalise the loss.
 fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: TokenMean, pass: Pass) -> Result<Measured> {
-    let hidden = model.hidden(&batch.forest, pass)?;
-    let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
-    let logp = ops::to_device(&scored.logp, &loss_device())?;
-    let correct = scored.argmax()?.iter().zip(&batch.targets).filter(|(a, t)| a == t).count();
-    let entropy: f64 = scored.entropy.to_vec()?.iter().map(|&e| f64::from(e)).sum();
+    let scored = score(model, batch, 1.0, pass)?;
+    let correct = scored.correct(batch)?.into_iter().filter(|&is_right| is_right).count();
+    let entropy: f64 = scored.entropy()?.iter().map(|&e| f64::from(e)).sum();
     let n = batch.n_items() as f64;
     Ok(Measured {
-        loss: loss(&logp, n_items as f32)?,
+        loss: loss(&scored.logp, n_items as f32)?,
         metrics: vec![("entropy", entropy / n), ("mean_token_accuracy", correct as f64 / n)],
         n_tokens: batch.n_tokens() as u64,
     })

@@ -8,8 +8,8 @@
 //!
 //! In reading order: `fault`, `unicode`, `number`, `values`, `show`, `compare`, `operators`; the grammar
 //! (`string_literal`, `lexer`, `ast`, `parser`, `expressions`); what may be called (`arguments`, `strings`, `string_methods`,
-//! `format_spec`, `printf`, `str_format`, `html`, `attributes`, `functions`, `strftime`, `checks`, `wrap`, `tojson`, `filters`,
-//! `list_filters`); and the rendering (`from_json`, `evaluate`, `run`).
+//! `format_spec`, `printf`, `str_format`, `html`, `attributes`, `functions`, `strftime`, `checks`, `wrap`, `tojson`,
+//! `number_filters`, `filters`, `list_filters`); and the rendering (`from_json`, `evaluate`, `run`).
 //!
 //! A template comes from whoever made the model: steps, memory, depth and output are bounded.
 mod arguments;
@@ -27,6 +27,7 @@ mod html;
 mod lexer;
 mod list_filters;
 mod number;
+mod number_filters;
 mod operators;
 mod parser;
 mod printf;

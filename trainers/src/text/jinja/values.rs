@@ -7,7 +7,7 @@ use std::sync::Arc;
 use num_bigint::BigInt;
 
 use super::ast;
-use super::fault::{FaultKind, R, fault, type_fault};
+use super::fault::{Fault, FaultKind, R, fault, type_fault};
 
 /// Containers in containers: more is refused when they are made, so that whoever walks a value ends.
 pub(super) const MAX_DEPTH: usize = 500;
@@ -234,6 +234,14 @@ impl Namespace {
 
 fn text_hash(text: &str) -> String {
     format!("s{text}")
+}
+
+/// The fault of using an undefined value; None of any other.
+pub(super) fn undefined_fault(value: &Value) -> Option<Fault> {
+    match value {
+        Value::Undefined(message) => Some(fault(FaultKind::Undefined, message.to_string())),
+        _ => None,
+    }
 }
 
 impl Value {

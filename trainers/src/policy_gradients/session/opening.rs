@@ -1,0 +1,79 @@
+//! What a run opens and checks before its first step: rewards, completions, what it reads.
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::job::setup::ModelSource;
+use crate::options::PolicyGradient;
+use crate::policy_gradients::prompts::PromptSet;
+use crate::policy_gradients::rewards::Rewards;
+use crate::policy_gradients::rewards::by_judge::open_model;
+use crate::policy_gradients::rollout::{Drawing, FixedCompletions, Rollouts};
+use std::path::Path;
+
+/// The rewards that a run learns from, and those of the gold check; both are shown the prompts.
+pub(super) fn open_rewards<C: PolicyGradient>(
+    options: &C,
+    source: &ModelSource,
+    prompts: &PromptSet,
+) -> Result<(Rewards, Rewards)> {
+    let (_, rollout, reward) = options.rollout();
+    let open_model = |name: &str| open_model(name, reward, &source.tokenizer, options.common().device);
+    let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
+    let gold_names = &options.guard().gold_funcs.0;
+    let gold = Rewards::named(gold_names, vec![], (reward, rollout), prompts.task.as_ref(), open_model)?;
+    for rewards in [&rewards, &gold] {
+        rewards.check(&prompts.train)?;
+        rewards.check(&prompts.eval)?;
+    }
+    Ok((rewards, gold))
+}
+
+/// Where completions come from. `unjudged`: no reward is named, so that a file must bring them.
+pub(super) fn open_rollouts<C: PolicyGradient>(
+    options: &C,
+    source: &ModelSource,
+    prompts: &PromptSet,
+    unjudged: bool,
+) -> Result<Rollouts> {
+    let (rollout, config) = (options.rollout().1, &source.files.config);
+    let mut stop_tokens = source.stop_tokens();
+    let drawing = config.generation.drawing_fields();
+    if !drawing.is_empty() {
+        let said =
+            "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
+        eprintln!("note: {said} {}", drawing.join(", "));
+    }
+    let Some(path) = &rollout.completions_file else {
+        return Ok(Rollouts::Drawn(Drawing::new(rollout, stop_tokens, options.common().training.seed)));
+    };
+    stop_tokens.extend(source.tokenizer.pad_id());
+    let file = FixedCompletions::read(path, stop_tokens, config.vocab_size)?;
+    file.check(&prompts.train, rollout.num_generations, unjudged)?;
+    Ok(Rollouts::Fixed(file))
+}
+
+/// Questions made on the spot are no file whose hash is kept: their own is.
+pub(super) fn check_same_prompts(job: &mut Job, prompts: &PromptSet) -> Result<()> {
+    let fold = |hash: u64, token: &u32| (hash ^ u64::from(*token)).wrapping_mul(0x100_0000_01b3);
+    let now = prompts.train.iter().flat_map(|p| &p.ids).fold(0xcbf2_9ce4_8422_2325, fold);
+    match job.state.random_counters.insert("prompts".into(), now) {
+        Some(then) if then != now => Err(Error::input(
+            "resume_from_checkpoint: the prompts are not those that the run began with; give dataset_name as it was, or \
+             start anew in another output_dir",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What a run reads, by role.
+pub(super) fn reads<C: PolicyGradient>(options: &C, is_task: bool) -> Vec<(&'static str, &Path)> {
+    let (data, rollout, _) = options.rollout();
+    let mut all = vec![("model", Path::new(&*options.common().model.model_name_or_path))];
+    if !is_task {
+        all.push(("data", Path::new(&*data.dataset_name)));
+    }
+    let evaluated = data.eval_dataset.as_deref().filter(|p| !p.to_string_lossy().starts_with("task:"));
+    all.extend(evaluated.map(|p| ("evaluation data", p)));
+    all.extend(rollout.completions_file.as_deref().map(|p| ("completions", p)));
+    all.extend(options.common().lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
+    all
+}
