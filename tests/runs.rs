@@ -11,7 +11,8 @@ use std::process::{Command, Output, Stdio};
 fn words(command: &str, data: &str, out: &Path, more: &str) -> Vec<String> {
     let data = if data.contains(':') { data.to_string() } else { golden(data).display().to_string() };
     let model = golden("models/llama").display().to_string();
-    let mut all: Vec<String> = [command, "--model_name_or_path", &model, "--dataset_name", &data].map(String::from).into();
+    let mut all: Vec<String> =
+        [command, "--model_name_or_path", &model, "--dataset_name", &data].map(String::from).into();
     all.extend("--device cpu --logging_steps 2".split(' ').chain(more.split_whitespace()).map(String::from));
     all.extend(["--output_dir".into(), out.display().to_string()]);
     all
@@ -134,7 +135,12 @@ fn a_finished_run_says_so_when_it_is_resumed_and_may_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let out: PathBuf = dir.path().join("out");
     let line = |steps: u64, more: &str| {
-        words("sft", "data/messages.jsonl", &out, &format!("--max_steps {steps} --per_device_train_batch_size 2 {more}"))
+        words(
+            "sft",
+            "data/messages.jsonl",
+            &out,
+            &format!("--max_steps {steps} --per_device_train_batch_size 2 {more}"),
+        )
     };
     assert!(program(&line(3, "")).status.success());
     let before = weights(&out);
@@ -153,7 +159,9 @@ fn a_finished_run_says_so_when_it_is_resumed_and_may_go_on() {
 /// A reward program that dies without an answer ends the run; so does a reward that never has an opinion.
 #[test]
 fn a_reward_that_never_judged_is_an_error() {
-    for (program_line, said) in [("program:false", "never gave an answer"), ("program:sh NONE", "no completion was judged")] {
+    for (program_line, said) in
+        [("program:false", "never gave an answer"), ("program:sh NONE", "no completion was judged")]
+    {
         let dir = tempfile::tempdir().unwrap();
         let none = dir.path().join("none.sh");
         fs::write(&none, "while read -r line; do echo '[null, null, null, null]'; done\n").unwrap();

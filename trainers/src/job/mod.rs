@@ -273,9 +273,14 @@ impl Job {
 
     /// The next optimiser step; None when the run is complete, or was asked to stop.
     pub fn next_step(&self) -> Option<Step> {
+        self.upcoming().filter(|_| !run::interrupt::asked())
+    }
+
+    /// The optimiser step that is next, now or when the run is resumed.
+    pub fn upcoming(&self) -> Option<Step> {
         let index = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(index);
-        (index < self.length.total_steps && !run::interrupt::asked()).then_some(Step { index, epoch, batches })
+        (index < self.length.total_steps).then_some(Step { index, epoch, batches })
     }
 
     /// The rows of each micro-batch of a step.
