@@ -117,6 +117,18 @@ pub fn program() -> clap::Command {
         .subcommands(declarations())
 }
 
+/// Commands that take words without a flag, and the option that the words are.
+const BARE: &[(&str, &str)] = &[("plot", "--run_dirs")];
+
+/// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
+fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let bare = arguments.get(2).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
+    if let Some((_, name)) = BARE.iter().find(|(of, _)| bare && *of == command) {
+        arguments.insert(2, (*name).into());
+    }
+    arguments
+}
+
 /// Reads the arguments (the program's name first).
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
@@ -126,6 +138,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let is_declared = |flag: &str| {
         names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
     };
+    let arguments = with_names(command.to_string(), arguments);
     let Prepared { arguments, foreign } = flags::prepare(arguments, is_declared);
     let matches = match program().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -197,6 +210,16 @@ mod tests {
     #[test]
     fn clap_accepts_the_declarations() {
         program().debug_assert();
+    }
+
+    #[test]
+    fn bare_words_get_their_name() {
+        let read = |line: &str| with_names("plot".into(), line.split(' ').map(OsString::from).collect());
+        assert_eq!(
+            read("lapidary plot a b --out c").join(&OsString::from(" ")),
+            "lapidary plot --run_dirs a b --out c"
+        );
+        assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
     }
 
     #[test]

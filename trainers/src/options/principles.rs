@@ -136,6 +136,9 @@ impl Command for PlotOptions {
         if given.differs("labels") && labels != runs {
             return given.complain("labels", format!("has {labels} names for {runs} runs"));
         }
+        if picture.out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("svg")) {
+            return given.complain("out", "must end in .svg: the picture is an SVG, which browsers and editors open");
+        }
         Ok(Vec::new())
     }
 }

@@ -102,7 +102,12 @@ impl Command for MergeOptions {
     const NAME: &'static str = "merge";
     const ABOUT: &'static str = "Fold an adapter into its base model and save the result as one model";
 
-    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let name = self.fold.output_dir.to_string_lossy();
+        if [".gguf", ".safetensors", ".bin"].iter().any(|end| name.ends_with(end)) {
+            let detail = "is a directory in Hugging Face layout, and this is the name of a file; give a directory";
+            return given.complain("output_dir", detail);
+        }
         Ok(Vec::new())
     }
 }
