@@ -1,8 +1,6 @@
 //! The first examples token by token, with what is trained on marked: masks are where people lose days.
-use std::io::{IsTerminal, Write};
-
 use super::tokenize::Example;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::text::Tokenizer;
 
 const GREEN: &str = "\x1b[30;42m";
@@ -41,14 +39,6 @@ pub fn preview_titled(examples: &[(String, &Example)], tokenizer: &Tokenizer, co
         out.push('\n');
     }
     Ok(out)
-}
-
-/// Prints a preview; colour where standard output is a terminal and NO_COLOR is not set.
-pub fn print_preview(examples: &[Example], tokenizer: &Tokenizer) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let text = preview(examples, tokenizer, colour)?;
-    stdout.write_all(text.as_bytes()).map_err(Error::output)
 }
 
 /// Text of each token. Tokens that are parts of one character are shown together at the last of them; line ends as ⏎, and
