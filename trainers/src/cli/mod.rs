@@ -9,6 +9,7 @@ mod merge;
 mod plot;
 mod preview;
 mod quickstart;
+mod report;
 mod revise;
 mod score;
 
@@ -19,7 +20,7 @@ use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
     MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    RaftOptions, ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -103,6 +104,7 @@ commands! {
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,
     Plot(PlotOptions) => plot::run,
+    Report(ReportOptions) => report::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Doctor(DoctorOptions) => doctor::run,
 }
@@ -118,7 +120,7 @@ pub fn program() -> clap::Command {
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] = &[("plot", "--run_dirs")];
+const BARE: &[(&str, &str)] = &[("plot", "--run_dirs"), ("report", "--run_dirs")];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {

@@ -1,13 +1,12 @@
 //! `lapidary preview`: the first rows of a data set as the trainer sees them.
 use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
-use crate::data::marked::{preview, preview_titled};
+use crate::data::marked::{first_rows, preview, preview_titled};
 use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
-use crate::data::{Row, Sequence, load};
+use crate::data::{Row, load};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{PreviewOptions, TruncationMode};
-use crate::policy_gradients::judged::Prompt;
 use crate::policy_gradients::prompts::tokenise;
 use crate::policy_gradients::tasks;
 use crate::sft::rows;
@@ -71,10 +70,8 @@ fn task_prompts(options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -
 /// Prompts as the model is given them: no token is trained on, completions are drawn behind them.
 fn prompts(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<String> {
     let all = tokenise(rows, tokenizer)?;
-    let of = |p: &Prompt| Example { trained: vec![false; p.ids.len()], ids: p.ids.clone() };
-    let shown: Vec<Example> = all.iter().take(options.shown.rows).map(of).collect();
-    let titled: Vec<(String, &Example)> =
-        shown.iter().enumerate().map(|(i, example)| (format!("prompt {}", i + 1), example)).collect();
+    let shown = first_rows(&all, options.shown.rows);
+    let titled: Vec<(String, &Example)> = shown.iter().map(|(title, example)| (title.clone(), example)).collect();
     let mut text = preview_titled(&titled, tokenizer, colour)?;
     let lengths = || all.iter().map(|p| p.ids.len());
     text += &format!(
@@ -96,12 +93,6 @@ fn print(text: &str) -> Result<()> {
     written.map_err(Error::output)
 }
 
-/// An answer on its prompt, with the tokens that count marked.
-fn example_of(sequence: &Sequence) -> Example {
-    let trained = (0..sequence.ids.len()).map(|i| i >= sequence.start.max(1)).collect();
-    Example { ids: sequence.ids.clone(), trained }
-}
-
 /// Rows of preferences as `dpo` and `kto` take them; None where the rows are of another kind.
 fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<Option<String>> {
     let has = |name: &str| rows.first().is_some_and(|row| row.fields.get(name).is_some_and(|value| !value.is_null()));
@@ -115,28 +106,11 @@ fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, co
         if has("rejected") || has("completions") {
             let (ranked, notes) = ranked_rows(rows, true)?;
             let (rankings, stats) = tokenize_rankings(&ranked, tokenizer, &encoding)?;
-            let of = |(i, answers): (usize, &Vec<Sequence>)| {
-                let name = |k: usize| match (answers.len(), k) {
-                    (2, 0) => "chosen".to_string(),
-                    (2, _) => "rejected".into(),
-                    _ => format!("place {}", k + 1),
-                };
-                answers
-                    .iter()
-                    .enumerate()
-                    .map(|(k, a)| (format!("row {}, {}", i + 1, name(k)), example_of(a)))
-                    .collect::<Vec<_>>()
-            };
-            let all = rankings.iter().map(|r| &r.answers).take(n).enumerate();
-            (all.flat_map(of).collect(), notes, stats)
+            (first_rows(&rankings, n), notes, stats)
         } else if has("completion") && has("label") {
             let (judged, notes) = judged_rows(rows)?;
             let (labelled, stats) = tokenize_labelled(&judged, tokenizer, &encoding)?;
-            let kind = |good: bool| if good { "good" } else { "bad" };
-            let of = |(i, one): (usize, &crate::data::Labelled)| {
-                (format!("row {}, {}", i + 1, kind(one.label)), example_of(&one.sequence))
-            };
-            (labelled.iter().take(n).enumerate().map(of).collect(), notes, stats)
+            (first_rows(&labelled, n), notes, stats)
         } else {
             return Ok(None);
         };

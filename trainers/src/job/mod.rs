@@ -17,16 +17,18 @@ pub mod scoring;
 pub mod setup;
 
 use crate::data::order::{Sampling, epoch_order};
+use crate::data::{Example, marked};
 use crate::error::{Error, Result};
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
+use crate::report;
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
 use crate::run::summary::quoted;
 use crate::run::{
-    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Progress,
-    RunDirectory, TrainerState,
+    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Outcome,
+    Progress, RunDirectory, TrainerState,
 };
 use engine::backend::Device;
 use engine::config::Head;
@@ -89,6 +91,8 @@ pub struct Work<'a> {
     pub reads: Vec<(&'static str, &'a Path)>,
     /// What a person should know about the rows.
     pub notes: &'a [String],
+    /// The first rows with a title each, for the run's report.
+    pub shown: Vec<(String, Example)>,
 }
 
 /// The length of a run over `n_rows` rows.
@@ -236,6 +240,8 @@ impl Job {
         };
         let directory = plan.begin(&about)?;
         let metrics = directory.metrics()?;
+        let marked = marked::to_json(&work.shown, &source.tokenizer)?;
+        run::durable::write_file(&directory.path().join(report::PREVIEW), marked.as_bytes())?;
         let progress = Progress::new(length.total_steps, state.global_step);
         resuming.iter().for_each(|said| progress.say(said));
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
@@ -417,16 +423,23 @@ impl Job {
         if self.state.global_step < self.length.total_steps && run::interrupt::asked() {
             return Err(self.stopped());
         }
-        if let (Some(needed), Some(peak)) = (self.needed, run::memory::peak_bytes()) {
+        let peak = run::memory::peak_bytes();
+        if let (Some(needed), Some(peak)) = (self.needed, peak) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
         }
         self.policy.save(self.directory.path(), &self.learner.model, &self.source.tokenizer)?;
-        self.directory.finish()?;
+        self.directory.finish(Outcome {
+            seconds: self.progress.elapsed().as_secs_f64(),
+            tokens_per_second: self.progress.tokens_per_second(),
+            peak_bytes: peak.filter(|_| self.needed.is_some()),
+            predicted_bytes: self.needed,
+        })?;
+        let report = report::write(self.directory.path())?;
         let metrics = MetricsFile::open(self.directory.path())?;
         let (saved, next) = (self.policy.kind(), self.next_command());
         let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);
-        self.progress.say(&Ending { saved: &saved, next: &next, ..ending }.text());
+        self.progress.say(&Ending { saved: &saved, next: &next, report: &report, ..ending }.text());
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })
     }
 

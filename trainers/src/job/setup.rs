@@ -56,7 +56,9 @@ impl ModelSource {
 }
 
 /// Files that runs of this program leave beside a model.
-const OF_A_RUN: [&str; 7] = [
+const OF_A_RUN: [&str; 9] = [
+    "report.html",
+    "preview.json",
     "manifest.json",
     "config.yaml",
     "metrics.jsonl",

@@ -34,7 +34,10 @@ pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
 };
 pub use preference::*;
-pub use principles::{JudgeOptions, PictureOptions, PlotOptions, ReviseOptions, RevisionOptions, VerdictOptions};
+pub use principles::{
+    AboutOptions, JudgeOptions, PictureOptions, PlotOptions, ReportOptions, ReviseOptions, RevisionOptions,
+    VerdictOptions,
+};
 pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};
 pub use rl::*;
 pub use rl_values::*;

@@ -119,6 +119,39 @@ option_group! {
     }
 }
 
+option_group! {
+    /// Which runs a report is about.
+    pub struct AboutOptions "Report" {
+        /// Directories of runs; several are laid over each other.
+        run_dirs: Paths = required, Lapidary;
+        /// The HTML file to write; none for report.html in the run's own directory.
+        out: Option<PathBuf> = none, Lapidary;
+        /// Write over it.
+        overwrite_output_file: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary report` can be told.
+    pub struct ReportOptions {
+        pub about: AboutOptions,
+    }
+}
+
+impl Command for ReportOptions {
+    const NAME: &'static str = "report";
+    const ABOUT: &'static str =
+        "Write the report of one or several runs: curves, completions, warnings, in one HTML file";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let html = |end: &std::ffi::OsStr| end.eq_ignore_ascii_case("html");
+        if self.about.out.as_ref().is_some_and(|out| !out.extension().is_some_and(html)) {
+            return given.complain("out", "must end in .html: the report is a page");
+        }
+        Ok(Vec::new())
+    }
+}
+
 option_set! {
     /// Everything `lapidary plot` can be told.
     pub struct PlotOptions {

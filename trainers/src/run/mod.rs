@@ -19,7 +19,7 @@ pub mod summary;
 
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
-pub use directory::{Begin, CONFIG, RunDirectory, RunPlan};
+pub use directory::{Begin, CONFIG, MANIFEST, Outcome, RunDirectory, RunPlan};
 pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
 pub use optimizer_file::{OptimizerState, Slot};

@@ -21,6 +21,8 @@ pub struct Ending<'a> {
     pub tokens_per_second: f64,
     /// What lies in the directory: "an adapter of rank 8".
     pub saved: &'a str,
+    /// The run's report.
+    pub report: &'a Path,
     /// The command that uses what was made.
     pub next: &'a str,
 }
@@ -29,7 +31,7 @@ impl<'a> Ending<'a> {
     /// The ending of a run whose progress was shown.
     pub fn of(directory: &'a Path, metrics: &'a MetricsFile, steps: u64, progress: &Progress) -> Self {
         let (elapsed, tokens_per_second) = (progress.elapsed(), progress.tokens_per_second());
-        Ending { directory, metrics, steps, elapsed, tokens_per_second, saved: "", next: "" }
+        Ending { directory, metrics, steps, elapsed, tokens_per_second, saved: "", report: directory, next: "" }
     }
 
     /// The lines: first and last value of each metric that says whether it worked, held-out ones below the others.
@@ -51,7 +53,8 @@ impl<'a> Ending<'a> {
         for warning in warnings(self.metrics) {
             text += &format!("warning: {warning}\n");
         }
-        text + &format!("saved: {} ({})\nnext: {}", self.directory.display(), self.saved, self.next)
+        let (directory, report) = (self.directory.display(), self.report.display());
+        text + &format!("saved: {directory} ({})\nreport: {report}\nnext: {}", self.saved, self.next)
     }
 }
 
@@ -82,11 +85,12 @@ mod tests {
             elapsed: Duration::from_secs(200),
             tokens_per_second: 1234.0,
             saved: "all weights",
+            report: Path::new("out/report.html"),
             next: "lapidary generate",
         };
         let expected = "done: 3 steps in 3 min 20 s, 1.2k tokens/s\n  loss                 0.6931 → 0.2500\n  \
-                        accuracy             0 → 1.0000\n  held-out loss        0.5000\nsaved: out (all weights)\nnext: \
-                        lapidary generate";
+                        accuracy             0 → 1.0000\n  held-out loss        0.5000\nsaved: out (all weights)\nreport: \
+                        out/report.html\nnext: lapidary generate";
         assert_eq!(ending.text(), expected);
     }
 

@@ -19,6 +19,7 @@ use super::prompts::{PromptSet, read_prompts};
 use super::rewards::{Rewards, Scores};
 use super::rollout::{Completion, Rollouts};
 use super::samples::SamplesLog;
+use crate::data::marked::first_rows;
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::{Error, Result};
 use crate::job::scoring::score;
@@ -112,6 +113,7 @@ impl Session {
             bytes_beside: copies * source.files.config.count_parameters().0,
             reads: reads(options, prompts.task.is_some()),
             notes: &prompts.notes,
+            shown: first_rows(&prompts.train, 3),
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
