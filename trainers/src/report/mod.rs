@@ -85,7 +85,7 @@ impl Run {
             let best = of_step().max_by(|a, b| reward(a).unwrap_or(0.0).total_cmp(&reward(b).unwrap_or(0.0)));
             let worst = of_step().min_by(|a, b| reward(a).unwrap_or(0.0).total_cmp(&reward(b).unwrap_or(0.0)));
             shown.extend(best);
-            shown.extend(worst.filter(|w| best.is_some_and(|b| reward(b) != reward(w))));
+            shown.extend(worst.filter(|w| best.is_some_and(|b| reward(&b) != reward(w))));
         }
         shown
     }
