@@ -143,7 +143,7 @@ option_group! {
         logging_strategy: Strategy = "steps", Trl, ANY, free;
         /// Optimiser steps between two log lines; below 1, a share of all steps.
         logging_steps: Steps = "10", Trl, ANY, free;
-        /// Log the first step too.
+        /// TRL's wish for a line after the first step, which is logged in any case (with the last) unless logging_strategy is no.
         logging_first_step: bool = "false", Trl, ANY, free;
         /// When eval_dataset is evaluated.
         eval_strategy | evaluation_strategy: Strategy = "no", Trl, ANY, free;
