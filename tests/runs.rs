@@ -176,3 +176,70 @@ fn a_reward_that_never_judged_is_an_error() {
         assert!(!out.join("model.safetensors").exists());
     }
 }
+
+/// A page about one run and about two; what is no run, or no page, is refused.
+#[test]
+fn reports_of_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    for (out, command, data) in [(&a, "sft", "data/messages.jsonl"), (&b, "dpo", "data/preference.jsonl")] {
+        let output = program(&words(command, data, out, "--max_steps 3 --per_device_train_batch_size 2"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let page = fs::read_to_string(out.join("report.html")).expect("a report");
+        for part in ["<svg", "Healthy:", "What was trained on", "<b>", "learning_rate", "memory at the peak"] {
+            assert!(page.contains(part), "{command}: no {part} in the report");
+        }
+    }
+    let report = |words: &[&str]| {
+        let mut all = vec!["report".to_string()];
+        all.extend(words.iter().map(|w| w.replace("{}", &dir.path().display().to_string())));
+        program(&all)
+    };
+    let both = report(&["{}/a", "{}/b", "--out", "{}/both.html"]);
+    assert!(both.status.success(), "{}", stderr(&both));
+    let page = fs::read_to_string(dir.path().join("both.html")).expect("a report");
+    assert!(page.contains("<h2>a</h2>") && page.contains("<h2>b</h2>"));
+    for (wrong, said) in [
+        (&["{}/none"][..], "is no directory of a run"),
+        (&["{}/a", "--out", "{}/a.png"], "must end in .html"),
+        (&["{}/a", "{}/b"], "out is missing"),
+        (&["{}/a", "--out", "{}/both.html"], "is there already"),
+    ] {
+        let output = report(wrong);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(said), "{}", stderr(&output));
+    }
+}
+
+/// `watch` serves the page as it is now, and nothing else.
+#[test]
+fn a_run_is_watched_in_a_browser() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1, \"loss\": 2.5}\n").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lapidary"))
+        .args(["watch", &dir.path().display().to_string(), "--port", "0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let told = lines.next().expect("a line").expect("text");
+    let address = told.split("http://").nth(1).and_then(|rest| rest.split(' ').next()).expect("an address");
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    let before = ask("/");
+    fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1, \"loss\": 2.5}\n{\"step\": 2, \"loss\": 1.25}\n")
+        .unwrap();
+    let after = ask("/");
+    let other = ask("/etc/passwd");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    assert!(before.starts_with("HTTP/1.1 200") && before.contains("http-equiv=\"refresh\""), "{before}");
+    assert!(!before.contains("1.2500") && after.contains("2.5000 → 1.2500"));
+    assert!(other.starts_with("HTTP/1.1 404"), "{other}");
+}

@@ -12,6 +12,7 @@ mod quickstart;
 mod report;
 mod revise;
 mod score;
+mod watch;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
@@ -21,6 +22,7 @@ use crate::options::{
     BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
     MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
     RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -105,6 +107,7 @@ commands! {
     Revise(ReviseOptions) => revise::run,
     Plot(PlotOptions) => plot::run,
     Report(ReportOptions) => report::run,
+    Watch(WatchOptions) => watch::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Doctor(DoctorOptions) => doctor::run,
 }
@@ -120,7 +123,7 @@ pub fn program() -> clap::Command {
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] = &[("plot", "--run_dirs"), ("report", "--run_dirs")];
+const BARE: &[(&str, &str)] = &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs")];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {

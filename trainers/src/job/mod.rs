@@ -239,6 +239,7 @@ impl Job {
             inputs: &inputs,
         };
         let directory = plan.begin(&about)?;
+        run::interrupt::begin();
         let metrics = directory.metrics()?;
         let marked = marked::to_json(&work.shown, &source.tokenizer)?;
         run::durable::write_file(&directory.path().join(report::PREVIEW), marked.as_bytes())?;
@@ -420,6 +421,7 @@ impl Job {
     /// Saves the finished model and says what the run has learnt. Of a run that was asked to stop, says how it goes on.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
+        run::interrupt::end();
         if self.state.global_step < self.length.total_steps && run::interrupt::asked() {
             return Err(self.stopped());
         }

@@ -36,7 +36,7 @@ pub use policy_gradient::{
 pub use preference::*;
 pub use principles::{
     AboutOptions, JudgeOptions, PictureOptions, PlotOptions, ReportOptions, ReviseOptions, RevisionOptions,
-    VerdictOptions,
+    VerdictOptions, WatchOptions,
 };
 pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};
 pub use rl::*;

@@ -152,6 +152,37 @@ impl Command for ReportOptions {
     }
 }
 
+option_group! {
+    /// Which runs are watched, and where.
+    pub struct WatchedOptions "Watch" {
+        /// Directories of runs; several are laid over each other.
+        run_dirs: Paths = required, Lapidary;
+        /// The address that is listened to; 0.0.0.0 lets other machines look, too.
+        host: String = "127.0.0.1", Lapidary;
+        /// The port; 0 takes a free one.
+        port: usize = "8642", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary watch` can be told.
+    pub struct WatchOptions {
+        pub watched: WatchedOptions,
+    }
+}
+
+impl Command for WatchOptions {
+    const NAME: &'static str = "watch";
+    const ABOUT: &'static str = "Serve the report of a run while it goes on, to a browser on this machine";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        if self.watched.port > usize::from(u16::MAX) {
+            return given.complain("port", "is no port: they go up to 65535");
+        }
+        Ok(Vec::new())
+    }
+}
+
 option_set! {
     /// Everything `lapidary plot` can be told.
     pub struct PlotOptions {
