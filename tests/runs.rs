@@ -243,3 +243,36 @@ fn a_run_is_watched_in_a_browser() {
     assert!(!before.contains("1.2500") && after.contains("2.5000 → 1.2500"));
     assert!(other.starts_with("HTTP/1.1 404"), "{other}");
 }
+
+/// A browser without a network reads the report and complains of nothing. `LAPIDARY_BROWSER` names a Chromium; CI has one.
+#[test]
+fn a_browser_reads_the_report() {
+    let Some(browser) = std::env::var_os("LAPIDARY_BROWSER") else {
+        assert!(std::env::var_os("CI").is_none(), "CI needs LAPIDARY_BROWSER: a Chromium");
+        eprintln!("SKIPPED: LAPIDARY_BROWSER is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let more = "--max_steps 2 --per_device_train_batch_size 4 --num_generations 4 --max_completion_length 4";
+    let output = program(&words("grpo", "task:addition?digits=1&rows=16", &out, more));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let (home, page) = (dir.path().join("home"), out.join("report.html"));
+    let seen = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=1"])
+        .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", home.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .expect("the browser runs");
+    let dom = String::from_utf8_lossy(&seen.stdout);
+    for part in ["</svg>", "Completions along the way", "Healthy:", "</html>"] {
+        assert!(dom.contains(part), "no {part} in what the browser reads");
+    }
+    let complaints: Vec<&str> = std::str::from_utf8(&seen.stderr)
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| line.contains("CONSOLE") || line.contains("ERR_"))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
