@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
 //! touched), 130 a signal has stopped it (a run has saved a checkpoint then).
+mod completions;
 mod doctor;
 mod generate;
+mod help;
 mod judge;
 mod merge;
 mod plot;
@@ -19,16 +21,17 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
-    MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
-    WatchOptions,
+    BcoOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions,
+    JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions,
+    QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions,
+    ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
 use crate::run::interrupt;
 use crate::sft;
 use clap::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -110,20 +113,37 @@ commands! {
     Watch(WatchOptions) => watch::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Doctor(DoctorOptions) => doctor::run,
+    Completions(CompletionsOptions) => completions::run,
+}
+
+/// A command with its example at the end of its help.
+fn with_example(command: clap::Command) -> clap::Command {
+    match help::example(command.get_name()) {
+        Some(example) => command.after_help(format!("Example:\n  {example}")),
+        None => command,
+    }
 }
 
 /// The whole program as clap sees it.
 pub fn program() -> clap::Command {
+    let commands = declarations();
+    let abouts: BTreeMap<String, String> = commands
+        .iter()
+        .map(|c| (c.get_name().to_string(), c.get_about().map(ToString::to_string).unwrap_or_default()))
+        .collect();
     clap::Command::new("lapidary")
         .about("Post-train language models on any GPU, or on the CPU")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(declarations())
+        .subcommands(commands.into_iter().map(with_example))
+        .help_template("{about}\n\n{usage-heading} {usage}\n\n{after-help}")
+        .after_help(help::groups(&abouts))
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] = &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs")];
+const BARE: &[(&str, &str)] =
+    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
@@ -225,6 +245,24 @@ mod tests {
             "lapidary plot --run_dirs a b --out c"
         );
         assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
+    }
+
+    /// Every command stands in the help's groups, and its example is one that the parser takes.
+    #[test]
+    fn commands_have_their_place_and_example() {
+        let placed: Vec<&str> = help::GROUPS.iter().flat_map(|(_, all)| all.iter().map(|(name, _)| *name)).collect();
+        for name in COMMANDS {
+            assert_eq!(placed.iter().filter(|n| n == &name).count(), 1, "{name}");
+            let example = help::example(name).unwrap_or_else(|| panic!("{name} has no example"));
+            let call = example.split(" > ").next().unwrap_or(example).replace('\'', "");
+            assert!(call.starts_with(&format!("lapidary {name}")), "{example}");
+            // The one text with blanks is read as two words.
+            let call = call.replace("Who are you?", "Who?");
+            if let Err(error) = read(call.split(' ').map(OsString::from)) {
+                panic!("{example}: {error}");
+            }
+        }
+        assert_eq!(placed.len(), COMMANDS.len());
     }
 
     #[test]

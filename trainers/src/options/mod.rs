@@ -45,7 +45,7 @@ pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use tools::{
-    CheckOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions, MergeOptions, PreviewOptions,
-    QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
+    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions,
+    MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
 };
 pub use value::Steps;
