@@ -26,6 +26,7 @@ use crate::report;
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
 use crate::run::summary::quoted;
+use crate::run::tensorboard::EventFile;
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Outcome,
     Progress, RunDirectory, TrainerState,
@@ -152,6 +153,7 @@ pub struct Job {
     schedule: Schedule,
     cadence: Cadence,
     metrics: MetricsLog,
+    events: Option<EventFile>,
     directory: RunDirectory,
     grad_norm: f64,
     /// Loss and tokens of the micro-batches since the last step.
@@ -241,6 +243,10 @@ impl Job {
         let directory = plan.begin(&about)?;
         run::interrupt::begin();
         let metrics = directory.metrics()?;
+        let events = match record.reports_to_tensorboard() {
+            true => Some(EventFile::begin(directory.path(), MetricsFile::open(directory.path())?.lines())?),
+            false => None,
+        };
         let marked = marked::to_json(&work.shown, &source.tokenizer)?;
         run::durable::write_file(&directory.path().join(report::PREVIEW), marked.as_bytes())?;
         let progress = Progress::new(length.total_steps, state.global_step);
@@ -274,6 +280,7 @@ impl Job {
             length,
             resumed,
             metrics,
+            events,
             directory,
         })
     }
@@ -359,9 +366,16 @@ impl Job {
         values.push(("learning_rate", self.schedule.at(now - 1)));
         values.extend(window.means().into_iter().filter(|(name, _)| *name != "loss"));
         values.push(("num_tokens", self.state.num_tokens as f64));
-        self.metrics.write(now, self.state.epoch, &values)?;
+        self.write_metrics(&values)?;
         self.progress.logged(now, &values);
         Ok(())
+    }
+
+    /// Writes the metrics of the present step wherever they are to go.
+    fn write_metrics(&mut self, values: &[(&str, f64)]) -> Result<()> {
+        let now = self.state.global_step;
+        self.metrics.write(now, self.state.epoch, values)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.write(now, values))
     }
 
     /// Means over `n_rows` evaluation rows as transformers' Trainer takes them, written down: the loss weighed by rows,
@@ -400,7 +414,7 @@ impl Job {
     /// Writes what an evaluation found; the first value is said aloud.
     pub fn log_evaluation(&mut self, values: &[(&str, f64)]) -> Result<()> {
         let now = self.state.global_step;
-        self.metrics.write(now, self.state.epoch, values)?;
+        self.write_metrics(values)?;
         if let Some((name, value)) = values.first() {
             self.progress.say(&format!("step {now}: {name} {value:.4}"));
         }

@@ -56,9 +56,10 @@ impl ModelSource {
 }
 
 /// Files that runs of this program leave beside a model.
-const OF_A_RUN: [&str; 9] = [
+const OF_A_RUN: [&str; 10] = [
     "report.html",
     "preview.json",
+    "runs",
     "manifest.json",
     "config.yaml",
     "metrics.jsonl",

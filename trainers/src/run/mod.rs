@@ -6,6 +6,7 @@ pub mod memory;
 pub mod schedule;
 pub mod metrics;
 pub mod series;
+pub mod tensorboard;
 pub mod health;
 pub mod interrupt;
 pub mod progress;

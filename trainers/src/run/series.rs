@@ -27,6 +27,11 @@ impl MetricsFile {
         Ok(MetricsFile { path, lines })
     }
 
+    /// The lines as they stand.
+    pub fn lines(&self) -> &[Value] {
+        &self.lines
+    }
+
     /// The names of the metrics that have a number anywhere, in the order in which they first come.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
