@@ -190,7 +190,7 @@ impl LoraOptions {
 impl RecordOptions {
     /// Whether TensorBoard's event files are written.
     pub fn reports_to_tensorboard(&self) -> bool {
-        self.report_to.iter().any(|name| name == "tensorboard" || name == "all")
+        self.report_to.iter().flatten().any(|name| name == "tensorboard" || name == "all")
     }
 
     /// Evaluation needs rows to evaluate on; rows to evaluate on mean evaluation.
@@ -218,7 +218,7 @@ impl RecordOptions {
             }
             _ => {}
         }
-        for name in self.report_to.iter().filter(|name| !["none", "tensorboard"].contains(&name.as_str())) {
+        for name in self.report_to.iter().flatten().filter(|name| !["none", "tensorboard"].contains(&name.as_str())) {
             notes.push(match name.as_str() {
                 "all" => {
                     "report_to: of all, tensorboard is written; metrics are in output_dir/metrics.jsonl, too".into()

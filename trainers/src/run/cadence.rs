@@ -76,7 +76,7 @@ mod tests {
             logging_strategy: Strategy::Steps,
             logging_steps: Steps::Count(3),
             logging_first_step: false,
-            report_to: vec!["none".into()],
+            report_to: None,
             eval_strategy: Strategy::No,
             eval_steps: None,
             eval_on_start: false,
