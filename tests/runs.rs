@@ -13,7 +13,14 @@ fn words(command: &str, data: &str, out: &Path, more: &str) -> Vec<String> {
     let model = golden("models/llama").display().to_string();
     let mut all: Vec<String> =
         [command, "--model_name_or_path", &model, "--dataset_name", &data].map(String::from).into();
-    all.extend("--device cpu --logging_steps 2".split(' ').chain(more.split_whitespace()).map(String::from));
+    let steps = if more.contains("--logging_steps") { "" } else { "--logging_steps 2" };
+    all.extend(
+        ["--device", "cpu"]
+            .into_iter()
+            .chain(steps.split_whitespace())
+            .chain(more.split_whitespace())
+            .map(String::from),
+    );
     all.extend(["--output_dir".into(), out.display().to_string()]);
     all
 }

@@ -7,7 +7,7 @@ use crate::run::{MetricsFile, Series};
 use std::path::Path;
 
 /// A run and how it is called in the picture.
-struct Run {
+struct PlottedRun {
     label: String,
     metrics: MetricsFile,
 }
@@ -18,8 +18,13 @@ pub fn run(options: &PlotOptions) -> Result<()> {
     if picture.out.exists() && !picture.overwrite_output_file {
         return Err(Error::file(&picture.out, "is there already; --overwrite_output_file writes over it"));
     }
-    let runs =
-        picture.run_dirs.0.iter().enumerate().map(|(i, path)| open(path, i, picture)).collect::<Result<Vec<Run>>>()?;
+    let runs = picture
+        .run_dirs
+        .0
+        .iter()
+        .enumerate()
+        .map(|(i, path)| open(path, i, picture))
+        .collect::<Result<Vec<PlottedRun>>>()?;
     let mut panels = Vec::new();
     for metric in &picture.metrics {
         let all: Vec<Series> = runs.iter().map(|run| smoothed(&run.metrics.series(metric), picture.smooth)).collect();
@@ -35,11 +40,11 @@ pub fn run(options: &PlotOptions) -> Result<()> {
     Ok(())
 }
 
-fn open(given: &Path, index: usize, picture: &PictureOptions) -> Result<Run> {
+fn open(given: &Path, index: usize, picture: &PictureOptions) -> Result<PlottedRun> {
     let metrics = MetricsFile::open(given)?;
     let own = given.file_name().map_or_else(|| given.display().to_string(), |name| name.to_string_lossy().into_owned());
     let label = picture.labels.0.get(index).cloned().unwrap_or(own);
-    Ok(Run { label, metrics })
+    Ok(PlottedRun { label, metrics })
 }
 
 /// Each value as the mean of the last `n`, itself included.
@@ -51,7 +56,7 @@ fn smoothed(series: &[(f64, f64)], n: usize) -> Series {
     series.iter().enumerate().map(|(i, (step, _))| (*step, mean(i))).collect()
 }
 
-fn unknown_metric(metric: &str, runs: &[Run]) -> Error {
+fn unknown_metric(metric: &str, runs: &[PlottedRun]) -> Error {
     let mut names: Vec<&str> = Vec::new();
     for name in runs.iter().flat_map(|run| run.metrics.names()) {
         if !names.contains(&name) {

@@ -171,6 +171,8 @@ pub struct Job {
     needed: Option<u64>,
     /// The trainer's command: sft …
     command: &'static str,
+    /// Whether the run ends before its last step, since it was asked to.
+    stops: bool,
 }
 
 /// What a person is told about a run that is resumed: from where, and what has changed of its length. Errors: more steps
@@ -235,6 +237,7 @@ impl Job {
         let name = device.name();
         let about = Begin {
             command: C::NAME,
+            stops: false,
             options: &options::resolved(options),
             device: &name,
             seed: training.seed,
@@ -287,7 +290,7 @@ impl Job {
 
     /// The next optimiser step; None when the run is complete, or was asked to stop.
     pub fn next_step(&self) -> Option<Step> {
-        self.upcoming().filter(|_| !run::interrupt::asked())
+        self.upcoming().filter(|_| !self.stops)
     }
 
     /// The optimiser step that is next, now or when the run is resumed.
@@ -355,7 +358,9 @@ impl Job {
         self.state.position = DataPosition { epoch, batch: batches.end };
         self.progress.step(step + 1, n_tokens, loss);
         let due = self.cadence.after(step + 1);
-        Ok(Due { save: due.save || run::interrupt::asked(), ..due })
+        // Decided once a step, with its checkpoint: a signal that comes later stops the run after the step that follows.
+        self.stops = run::interrupt::asked();
+        Ok(Due { save: due.save || self.stops, ..due })
     }
 
     /// Writes a line with what the window gathered, and empties it.
@@ -436,7 +441,7 @@ impl Job {
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
         run::interrupt::end();
-        if self.state.global_step < self.length.total_steps && run::interrupt::asked() {
+        if self.state.global_step < self.length.total_steps && self.stops {
             return Err(self.stopped());
         }
         let peak = run::memory::peak_bytes();

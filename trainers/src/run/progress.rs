@@ -15,17 +15,17 @@ pub struct Progress {
     first_step: u64,
     tokens: u64,
     started: Instant,
-    table: Table,
+    table: StepTable,
 }
 
 /// The table of logged steps: the metrics of [`HEADLINES`] that its first row has.
 #[derive(Debug, Default)]
-struct Table {
+struct StepTable {
     columns: Vec<&'static (&'static str, &'static str)>,
     rows: usize,
 }
 
-impl Table {
+impl StepTable {
     /// So many columns fit into a line of 120 characters beside step, speed and time left.
     const MOST: usize = 8;
     /// After so many rows its head stands again.
@@ -64,7 +64,7 @@ impl Progress {
             bar.set_position(first_step);
             bar
         });
-        Progress { bar, total_steps, first_step, tokens: 0, started: Instant::now(), table: Table::default() }
+        Progress { bar, total_steps, first_step, tokens: 0, started: Instant::now(), table: StepTable::default() }
     }
 
     /// A step is done: `step` of them so far, this one over `tokens` tokens.
@@ -175,7 +175,7 @@ mod tests {
             first_step: 50,
             tokens: 12_000,
             started: Instant::now(),
-            table: Table::default(),
+            table: StepTable::default(),
         };
         let text = progress.message(60, 2.34567, Duration::from_secs(10));
         assert_eq!(text, "loss 2.3457  1.2k tokens/s  40 s left");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_table_shows_what_says_whether_a_run_works() {
-        let mut table = Table::default();
+        let mut table = StepTable::default();
         let first = [("loss", 0.6931), ("grad_norm", 2.0), ("rewards/accuracies", 0.0), ("rewards/margins", 1e-5)];
         let text = table.row(1, 30, &first, "  1.2k");
         assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
             "step       loss   accuracy     margin  tokens/s\n   1     0.6931          0     1.0e-5  1.2k"
         );
         assert_eq!(table.row(2, 30, &[("loss", f64::NAN)], ""), "   2          –          –          –");
-        (2..Table::HEAD_EVERY).for_each(|_| assert!(!table.row(3, 30, &first, "").contains("step")));
+        (2..StepTable::HEAD_EVERY).for_each(|_| assert!(!table.row(3, 30, &first, "").contains("step")));
         assert!(table.row(26, 30, &first, "").starts_with("step"), "the head again");
     }
 

@@ -95,7 +95,7 @@ impl Session {
         if due.log {
             let gold = self.job.window.mean("gold");
             self.job.log()?;
-            self.seen.shown.iter().for_each(|line| self.job.progress.say(line));
+            self.seen.shown.drain(..).for_each(|line| self.job.progress.say(&line));
             if self.prompts.eval.is_empty() {
                 self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
             }
