@@ -237,7 +237,6 @@ impl Job {
         let name = device.name();
         let about = Begin {
             command: C::NAME,
-            stops: false,
             options: &options::resolved(options),
             device: &name,
             seed: training.seed,
@@ -274,6 +273,7 @@ impl Job {
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
             command: C::NAME,
+            stops: false,
             learner,
             device,
             source,
