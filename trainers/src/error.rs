@@ -26,6 +26,9 @@ pub enum Error {
     /// What was computed cannot be written to where it belongs.
     #[error("{0}")]
     Output(String),
+    /// A signal has stopped the run; the text says where it stands and how it goes on.
+    #[error("{0}")]
+    Stopped(String),
     /// A fault of this program, not of its input.
     #[error("internal error: {0} (please report this)")]
     Internal(String),

@@ -14,6 +14,7 @@ pub mod losses;
 pub mod advantages;
 pub mod options;
 pub mod run;
+pub mod report;
 pub mod job;
 pub mod judges;
 pub mod sft;

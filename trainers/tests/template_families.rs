@@ -1,8 +1,8 @@
 //! The assistant's part of what chat templates without generation marks print: `tests/golden/template_masks.json`, made by
 //! `tests/golden/generator/template_masks.py` from the training templates of TRL.
 //!
-//! The templates are TRL's and not kept here. `LAPIDARY_TRL` names the folder chat_templates of an installed trl package
-//! (`python -c 'import os, trl; print(os.path.dirname(trl.__file__) + "/chat_templates")'`); without it this test has nothing to render.
+//! The templates are TRL's and not kept here. `LAPIDARY_TRL` names a folder with them, as tests/fetch-templates.sh makes it
+//! and a trl package has it (chat_templates); without it this test has nothing to render, which in CI is a failure.
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -33,6 +33,7 @@ fn characters(text: &str, spans: &[std::ops::Range<usize>]) -> Vec<(u64, u64)> {
 #[test]
 fn masks_are_those_of_trls_training_templates() {
     let Ok(folder) = std::env::var("LAPIDARY_TRL") else {
+        assert!(std::env::var_os("CI").is_none(), "CI needs LAPIDARY_TRL: tests/fetch-templates.sh");
         println!("LAPIDARY_TRL is not set: TRL's templates are not compared");
         return;
     };

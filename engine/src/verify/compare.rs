@@ -20,14 +20,14 @@ pub(super) enum ErrorScale {
 }
 
 /// One result of a case, still on the device.
-pub(super) struct Checked {
+pub(super) struct Compared {
     what: &'static str,
     buffer: Buffer,
     scale: ErrorScale,
 }
 
-pub(super) fn out(what: &'static str, buffer: Buffer, scale: ErrorScale) -> Checked {
-    Checked { what, buffer, scale }
+pub(super) fn out(what: &'static str, buffer: Buffer, scale: ErrorScale) -> Compared {
+    Compared { what, buffer, scale }
 }
 
 /// One result of a case in host memory.
@@ -43,8 +43,8 @@ impl Downloaded {
     }
 }
 
-pub(super) fn download(device: &dyn Backend, outputs: Vec<Checked>) -> Result<Vec<Downloaded>> {
-    let get = |o: Checked| Ok(Downloaded { what: o.what, host: device.download(&o.buffer)?, scale: o.scale });
+pub(super) fn download(device: &dyn Backend, outputs: Vec<Compared>) -> Result<Vec<Downloaded>> {
+    let get = |o: Compared| Ok(Downloaded { what: o.what, host: device.download(&o.buffer)?, scale: o.scale });
     outputs.into_iter().map(get).collect()
 }
 

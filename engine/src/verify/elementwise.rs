@@ -1,5 +1,5 @@
 //! Unary and binary functions, scaled addition, dropout, SwiGLU, casts.
-use super::compare::{Checked, ErrorScale, out};
+use super::compare::{Compared, ErrorScale, out};
 use super::{Data, Suite, f32s, weights};
 use crate::backend::{Backend, Binary, Elementwise, Unary};
 use crate::dtype::DType;
@@ -146,7 +146,7 @@ fn cast(suite: &mut Suite, n: usize, from: DType, to: DType) {
     suite.case(format!("cast {} to {} n={n}", from.name(), to.name()), |d| cast_exactly(d, &x, from, to));
 }
 
-fn cast_exactly(d: &dyn Backend, x: &[f32], from: DType, to: DType) -> Result<Vec<Checked>> {
+fn cast_exactly(d: &dyn Backend, x: &[f32], from: DType, to: DType) -> Result<Vec<Compared>> {
     Ok(vec![out("y", d.cast(&weights(d, x, from)?, x.len(), to)?, ErrorScale::Exact)])
 }
 

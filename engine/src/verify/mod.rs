@@ -24,7 +24,7 @@ use crate::dtype::{DType, Quant};
 use crate::error::Result;
 use crate::random::Stream;
 use crate::reference::Reference;
-use compare::{Checked, compare};
+use compare::{Compared, compare};
 use std::fmt;
 
 /// How far a value may be from the reference's: |a − b| ≤ absolute + relative · scale, where the scale is |b|, or the
@@ -131,7 +131,7 @@ impl<'a> Suite<'a> {
     }
 
     /// Runs `run` on both backends and compares what it returns.
-    fn case(&mut self, name: impl Into<String>, run: impl Fn(&dyn Backend) -> Result<Vec<Checked>>) {
+    fn case(&mut self, name: impl Into<String>, run: impl Fn(&dyn Backend) -> Result<Vec<Compared>>) {
         let name = name.into();
         if !self.wanted(&name) {
             return;

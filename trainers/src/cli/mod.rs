@@ -1,30 +1,37 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
-//! touched).
+//! touched), 130 a signal has stopped it (a run has saved a checkpoint then).
+mod completions;
 mod doctor;
 mod generate;
+mod help;
 mod judge;
 mod merge;
 mod plot;
 mod preview;
 mod quickstart;
+mod report;
 mod revise;
 mod score;
+mod watch;
 
 use crate::error::{Error, Result};
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
-    MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    RaftOptions, ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    BcoOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions,
+    JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions,
+    QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions,
+    ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
+use crate::run::interrupt;
 use crate::sft;
 use clap::error::ErrorKind;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -102,18 +109,49 @@ commands! {
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,
     Plot(PlotOptions) => plot::run,
+    Report(ReportOptions) => report::run,
+    Watch(WatchOptions) => watch::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Doctor(DoctorOptions) => doctor::run,
+    Completions(CompletionsOptions) => completions::run,
+}
+
+/// A command with its example at the end of its help.
+fn with_example(command: clap::Command) -> clap::Command {
+    match help::example(command.get_name()) {
+        Some(example) => command.after_help(format!("Example:\n  {example}")),
+        None => command,
+    }
 }
 
 /// The whole program as clap sees it.
 pub fn program() -> clap::Command {
+    let commands = declarations();
+    let abouts: BTreeMap<String, String> = commands
+        .iter()
+        .map(|c| (c.get_name().to_string(), c.get_about().map(ToString::to_string).unwrap_or_default()))
+        .collect();
     clap::Command::new("lapidary")
         .about("Post-train language models on any GPU, or on the CPU")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(declarations())
+        .subcommands(commands.into_iter().map(with_example))
+        .help_template("{about}\n\n{usage-heading} {usage}\n\n{after-help}")
+        .after_help(help::groups(&abouts))
+}
+
+/// Commands that take words without a flag, and the option that the words are.
+const BARE: &[(&str, &str)] =
+    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
+
+/// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
+fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let bare = arguments.get(2).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
+    if let Some((_, name)) = BARE.iter().find(|(of, _)| bare && *of == command) {
+        arguments.insert(2, (*name).into());
+    }
+    arguments
 }
 
 /// Reads the arguments (the program's name first).
@@ -125,6 +163,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let is_declared = |flag: &str| {
         names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
     };
+    let arguments = with_names(command.to_string(), arguments);
     let Prepared { arguments, foreign } = flags::prepare(arguments, is_declared);
     let matches = match program().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -153,6 +192,7 @@ fn announced<C>(parsed: Parsed<C>) -> C {
 pub fn exit_code(error: &Error, changed: bool) -> u8 {
     use engine::Error as Engine;
     match error {
+        Error::Stopped(_) => interrupt::EXIT_CODE,
         _ if changed => 1,
         Error::Output(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
@@ -175,8 +215,12 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read(std::env::args_os()).and_then(carry_out) {
+    match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Error::Stopped(said)) => {
+            eprintln!("{said}");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(exit_code(&error, engine::files::atomic::has_changed()))
@@ -191,6 +235,34 @@ mod tests {
     #[test]
     fn clap_accepts_the_declarations() {
         program().debug_assert();
+    }
+
+    #[test]
+    fn bare_words_get_their_name() {
+        let read = |line: &str| with_names("plot".into(), line.split(' ').map(OsString::from).collect());
+        assert_eq!(
+            read("lapidary plot a b --out c").join(&OsString::from(" ")),
+            "lapidary plot --run_dirs a b --out c"
+        );
+        assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
+    }
+
+    /// Every command stands in the help's groups, and its example is one that the parser takes.
+    #[test]
+    fn commands_have_their_place_and_example() {
+        let placed: Vec<&str> = help::GROUPS.iter().flat_map(|(_, all)| all.iter().map(|(name, _)| *name)).collect();
+        for name in COMMANDS {
+            assert_eq!(placed.iter().filter(|n| n == &name).count(), 1, "{name}");
+            let example = help::example(name).unwrap_or_else(|| panic!("{name} has no example"));
+            let call = example.split(" > ").next().unwrap_or(example).replace('\'', "");
+            assert!(call.starts_with(&format!("lapidary {name}")), "{example}");
+            // The one text with blanks is read as two words.
+            let call = call.replace("Who are you?", "Who?");
+            if let Err(error) = read(call.split(' ').map(OsString::from)) {
+                panic!("{example}: {error}");
+            }
+        }
+        assert_eq!(placed.len(), COMMANDS.len());
     }
 
     #[test]

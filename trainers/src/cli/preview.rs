@@ -1,26 +1,39 @@
 //! `lapidary preview`: the first rows of a data set as the trainer sees them.
 use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
-use crate::data::marked::{preview, preview_titled};
+use crate::data::marked::{first_rows, preview, preview_titled};
 use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::{Example, TruncationMode as Keep};
-use crate::data::{Row, Sequence, load};
+use crate::data::{Row, load};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{PreviewOptions, TruncationMode};
+use crate::policy_gradients::prompts::tokenise;
+use crate::policy_gradients::tasks;
 use crate::sft::rows;
 use crate::text::Tokenizer;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+
+/// The questions of a task are shown as a run with the default seed makes them.
+const TASK_SEED: u64 = 42;
 
 /// Prints the rows token by token, with those that are trained on marked, and what became of the whole data set.
 pub fn run(options: &PreviewOptions) -> Result<()> {
     let mut source = setup::open_source(&options.model.model_name_or_path)?;
     rows::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let plain = is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
     let colour = options.shown.color.unwrap_or_else(|| std::io::stdout().is_terminal() && !plain);
+    if let Some(text) = task_prompts(options, &source.tokenizer, colour)? {
+        return print(&text);
+    }
     let loaded = load(options.split.of(&options.shown.dataset_name), setup::calls_of(&source.tokenizer))?;
     let rows = loaded.rows;
     if let Some(text) = preferences(&rows, options, &source.tokenizer, colour)? {
         return print(&text);
+    }
+    if rows.first().is_some_and(is_prompt_only) {
+        return print(&prompts(&rows, options, &source.tokenizer, colour)?);
     }
     let (examples, stats) = rows::tokenize(&rows, &options.text, &source.tokenizer)?;
     let shown = &examples[..options.shown.rows.min(examples.len())];
@@ -29,21 +42,55 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
         "{} rows, {} tokens, {} of them trained on; the shortest row has {} tokens, the longest {}\n",
         stats.n_rows, stats.n_tokens, stats.n_trained, stats.shortest, stats.longest
     );
-    for warning in loaded.notes.into_iter().chain(stats.warnings()) {
+    let spoken = rows.iter().any(|row| row.fields.get("messages").is_some_and(|m| !m.is_null()));
+    let hint = (spoken && !options.text.assistant_only_loss).then(|| {
+        "what the system and the user say is trained on too, as in TRL; --assistant_only_loss trains on the assistant's \
+         words alone"
+            .to_string()
+    });
+    for warning in loaded.notes.into_iter().chain(stats.warnings()).chain(hint) {
         text += &format!("note: {warning}\n");
     }
     print(&text)
 }
 
+/// Whether a row is one to draw completions for: a prompt, and no answer.
+fn is_prompt_only(row: &Row) -> bool {
+    let has = |name: &str| row.fields.get(name).is_some_and(|value| !value.is_null());
+    has("prompt") && !["completion", "chosen", "rejected", "completions"].into_iter().any(has)
+}
+
+/// The questions of a task (`task:addition?digits=2`), made on the spot; None where the data set is none.
+fn task_prompts(options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<Option<String>> {
+    let Some(task) = tasks::parse(&options.shown.dataset_name)? else { return Ok(None) };
+    let made = task.rows(tasks::Split::Train, TASK_SEED, tokenizer.has_chat_template())?;
+    prompts(&made.rows, options, tokenizer, colour).map(Some)
+}
+
+/// Prompts as the model is given them: no token is trained on, completions are drawn behind them.
+fn prompts(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<String> {
+    let all = tokenise(rows, tokenizer)?;
+    let shown = first_rows(&all, options.shown.rows);
+    let titled: Vec<(String, &Example)> = shown.iter().map(|(title, example)| (title.clone(), example)).collect();
+    let mut text = preview_titled(&titled, tokenizer, colour)?;
+    let lengths = || all.iter().map(|p| p.ids.len());
+    text += &format!(
+        "{} prompts, {} tokens; the shortest has {}, the longest {}\n",
+        all.len(),
+        lengths().sum::<usize>(),
+        lengths().min().unwrap_or(0),
+        lengths().max().unwrap_or(0)
+    );
+    let columns: Vec<&str> =
+        rows.iter().flat_map(|r| r.fields.keys()).map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+    text +=
+        &format!("note: completions are drawn behind these prompts; rewards see the columns {}\n", columns.join(", "));
+    Ok(text)
+}
+
 fn print(text: &str) -> Result<()> {
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(Error::output)
-}
-
-/// An answer on its prompt, with the tokens that count marked.
-fn example_of(sequence: &Sequence) -> Example {
-    let trained = (0..sequence.ids.len()).map(|i| i >= sequence.start.max(1)).collect();
-    Example { ids: sequence.ids.clone(), trained }
 }
 
 /// Rows of preferences as `dpo` and `kto` take them; None where the rows are of another kind.
@@ -59,28 +106,11 @@ fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, co
         if has("rejected") || has("completions") {
             let (ranked, notes) = ranked_rows(rows, true)?;
             let (rankings, stats) = tokenize_rankings(&ranked, tokenizer, &encoding)?;
-            let of = |(i, answers): (usize, &Vec<Sequence>)| {
-                let name = |k: usize| match (answers.len(), k) {
-                    (2, 0) => "chosen".to_string(),
-                    (2, _) => "rejected".into(),
-                    _ => format!("place {}", k + 1),
-                };
-                answers
-                    .iter()
-                    .enumerate()
-                    .map(|(k, a)| (format!("row {}, {}", i + 1, name(k)), example_of(a)))
-                    .collect::<Vec<_>>()
-            };
-            let all = rankings.iter().map(|r| &r.answers).take(n).enumerate();
-            (all.flat_map(of).collect(), notes, stats)
+            (first_rows(&rankings, n), notes, stats)
         } else if has("completion") && has("label") {
             let (judged, notes) = judged_rows(rows)?;
             let (labelled, stats) = tokenize_labelled(&judged, tokenizer, &encoding)?;
-            let kind = |good: bool| if good { "good" } else { "bad" };
-            let of = |(i, one): (usize, &crate::data::Labelled)| {
-                (format!("row {}, {}", i + 1, kind(one.label)), example_of(&one.sequence))
-            };
-            (labelled.iter().take(n).enumerate().map(of).collect(), notes, stats)
+            (first_rows(&labelled, n), notes, stats)
         } else {
             return Ok(None);
         };

@@ -1,8 +1,7 @@
 //! The first examples token by token, with what is trained on marked: masks are where people lose days.
-use std::io::{IsTerminal, Write};
-
+use super::answers::{Labelled, Ranking, Sequence};
 use super::tokenize::Example;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::text::Tokenizer;
 
 const GREEN: &str = "\x1b[30;42m";
@@ -43,12 +42,49 @@ pub fn preview_titled(examples: &[(String, &Example)], tokenizer: &Tokenizer, co
     Ok(out)
 }
 
-/// Prints a preview; colour where standard output is a terminal and NO_COLOR is not set.
-pub fn print_preview(examples: &[Example], tokenizer: &Tokenizer) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let text = preview(examples, tokenizer, colour)?;
-    stdout.write_all(text.as_bytes()).map_err(Error::output)
+/// A row that can be shown: one example with a title for each of its answers.
+pub trait Marked {
+    /// The examples of row number `row`, counted from 1.
+    fn marked(&self, row: usize) -> Vec<(String, Example)>;
+}
+
+/// An answer on its prompt, with the tokens that count marked.
+fn example_of(sequence: &Sequence) -> Example {
+    let trained = (0..sequence.ids.len()).map(|i| i >= sequence.start.max(1)).collect();
+    Example { ids: sequence.ids.clone(), trained }
+}
+
+impl Marked for Ranking {
+    fn marked(&self, row: usize) -> Vec<(String, Example)> {
+        let name = |k: usize| match (self.answers.len(), k) {
+            (2, 0) => "chosen".to_string(),
+            (2, _) => "rejected".into(),
+            _ => format!("place {}", k + 1),
+        };
+        let one = |(k, answer): (usize, &Sequence)| (format!("row {row}, {}", name(k)), example_of(answer));
+        self.answers.iter().enumerate().map(one).collect()
+    }
+}
+
+impl Marked for Labelled {
+    fn marked(&self, row: usize) -> Vec<(String, Example)> {
+        let kind = if self.label { "good" } else { "bad" };
+        vec![(format!("row {row}, {kind}"), example_of(&self.sequence))]
+    }
+}
+
+/// The first `n` rows, ready to be shown.
+pub fn first_rows<R: Marked>(rows: &[R], n: usize) -> Vec<(String, Example)> {
+    rows.iter().take(n).enumerate().flat_map(|(i, row)| row.marked(i + 1)).collect()
+}
+
+/// Rows as `preview.json` has them: `[{"title": …, "pieces": [[text, trained], …]}, …]`.
+pub fn to_json(examples: &[(String, Example)], tokenizer: &Tokenizer) -> Result<String> {
+    let one = |(title, example): &(String, Example)| {
+        Ok(serde_json::json!({"title": title, "pieces": pieces(example, tokenizer)?}))
+    };
+    let all = examples.iter().map(one).collect::<Result<Vec<_>>>()?;
+    serde_json::to_string(&all).map_err(crate::Error::internal)
 }
 
 /// Text of each token. Tokens that are parts of one character are shown together at the last of them; line ends as ⏎, and

@@ -11,10 +11,10 @@ pub mod load;
 pub mod format;
 pub mod order;
 pub mod pack;
-pub mod marked;
 pub mod tokenize;
 pub mod preference_rows;
 pub mod answers;
+pub mod marked;
 
 pub use answers::{AnswerStats, Labelled, Ranking, Sequence};
 pub use format::{Format, SftRow};

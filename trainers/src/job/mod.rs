@@ -17,16 +17,22 @@ pub mod scoring;
 pub mod setup;
 
 use crate::data::order::{Sampling, epoch_order};
-use crate::error::Result;
+use crate::data::{Example, marked};
+use crate::error::{Error, Result};
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
+use crate::report;
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
+use crate::run::summary::quoted;
+use crate::run::tensorboard::EventFile;
 use crate::run::{
-    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
+    self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Outcome,
+    Progress, RunDirectory, TrainerState,
 };
 use engine::backend::Device;
+use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::linear::DropoutKey;
 use engine::tape::Tape;
@@ -86,6 +92,8 @@ pub struct Work<'a> {
     pub reads: Vec<(&'static str, &'a Path)>,
     /// What a person should know about the rows.
     pub notes: &'a [String],
+    /// The first rows with a title each, for the run's report.
+    pub shown: Vec<(String, Example)>,
 }
 
 /// The length of a run over `n_rows` rows.
@@ -145,6 +153,7 @@ pub struct Job {
     schedule: Schedule,
     cadence: Cadence,
     metrics: MetricsLog,
+    events: Option<EventFile>,
     directory: RunDirectory,
     grad_norm: f64,
     /// Loss and tokens of the micro-batches since the last step.
@@ -160,6 +169,42 @@ pub struct Job {
     pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
     needed: Option<u64>,
+    /// The trainer's command: sft …
+    command: &'static str,
+    /// Whether the run ends before its last step, since it was asked to.
+    stops: bool,
+}
+
+/// What a person is told about a run that is resumed: from where, and what has changed of its length. Errors: more steps
+/// are done than it is to have now.
+fn going_on(
+    saved: &TrainerState,
+    checkpoint: &Checkpoint,
+    length: RunLength,
+    training: &options::TrainingOptions,
+) -> Result<Vec<String>> {
+    let (done, then, now) = (saved.global_step, saved.max_steps, length.total_steps);
+    if done > now {
+        return Err(Error::Input(format!(
+            "resume_from_checkpoint: {done} optimiser steps are done in {}, and the run is to have {now} (--max_steps, \
+             --num_train_epochs)",
+            checkpoint.path.display()
+        )));
+    }
+    let mut said = vec![format!("resumed from {}: step {done} of {now}", checkpoint.path.display())];
+    if then != now {
+        let rate = |total| Schedule::new(training, total).at(done);
+        said.push(format!(
+            "note: the run was begun for {then} steps and now has {now}, as transformers does it: the learning rate goes on \
+             where a run of {now} steps would be, at {:.3e} (over {then} steps: {:.3e})",
+            rate(now),
+            rate(then)
+        ));
+    }
+    if done == now {
+        said.push("all its steps are done: --max_steps or --num_train_epochs makes it go on".into());
+    }
+    Ok(said)
 }
 
 impl Job {
@@ -179,11 +224,14 @@ impl Job {
         let inputs = setup::hash_inputs(&work.reads)?;
         let (length, resumed) = (work.length, plan.resumes_from().cloned());
         let mut state = TrainerState { max_steps: length.total_steps, seed: training.seed, ..TrainerState::new() };
+        let mut resuming = Vec::new();
         (state.options, state.inputs) = (options::fingerprint(options), setup::combined(&inputs));
         if let Some(checkpoint) = &resumed {
             let saved = checkpoint.state()?;
             saved.check_same_run(&state.options, &state.inputs)?;
-            state = TrainerState { max_steps: length.total_steps, ..saved };
+            resuming = going_on(&saved, checkpoint, length, training)?;
+            let (max_steps, options) = (length.total_steps, state.options);
+            state = TrainerState { max_steps, options, ..saved };
         }
         let learner = policy.learner(&device, &source, training, resumed.as_ref())?;
         let name = device.name();
@@ -195,8 +243,16 @@ impl Job {
             inputs: &inputs,
         };
         let directory = plan.begin(&about)?;
+        run::interrupt::begin();
         let metrics = directory.metrics()?;
+        let events = match record.reports_to_tensorboard() {
+            true => Some(EventFile::begin(directory.path(), MetricsFile::open(directory.path())?.lines())?),
+            false => None,
+        };
+        let marked = marked::to_json(&work.shown, &source.tokenizer)?;
+        run::durable::write_file(&directory.path().join(report::PREVIEW), marked.as_bytes())?;
         let progress = Progress::new(length.total_steps, state.global_step);
+        resuming.iter().for_each(|said| progress.say(said));
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
         progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
         let needed = device.is_host().then_some(needed);
@@ -216,6 +272,8 @@ impl Job {
             save_total_limit: record.save_total_limit,
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
+            command: C::NAME,
+            stops: false,
             learner,
             device,
             source,
@@ -225,12 +283,18 @@ impl Job {
             length,
             resumed,
             metrics,
+            events,
             directory,
         })
     }
 
-    /// The next optimiser step; None when the run is complete.
+    /// The next optimiser step; None when the run is complete, or was asked to stop.
     pub fn next_step(&self) -> Option<Step> {
+        self.upcoming().filter(|_| !self.stops)
+    }
+
+    /// The optimiser step that is next, now or when the run is resumed.
+    pub fn upcoming(&self) -> Option<Step> {
         let index = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(index);
         (index < self.length.total_steps).then_some(Step { index, epoch, batches })
@@ -293,7 +357,10 @@ impl Job {
         self.state.epoch = self.length.epochs_after(step + 1);
         self.state.position = DataPosition { epoch, batch: batches.end };
         self.progress.step(step + 1, n_tokens, loss);
-        Ok(self.cadence.after(step + 1))
+        let due = self.cadence.after(step + 1);
+        // Decided once a step, with its checkpoint: a signal that comes later stops the run after the step that follows.
+        self.stops = run::interrupt::asked();
+        Ok(Due { save: due.save || self.stops, ..due })
     }
 
     /// Writes a line with what the window gathered, and empties it.
@@ -304,9 +371,16 @@ impl Job {
         values.push(("learning_rate", self.schedule.at(now - 1)));
         values.extend(window.means().into_iter().filter(|(name, _)| *name != "loss"));
         values.push(("num_tokens", self.state.num_tokens as f64));
-        self.metrics.write(now, self.state.epoch, &values)?;
-        self.progress.logged(now, loss);
+        self.write_metrics(&values)?;
+        self.progress.logged(now, &values);
         Ok(())
+    }
+
+    /// Writes the metrics of the present step wherever they are to go.
+    fn write_metrics(&mut self, values: &[(&str, f64)]) -> Result<()> {
+        let now = self.state.global_step;
+        self.metrics.write(now, self.state.epoch, values)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.write(now, values))
     }
 
     /// Means over `n_rows` evaluation rows as transformers' Trainer takes them, written down: the loss weighed by rows,
@@ -345,7 +419,7 @@ impl Job {
     /// Writes what an evaluation found; the first value is said aloud.
     pub fn log_evaluation(&mut self, values: &[(&str, f64)]) -> Result<()> {
         let now = self.state.global_step;
-        self.metrics.write(now, self.state.epoch, values)?;
+        self.write_metrics(values)?;
         if let Some((name, value)) = values.first() {
             self.progress.say(&format!("step {now}: {name} {value:.4}"));
         }
@@ -363,15 +437,56 @@ impl Job {
         self.directory.rotate(self.save_total_limit)
     }
 
-    /// Saves the finished model.
+    /// Saves the finished model and says what the run has learnt. Of a run that was asked to stop, says how it goes on.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
-        if let (Some(needed), Some(peak)) = (self.needed, run::memory::peak_bytes()) {
+        run::interrupt::end();
+        if self.state.global_step < self.length.total_steps && self.stops {
+            return Err(self.stopped());
+        }
+        let peak = run::memory::peak_bytes();
+        if let (Some(needed), Some(peak)) = (self.needed, peak) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
         }
         self.policy.save(self.directory.path(), &self.learner.model, &self.source.tokenizer)?;
-        self.directory.finish()?;
+        self.directory.finish(Outcome {
+            seconds: self.progress.elapsed().as_secs_f64(),
+            tokens_per_second: self.progress.tokens_per_second(),
+            peak_bytes: peak.filter(|_| self.needed.is_some()),
+            predicted_bytes: self.needed,
+        })?;
+        let report = report::write(self.directory.path())?;
+        let metrics = MetricsFile::open(self.directory.path())?;
+        let (saved, next) = (self.policy.kind(), self.next_command());
+        let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);
+        self.progress.say(&Ending { saved: &saved, next: &next, report: &report, ..ending }.text());
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })
+    }
+
+    /// Where a stopped run stands, and the command that goes on with it.
+    fn stopped(&self) -> Error {
+        let (step, total, dir) = (self.state.global_step, self.length.total_steps, self.directory.path());
+        let config = quoted(&dir.join(run::CONFIG).to_string_lossy());
+        Error::Stopped(format!(
+            "stopped after step {step} of {total}; the checkpoint is {}. To go on with the same bits: lapidary {} --config \
+             {config} --resume_from_checkpoint last",
+            run::checkpoint::path_of(dir, step).display(),
+            self.command
+        ))
+    }
+
+    /// The command that uses what the run has made.
+    fn next_command(&self) -> String {
+        let out = quoted(&self.directory.path().to_string_lossy());
+        let (model, adapter) = match self.policy.is_adapter() {
+            true => (quoted(&self.source.files.path.to_string_lossy()), format!(" --adapter_name_or_path {out}")),
+            false => (out, String::new()),
+        };
+        let (command, what) = match self.source.files.config.head {
+            Head::Score => ("score", "--dataset_name FILE"),
+            Head::LanguageModel => ("generate", "--prompt 'TEXT'"),
+        };
+        format!("lapidary {command} --model_name_or_path {model}{adapter} {what}")
     }
 }

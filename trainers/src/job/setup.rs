@@ -18,7 +18,7 @@ use engine::model::memory::{StepShape, step_memory};
 use engine::model::parameter::Parameter;
 use engine::optim::AdamW;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A model on disk and its tokenizer, checked to fit each other.
 pub struct ModelSource {
@@ -56,7 +56,10 @@ impl ModelSource {
 }
 
 /// Files that runs of this program leave beside a model.
-const OF_A_RUN: [&str; 7] = [
+const OF_A_RUN: [&str; 10] = [
+    "report.html",
+    "preview.json",
+    "runs",
     "manifest.json",
     "config.yaml",
     "metrics.jsonl",
@@ -270,6 +273,16 @@ impl Policy {
         format!("training {what} on {rows} rows, {tokens} tokens; {device}")
     }
 
+    /// Whether an adapter is trained beside frozen weights.
+    pub fn is_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// What a finished run has made, in a few words.
+    pub fn kind(&self) -> String {
+        self.adapter.as_ref().map_or("all weights".into(), |a| format!("an adapter of rank {}", a.r))
+    }
+
     /// The directory that transformers (or PEFT) loads: weights or adapter, and the tokenizer.
     pub fn save(&self, dir: &Path, model: &Decoder, tokenizer: &Tokenizer) -> Result<()> {
         match &self.adapter {
@@ -328,7 +341,29 @@ fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig, targets: &[Targ
 
 /// The files of each role with their hashes, for the manifest.
 pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(String, FileHash)>>> {
-    read.iter().map(|(role, path)| Ok((role.to_string(), durable::hash_files(path)?))).collect()
+    let of = |role: &str, path: &Path| match role.ends_with("data") {
+        true => durable::hash_tree(path),
+        false => {
+            let parts = parts_of(path);
+            let all = parts.iter().map(|part| durable::hash_files(part)).collect::<Result<Vec<_>>>()?;
+            Ok(all.concat())
+        }
+    };
+    read.iter().map(|(role, path)| Ok((role.to_string(), of(role, path)?))).collect()
+}
+
+/// All parts of a GGUF that was split (`name-00001-of-00003.gguf` …), those that are there; else the path alone.
+fn parts_of(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let counted = || {
+        let stem = name.strip_suffix(".gguf")?;
+        let (stem, n) = stem.rsplit_once("-of-")?;
+        let (stem, _) = stem.rsplit_once('-')?;
+        let n_parts: usize = n.parse().ok()?;
+        let part = |i| path.with_file_name(format!("{stem}-{i:05}-of-{n_parts:05}.gguf"));
+        Some((1..=n_parts).map(part).filter(|part| part.is_file()).collect::<Vec<_>>())
+    };
+    counted().filter(|parts| !parts.is_empty()).unwrap_or_else(|| vec![path.to_path_buf()])
 }
 
 /// One hash a role: resuming compares them.

@@ -67,7 +67,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     (
         "metrics are in output_dir/metrics.jsonl",
         &[
-            "report_to",
             "run_name",
             "project",
             "trackio_*",

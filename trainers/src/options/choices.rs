@@ -49,6 +49,24 @@ impl WeightType {
 }
 
 named! {
+    /// Who completes command lines.
+    pub enum Shell {
+        /// GNU Bash.
+        Bash = "bash",
+        /// Zsh.
+        Zsh = "zsh",
+        /// Fish.
+        Fish = "fish",
+        /// PowerShell.
+        PowerShell = "powershell",
+        /// Elvish.
+        Elvish = "elvish",
+        /// No shell, but man(1): the manual page.
+        Man = "man",
+    }
+}
+
+named! {
     /// How the learning rate moves over the run; see [`crate::run::schedule`].
     pub enum Scheduler {
         /// After the warm-up a straight line, which reaches 0 at the end of the run.

@@ -104,8 +104,39 @@ pub fn default_of(spec: &OptionSpec, overrides: &'static [(&'static str, &'stati
     overrides.iter().find(|(name, _)| *name == spec.name).map_or(spec.default, |(_, text)| DefaultValue::Written(text))
 }
 
-/// The known name that is most like `name`, if one is like it at all.
+/// What other programs call options that have another name here.
+const ELSEWHERE: [(&str, &str); 22] = [
+    ("lr", "learning_rate"),
+    ("epochs", "num_train_epochs"),
+    ("num_epochs", "num_train_epochs"),
+    ("steps", "max_steps"),
+    ("max_iters", "max_steps"),
+    ("iters", "max_steps"),
+    ("bs", "per_device_train_batch_size"),
+    ("batch_size", "per_device_train_batch_size"),
+    ("micro_batch_size", "per_device_train_batch_size"),
+    ("grad_accum", "gradient_accumulation_steps"),
+    ("warmup", "warmup_steps"),
+    ("model", "model_name_or_path"),
+    ("base_model", "model_name_or_path"),
+    ("data", "dataset_name"),
+    ("dataset", "dataset_name"),
+    ("train_file", "dataset_name"),
+    ("adapter", "adapter_name_or_path"),
+    ("out", "output_dir"),
+    ("output", "output_dir"),
+    ("rank", "lora_r"),
+    ("lora_rank", "lora_r"),
+    ("max_new_tokens", "max_completion_length"),
+];
+
+/// The known name that is most like `name`, if one is like it at all, or that means what `name` means elsewhere.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let meant = ELSEWHERE.iter().filter(|(other, _)| *other == name).map(|(_, ours)| *ours);
+    if let Some(ours) = meant.into_iter().find_map(|ours| known.iter().find(|k| **k == ours)) {
+        return Some(ours);
+    }
     let scored = known.into_iter().map(|k| (strsim::jaro_winkler(name, k), k));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
     best.filter(|(score, _)| *score > 0.8).map(|(_, k)| k)
@@ -128,6 +159,8 @@ mod tests {
             ("lerning_rate", Some("learning_rate")),
             ("loging_steps", Some("logging_steps")),
             ("max_lenght", Some("max_length")),
+            ("lr", Some("learning_rate")),
+            ("epochs", None),
             ("zzz", None),
             ("", None),
         ] {

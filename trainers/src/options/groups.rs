@@ -143,8 +143,10 @@ option_group! {
         logging_strategy: Strategy = "steps", Trl, ANY, free;
         /// Optimiser steps between two log lines; below 1, a share of all steps.
         logging_steps: Steps = "10", Trl, ANY, free;
-        /// Log the first step too.
+        /// TRL's wish for a line after the first step, which is logged in any case (with the last) unless logging_strategy is no.
         logging_first_step: bool = "false", Trl, ANY, free;
+        /// Where metrics are written besides metrics.jsonl: tensorboard, for event files in output_dir/runs; none for nowhere.
+        report_to: Option<Vec<String>> = none, Transformers, ANY, free;
         /// When eval_dataset is evaluated.
         eval_strategy | evaluation_strategy: Strategy = "no", Trl, ANY, free;
         /// Optimiser steps between two evaluations; below 1, a share of all steps; none for logging_steps.

@@ -34,7 +34,10 @@ pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
 };
 pub use preference::*;
-pub use principles::{JudgeOptions, PictureOptions, PlotOptions, ReviseOptions, RevisionOptions, VerdictOptions};
+pub use principles::{
+    AboutOptions, JudgeOptions, PictureOptions, PlotOptions, ReportOptions, ReviseOptions, RevisionOptions,
+    VerdictOptions, WatchOptions,
+};
 pub use reward::{RewardLossOptions, RewardOptions, ScoreOptions, ScoredOptions};
 pub use rl::*;
 pub use rl_values::*;
@@ -42,7 +45,7 @@ pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use tools::{
-    CheckOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions, MergeOptions, PreviewOptions,
-    QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
+    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions,
+    MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
 };
 pub use value::Steps;

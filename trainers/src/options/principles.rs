@@ -119,6 +119,70 @@ option_group! {
     }
 }
 
+option_group! {
+    /// Which runs a report is about.
+    pub struct AboutOptions "Report" {
+        /// Directories of runs; several are laid over each other.
+        run_dirs: Paths = required, Lapidary;
+        /// The HTML file to write; none for report.html in the run's own directory.
+        out: Option<PathBuf> = none, Lapidary;
+        /// Write over it.
+        overwrite_output_file: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary report` can be told.
+    pub struct ReportOptions {
+        pub about: AboutOptions,
+    }
+}
+
+impl Command for ReportOptions {
+    const NAME: &'static str = "report";
+    const ABOUT: &'static str =
+        "Write the report of one or several runs: curves, completions, warnings, in one HTML file";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let html = |end: &std::ffi::OsStr| end.eq_ignore_ascii_case("html");
+        if self.about.out.as_ref().is_some_and(|out| !out.extension().is_some_and(html)) {
+            return given.complain("out", "must end in .html: the report is a page");
+        }
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// Which runs are watched, and where.
+    pub struct WatchedOptions "Watch" {
+        /// Directories of runs; several are laid over each other.
+        run_dirs: Paths = required, Lapidary;
+        /// The address that is listened to; 0.0.0.0 lets other machines look, too.
+        host: String = "127.0.0.1", Lapidary;
+        /// The port; 0 takes a free one.
+        port: usize = "8642", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary watch` can be told.
+    pub struct WatchOptions {
+        pub watched: WatchedOptions,
+    }
+}
+
+impl Command for WatchOptions {
+    const NAME: &'static str = "watch";
+    const ABOUT: &'static str = "Serve the report of a run while it goes on, to a browser on this machine";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        if self.watched.port > usize::from(u16::MAX) {
+            return given.complain("port", "is no port: they go up to 65535");
+        }
+        Ok(Vec::new())
+    }
+}
+
 option_set! {
     /// Everything `lapidary plot` can be told.
     pub struct PlotOptions {
@@ -135,6 +199,9 @@ impl Command for PlotOptions {
         let (runs, labels) = (picture.run_dirs.0.len(), picture.labels.0.len());
         if given.differs("labels") && labels != runs {
             return given.complain("labels", format!("has {labels} names for {runs} runs"));
+        }
+        if picture.out.extension().is_none_or(|end| !end.eq_ignore_ascii_case("svg")) {
+            return given.complain("out", "must end in .svg: the picture is an SVG, which browsers and editors open");
         }
         Ok(Vec::new())
     }

@@ -188,6 +188,11 @@ impl LoraOptions {
 }
 
 impl RecordOptions {
+    /// Whether TensorBoard's event files are written.
+    pub fn reports_to_tensorboard(&self) -> bool {
+        self.report_to.iter().flatten().any(|name| name == "tensorboard" || name == "all")
+    }
+
     /// Evaluation needs rows to evaluate on; rows to evaluate on mean evaluation.
     pub(super) fn check(&mut self, data: &mut DataOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
         match (&data.eval_dataset, self.eval_strategy) {
@@ -212,6 +217,16 @@ impl RecordOptions {
                 self.eval_strategy = if given.differs("eval_steps") { Strategy::Steps } else { Strategy::Epoch };
             }
             _ => {}
+        }
+        for name in self.report_to.iter().flatten().filter(|name| !["none", "tensorboard"].contains(&name.as_str())) {
+            notes.push(match name.as_str() {
+                "all" => {
+                    "report_to: of all, tensorboard is written; metrics are in output_dir/metrics.jsonl, too".into()
+                }
+                _ => format!(
+                    "report_to: {name} is not written; metrics are in output_dir/metrics.jsonl, and tensorboard can be"
+                ),
+            });
         }
         if given.differs("save_steps") && self.save_strategy != Strategy::Steps {
             notes.push(format!("save_steps has no effect: save_strategy is {}", self.save_strategy.name()));

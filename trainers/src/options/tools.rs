@@ -1,5 +1,5 @@
 //! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `doctor`.
-use super::choices::{Messages, TargetModules, WeightType};
+use super::choices::{Messages, Shell, TargetModules, WeightType};
 use super::drawing::DrawingOptions;
 use super::given::Given;
 use super::groups::*;
@@ -101,6 +101,35 @@ option_set! {
 impl Command for MergeOptions {
     const NAME: &'static str = "merge";
     const ABOUT: &'static str = "Fold an adapter into its base model and save the result as one model";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let name = self.fold.output_dir.to_string_lossy();
+        if [".gguf", ".safetensors", ".bin"].iter().any(|end| name.ends_with(end)) {
+            let detail = "is a directory in Hugging Face layout, and this is the name of a file; give a directory";
+            return given.complain("output_dir", detail);
+        }
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// What is completed.
+    pub struct CompletedOptions "Completions" {
+        /// The shell; `man` for the manual page.
+        shell: Shell = required, Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary completions` can be told.
+    pub struct CompletionsOptions {
+        pub target: CompletedOptions,
+    }
+}
+
+impl Command for CompletionsOptions {
+    const NAME: &'static str = "completions";
+    const ABOUT: &'static str = "Print the completions of a shell, or the manual page";
 
     fn check(&mut self, _: &Given) -> Result<Vec<String>> {
         Ok(Vec::new())

@@ -1,5 +1,6 @@
 //! What is judged, and what judges: a prompt, a completion, and the trait of every reward.
-use crate::data::Row;
+use crate::data::marked::Marked;
+use crate::data::{Example, Row};
 use crate::error::Result;
 use serde_json::Value;
 
@@ -16,6 +17,13 @@ impl Prompt {
     /// The prompt as it stands in its row.
     pub fn value(&self) -> &Value {
         self.row.fields.get("prompt").unwrap_or(&Value::Null)
+    }
+}
+
+impl Marked for Prompt {
+    /// No token of a prompt is trained on: completions are drawn behind it.
+    fn marked(&self, row: usize) -> Vec<(String, Example)> {
+        vec![(format!("prompt {row}"), Example { trained: vec![false; self.ids.len()], ids: self.ids.clone() })]
     }
 }
 

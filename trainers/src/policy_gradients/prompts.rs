@@ -96,7 +96,7 @@ pub fn longest(prompts: &[Prompt]) -> usize {
 }
 
 /// A text with the tokenizer's special tokens; messages through the chat template, up to where the assistant speaks.
-fn tokenise(rows: &[Row], tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
+pub fn tokenise(rows: &[Row], tokenizer: &Tokenizer) -> Result<Vec<Prompt>> {
     let conversational = |row: &Row| matches!(row.fields.get("prompt"), Some(Value::Array(_)));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let templates = if rows.iter().any(conversational) { Some(tokenizer.chat_templates(now)?) } else { None };

@@ -7,6 +7,16 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// A line with the columns of a row behind it; a column that is called as one of the line's own fields is `row/<name>`.
+fn with_columns(own: Value, row: &Map<String, Value>) -> Map<String, Value> {
+    let Value::Object(mut line) = own else { return Map::new() };
+    for (name, value) in row.iter().filter(|(name, _)| *name != "prompt") {
+        let name = if line.contains_key(name) { format!("row/{name}") } else { name.clone() };
+        line.insert(name, value.clone());
+    }
+    line
+}
+
 /// The open file.
 #[derive(Debug)]
 pub struct SamplesLog {
@@ -34,7 +44,8 @@ impl SamplesLog {
         Ok(SamplesLog { path, file })
     }
 
-    /// A line a completion: the step it is for, what was asked and answered, each reward by name, their weighted sum.
+    /// A line a completion: the step it is for, what was asked and answered, each reward by name, their weighted sum; and
+    /// the other columns of the prompt's row.
     pub fn write(
         &mut self,
         step: u64,
@@ -48,12 +59,25 @@ impl SamplesLog {
         for (i, (prompt, completion)) in drawn.iter().enumerate() {
             let each: Map<String, Value> =
                 names.iter().zip(rewards).map(|(name, r)| (name.clone(), number(r[i]))).collect();
-            let line = json!({
+            let own = json!({
                 "step": step, "prompt": prompt.value(), "completion": completion.text, "rewards": each,
                 "reward": number(total[i]), "length": completion.ids.len(), "ended": completion.ended,
             });
+            let line = Value::Object(with_columns(own, &prompt.row.fields));
             text += &format!("{line}\n");
         }
         self.file.write_all(text.as_bytes()).map_err(|e| Error::file(&self.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_columns_of_the_row_are_kept() {
+        let row = json!({"prompt": "a", "answer": [1, 2], "step": 7});
+        let line = with_columns(json!({"step": 1, "prompt": "a"}), row.as_object().unwrap());
+        assert_eq!(Value::Object(line), json!({"step": 1, "prompt": "a", "answer": [1, 2], "row/step": 7}));
     }
 }

@@ -12,6 +12,7 @@ pub mod kto;
 
 use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
 use crate::data::format::columns_not_read;
+use crate::data::marked::{Marked, first_rows};
 use crate::data::preference_rows::COLUMNS;
 use crate::data::tokenize::TruncationMode as Keep;
 use crate::data::{Loaded, Sequence, load, load_evaluation};
@@ -144,7 +145,7 @@ fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(
 }
 
 /// Opens the run. `size`: (tokens, predictions) of a row in its forest; `bytes_beside`: of a reference.
-pub fn open<C: TrainingCommand, R>(
+pub fn open<C: TrainingCommand, R: Marked>(
     options: &C,
     data: &DataOptions,
     source: ModelSource,
@@ -167,6 +168,7 @@ pub fn open<C: TrainingCommand, R>(
         bytes_beside,
         reads: reads(options, data),
         notes: &rows.notes,
+        shown: first_rows(&rows.train, 3),
     };
     Job::open(options, source, work)
 }

@@ -25,7 +25,6 @@ enum Every {
 pub struct Cadence {
     length: RunLength,
     log: Every,
-    logs_first_step: bool,
     evaluate: Every,
     save: Every,
 }
@@ -41,14 +40,14 @@ impl Cadence {
         Cadence {
             length,
             log: every(options.logging_strategy, options.logging_steps),
-            logs_first_step: options.logging_first_step,
             evaluate: every(options.eval_strategy, options.eval_steps.unwrap_or(options.logging_steps)),
             save: every(options.save_strategy, options.save_steps),
         }
     }
 
     /// What is due when `steps` optimiser steps are done. The end of the run counts as the end of an epoch; a run that
-    /// evaluates or saves every so many steps also does so at its end.
+    /// logs, evaluates or saves every so many steps also does so at its end, and one that logs does so after its first
+    /// step: nothing that was trained stays without a number.
     pub fn after(&self, steps: u64) -> Due {
         let is_last = steps == self.length.total_steps;
         let is_due = |every| match every {
@@ -58,7 +57,7 @@ impl Cadence {
         };
         let is_due_at_last = |every| is_due(every) || is_last && every != Every::Never;
         Due {
-            log: is_due(self.log) || self.logs_first_step && steps == 1,
+            log: is_due_at_last(self.log) || self.log != Every::Never && steps == 1,
             evaluate: is_due_at_last(self.evaluate),
             save: is_due_at_last(self.save),
         }
@@ -77,6 +76,7 @@ mod tests {
             logging_strategy: Strategy::Steps,
             logging_steps: Steps::Count(3),
             logging_first_step: false,
+            report_to: None,
             eval_strategy: Strategy::No,
             eval_steps: None,
             eval_on_start: false,
@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn steps_and_epochs() {
-        assert_eq!(due(|_| ()), [vec![3, 6, 9], vec![], vec![10]]);
-        assert_eq!(due(|o| o.logging_first_step = true)[0], [1, 3, 6, 9]);
-        assert_eq!(due(|o| o.logging_strategy = Strategy::Epoch)[0], [4, 8, 10]);
+        assert_eq!(due(|_| ()), [vec![1, 3, 6, 9, 10], vec![], vec![10]]);
+        assert_eq!(due(|o| o.logging_strategy = Strategy::Epoch)[0], [1, 4, 8, 10]);
+        assert_eq!(due(|o| o.logging_strategy = Strategy::No)[0], Vec::<u64>::new());
         assert_eq!(due(|o| o.eval_strategy = Strategy::Epoch)[1], [4, 8, 10]);
         assert_eq!(due(|o| o.eval_strategy = Strategy::Steps)[1], [3, 6, 9, 10]);
         assert_eq!(due(|o| (o.eval_strategy, o.eval_steps) = (Strategy::Steps, Some(Steps::Count(5))))[1], [5, 10]);

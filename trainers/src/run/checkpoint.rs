@@ -107,6 +107,11 @@ impl Checkpoint {
     }
 }
 
+/// Where the checkpoint of a step lies in its run's directory.
+pub fn path_of(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("checkpoint-{step}"))
+}
+
 /// N of a path that ends in checkpoint-N.
 fn step_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("checkpoint-")?.parse().ok()
@@ -143,7 +148,7 @@ pub struct CheckpointWriter {
 impl CheckpointWriter {
     /// Begins to write checkpoint-`step` beside its place.
     pub fn begin(run: &Path, step: u64) -> Result<Self> {
-        let target = run.join(format!("checkpoint-{step}"));
+        let target = path_of(run, step);
         let partial = sibling(&target, "partial");
         if partial.exists() {
             fs::remove_dir_all(&partial).map_err(|e| io_error(&partial, "removed", e))?;

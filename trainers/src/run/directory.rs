@@ -45,8 +45,23 @@ struct Manifest {
     started: String,
     resumed: Vec<Resumed>,
     finished: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
     /// By role and file name.
     inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
+}
+
+/// What a finished run took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Since the run began, or was resumed last.
+    pub seconds: f64,
+    /// Tokens a second in that time.
+    pub tokens_per_second: f64,
+    /// Bytes at the peak of host memory.
+    pub peak_bytes: Option<u64>,
+    /// As they were predicted before the run.
+    pub predicted_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,8 +72,10 @@ struct Resumed {
     lapidary: String,
 }
 
-const MANIFEST: &str = "manifest.json";
-const CONFIG: &str = "config.yaml";
+/// What a run was made from and with, in its directory.
+pub const MANIFEST: &str = "manifest.json";
+/// The options of a run, in its directory: with `--config` they begin it again, or go on with it.
+pub const CONFIG: &str = "config.yaml";
 /// Options about starting a run, which a config file to repeat it must not hold.
 const ABOUT_STARTING: [&str; 2] = ["resume_from_checkpoint", "overwrite_output_dir"];
 
@@ -144,8 +161,8 @@ impl RunDirectory {
     }
 
     /// Says in the manifest that the run has come to its end.
-    pub fn finish(&mut self) -> Result<()> {
-        self.manifest.finished = Some(now());
+    pub fn finish(&mut self, outcome: Outcome) -> Result<()> {
+        (self.manifest.finished, self.manifest.outcome) = (Some(now()), Some(outcome));
         self.write_manifest()
     }
 
@@ -192,6 +209,7 @@ impl RunPlan {
             started: now(),
             resumed: Vec::new(),
             finished: None,
+            outcome: None,
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
         };
         if let Some(checkpoint) = &self.resume {

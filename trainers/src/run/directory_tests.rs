@@ -76,7 +76,8 @@ fn earlier_runs_are_not_written_over() {
     save(path, 10);
     assert!(told(fresh(path)).contains("--resume_from_checkpoint last to go on with it"));
     fs::write(path.join("model.safetensors"), "weights").expect("written");
-    run.finish().expect("finished");
+    run.finish(Outcome { seconds: 2.0, tokens_per_second: 10.0, peak_bytes: None, predicted_bytes: None })
+        .expect("finished");
     assert!(manifest(path)["finished"].is_string());
     assert!(told(fresh(path)).contains("model.safetensors"));
 

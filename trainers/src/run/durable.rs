@@ -103,6 +103,26 @@ pub fn hash_files(path: &Path) -> Result<Vec<(String, FileHash)>> {
     files.into_iter().map(|(name, path)| hash_file(&path).map(|hash| (name, hash))).collect()
 }
 
+/// As [`hash_files`], with what lies in the directories below, by its path from `path`: a data set and its splits.
+pub fn hash_tree(path: &Path) -> Result<Vec<(String, FileHash)>> {
+    let mut files = hash_files(path)?;
+    if path.is_dir() {
+        let mut below = Vec::new();
+        for entry in fs::read_dir(path).map_err(|e| io_error(path, "read", e))? {
+            let entry = entry.map_err(|e| io_error(path, "read", e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() && !name.starts_with('.') {
+                below.push((name, entry.path()));
+            }
+        }
+        below.sort();
+        for (name, directory) in below {
+            files.extend(hash_tree(&directory)?.into_iter().map(|(file, hash)| (format!("{name}/{file}"), hash)));
+        }
+    }
+    Ok(files)
+}
+
 /// One hash for several files: of their names and hashes in order.
 pub fn combined_hash(files: &[(String, FileHash)]) -> String {
     let mut hasher = Sha256::new();
@@ -122,6 +142,18 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tree_is_hashed_whole() {
+        let dir = tempfile::tempdir().expect("directory");
+        for name in ["b.jsonl", "train/a.jsonl", "train/deep/c.jsonl", ".hidden/d.jsonl"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, name).expect("written");
+        }
+        let names: Vec<String> = hash_tree(dir.path()).expect("hashed").into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["b.jsonl", "train/a.jsonl", "train/deep/c.jsonl"]);
+    }
 
     #[test]
     fn known_hash() {

@@ -140,6 +140,57 @@ pub const METRICS: &[Metric] = &[
     metric("kl_coef", "", false, "The weight of the KL in the reward, where it is steered."),
 ];
 
+/// The metrics that say whether a run works, with a short name for the head of a column, in the order in which they are
+/// shown. A run shows those of them that it logs.
+pub const HEADLINES: &[(&str, &str)] = &[
+    ("loss", "loss"),
+    ("mean_token_accuracy", "token acc"),
+    ("rewards/accuracies", "accuracy"),
+    ("rewards/margins", "margin"),
+    ("rewards/chosen", "chosen"),
+    ("rewards/rejected", "rejected"),
+    ("accuracy", "accuracy"),
+    ("margin", "margin"),
+    ("reward", "reward"),
+    ("reward_std", "reward std"),
+    ("frac_reward_zero_std", "no spread"),
+    ("gold", "gold"),
+    ("kl", "kl"),
+    ("objective/kl", "kl"),
+    ("completions/mean_length", "length"),
+    ("completions/clipped_ratio", "cut"),
+    ("entropy", "entropy"),
+];
+
+/// How a metric's curve looks when a run goes well.
+const HEALTHY: &[(&str, &str)] = &[
+    ("loss", "it falls, fast at first and then slowly; in policy-gradient runs it hovers around 0 and says little."),
+    ("eval_loss", "it falls with the training loss; when it rises again, the run learns its rows by heart."),
+    ("grad_norm", "it settles; spikes that grow are a learning rate that is too high."),
+    ("learning_rate", "as scheduled: up over the warm-up, then down."),
+    ("mean_token_accuracy", "it rises; near 1 on few rows means that they are known by heart."),
+    ("rewards/accuracies", "it rises from 0.5 towards 1."),
+    ("rewards/margins", "it rises."),
+    ("rewards/chosen", "it rises, or falls more slowly than that of rejected answers."),
+    ("rewards/rejected", "it falls."),
+    ("logps/chosen", "it does not fall far: a model that makes both answers unlikely says something else instead."),
+    ("accuracy", "it rises from 0.5 towards 1, and on held-out pairs too."),
+    ("reward", "it rises; a jump with shorter or odd completions is a reward that was outwitted."),
+    ("reward_std", "above 0: without spread there is nothing to learn."),
+    ("frac_reward_zero_std", "well below 1: groups of equal rewards teach nothing."),
+    ("kl", "it grows slowly and stays small; below 0.1 nats a token is usual."),
+    ("objective/kl", "it grows slowly; tens of nats a completion mean that the policy has left its reference."),
+    ("entropy", "in policy-gradient runs it falls slowly; near 0 nothing new is tried any more."),
+    ("completions/mean_length", "it moves as the task needs; steady growth towards the limit is a reward for length."),
+    ("completions/clipped_ratio", "near 0: completions that are cut cannot end well."),
+    ("gold", "it rises with the reward; when it falls while the reward rises, the reward is being outwitted."),
+];
+
+/// How the curve of a metric looks in a healthy run, where there is a rule.
+pub fn healthy(name: &str) -> Option<&'static str> {
+    HEALTHY.iter().find(|(of, _)| *of == name).map(|(_, said)| *said)
+}
+
 /// The entry of [`METRICS`] for a logged name, `eval_…` included.
 pub fn explain(name: &str) -> Option<&'static Metric> {
     let find = |name: &str| METRICS.iter().find(|metric| metric.name == name || is_one_of(metric.name, name));

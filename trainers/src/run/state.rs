@@ -68,6 +68,9 @@ pub struct TrainerState {
     pub inputs: BTreeMap<String, String>,
 }
 
+/// Options that say how long the run is: a run may go on for longer than it was begun for.
+const LENGTH: [&str; 2] = ["max_steps", "num_train_epochs"];
+
 impl TrainerState {
     /// In a checkpoint's directory.
     pub const FILE_NAME: &str = "trainer_state.json";
@@ -101,7 +104,7 @@ impl TrainerState {
     /// go on with it: an option, or what a file holds.
     pub fn check_same_run(&self, options: &Map<String, Value>, inputs: &BTreeMap<String, String>) -> Result<()> {
         let names = self.options.keys().chain(options.keys().filter(|name| !self.options.contains_key(*name)));
-        for name in names {
+        for name in names.filter(|name| !LENGTH.contains(&name.as_str())) {
             let (then, now) = (self.options.get(name), options.get(name));
             if then != now {
                 let show = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);

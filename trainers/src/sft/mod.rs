@@ -39,6 +39,7 @@ fn open(options: &SftOptions) -> Result<(Job, SftData)> {
         bytes_beside: 0,
         reads: data.paths(options),
         notes: &data.notes,
+        shown: data.shown(),
     };
     let job = Job::open(options, source, work)?;
     Ok((job, data))

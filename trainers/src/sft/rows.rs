@@ -45,6 +45,12 @@ pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<
 }
 
 impl SftData {
+    /// The first examples with a title each, for the run's report.
+    pub fn shown(&self) -> Vec<(String, Example)> {
+        let examples = self.train.iter().flatten().take(3).enumerate();
+        examples.map(|(i, example)| (format!("example {}", i + 1), example.clone())).collect()
+    }
+
     /// The files a run reads, by role.
     pub fn paths<'a>(&self, options: &'a SftOptions) -> Vec<(&'static str, &'a Path)> {
         let mut all = vec![

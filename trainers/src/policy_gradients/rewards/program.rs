@@ -26,6 +26,8 @@ pub struct ProgramReward {
     running: Option<Running>,
     /// Batches in a row that it could not judge.
     failed: usize,
+    /// Whether it ever gave an answer.
+    answered: bool,
 }
 
 struct Running {
@@ -67,6 +69,7 @@ impl ProgramReward {
             retries,
             running: None,
             failed: 0,
+            answered: false,
         };
         reward.running = Some(reward.start()?);
         Ok(reward)
@@ -149,7 +152,7 @@ impl Reward for ProgramReward {
         for attempt in 0..=self.retries {
             match self.ask(&request, completions.len())? {
                 Ok(rewards) => {
-                    self.failed = 0;
+                    (self.failed, self.answered) = (0, true);
                     return Ok(rewards);
                 }
                 Err(Trouble::Wrong(detail)) => {
@@ -162,6 +165,12 @@ impl Reward for ProgramReward {
             }
         }
         self.failed += 1;
+        if !self.answered {
+            return Err(Error::Input(format!(
+                "the reward program {:?} {last}; it never gave an answer: try it by hand with a line of JSON",
+                self.command
+            )));
+        }
         if self.failed >= PATIENCE {
             return Err(Error::Input(format!(
                 "the reward program {:?} {last}; {PATIENCE} batches in a row could not be judged",

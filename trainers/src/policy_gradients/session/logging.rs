@@ -2,13 +2,46 @@
 use super::judging::{gold_metrics, judge, metrics_of, reward_names};
 use super::{Collected, Session};
 use crate::error::{Error, Result};
+use crate::judges::constitutional::readable;
 use crate::policy_gradients::judged::Prompt;
-use crate::policy_gradients::rollout::Rollouts;
+use crate::policy_gradients::rollout::{Completion, Rollouts};
 use crate::run::Due;
+use crate::run::progress::short_value;
 use std::time::Instant;
 
 /// Separates the random numbers of evaluations from those of training.
 const EVALUATION: u64 = 0x6576_616c;
+
+/// Characters of a text that are shown while a run goes on.
+const SHOWN: usize = 60;
+
+/// The completion with the highest reward, and the one with the lowest if that is another, each in a line with its prompt.
+fn best_and_worst(drawn: &[(&Prompt, &Completion)], rewards: &[f64]) -> Vec<String> {
+    let judged = || (0..drawn.len()).filter(|&i| !rewards[i].is_nan());
+    let of = |i: &usize, j: &usize| rewards[*i].total_cmp(&rewards[*j]);
+    // The first of several that are equal.
+    let best = judged().min_by(|i, j| of(j, i));
+    let worst = judged().min_by(of).filter(|worst| best.is_some_and(|best| rewards[best] > rewards[*worst]));
+    let line = |i: usize| {
+        let (prompt, completion) = drawn[i];
+        let (asked, answered) = (end_of(&readable(prompt.value()), SHOWN), start_of(&completion.text, SHOWN));
+        format!("      reward {}: {asked} → {answered}", short_value(rewards[i]))
+    };
+    best.into_iter().chain(worst).map(line).collect()
+}
+
+/// The last characters of a text in one line, in quotes; what a prompt asks stands at its end.
+fn end_of(text: &str, n: usize) -> String {
+    let (text, count) = (text.trim_end(), text.trim_end().chars().count());
+    let end: String = text.chars().skip(count.saturating_sub(n)).collect();
+    format!("{}{end:?}", if count > n { "…" } else { "" })
+}
+
+/// The first characters of a text in one line, in quotes.
+fn start_of(text: &str, n: usize) -> String {
+    let start: String = text.chars().take(n).collect();
+    format!("{start:?}{}", if start.len() < text.len() { "…" } else { "" })
+}
 
 impl Session {
     /// Logs what a generation's rewards and lengths are, and writes its completions down. `without_spread`: share of
@@ -33,6 +66,7 @@ impl Session {
             names.extend(gold.names.iter().map(|name| format!("gold/{name}")));
             each.extend(found.each);
         }
+        self.seen.shown = best_and_worst(&drawn, &scores.total);
         self.samples.write(step, &drawn, &names, &each, &scores.total)?;
         measured.into_iter().for_each(|(name, value)| self.add(&name, value));
         if without_spread == Some(1.0) {
@@ -59,19 +93,9 @@ impl Session {
         self.add("time/reward", reward);
         self.add("time/training", 1.0 - generation - reward);
         if due.log {
-            let of = |name: &str| self.job.window.mean(name);
-            let kl = if of("kl").is_nan() { String::new() } else { format!("  kl {:.4}", of("kl")) };
-            let line = format!(
-                "  reward {:.3}  length {:.1}{kl}  ({:.0} % generation, {:.0} % reward, {:.0} % training)",
-                of("reward"),
-                of("completions/mean_length"),
-                100.0 * of("time/generation"),
-                100.0 * of("time/reward"),
-                100.0 * of("time/training")
-            );
-            let gold = of("gold");
+            let gold = self.job.window.mean("gold");
             self.job.log()?;
-            self.job.progress.say(&line);
+            self.seen.shown.drain(..).for_each(|line| self.job.progress.say(&line));
             if self.prompts.eval.is_empty() {
                 self.guard.checked(gold, self.job.state.global_step, &self.job.learner.model);
             }
@@ -120,5 +144,33 @@ impl Session {
         }
         all.push(("eval_runtime".into(), began.elapsed().as_secs_f64()));
         Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Row;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_best_and_the_worst_are_shown() {
+        let row = serde_json::json!({"prompt": "3 + 4 ="});
+        let fields = row.as_object().unwrap().clone();
+        let prompt = Prompt { ids: vec![], row: Row { path: Arc::new("a.jsonl".into()), line: 1, fields } };
+        let completions = ["7", "8\n", "9"].map(|text| Completion {
+            ids: vec![],
+            text: text.into(),
+            logps: None,
+            ended: true,
+            reward: None,
+        });
+        let drawn: Vec<_> = completions.iter().map(|c| (&prompt, c)).collect();
+        let lines = best_and_worst(&drawn, &[1.0, 0.0, f64::NAN]);
+        assert_eq!(lines[0].trim(), "reward 1.0000: \"3 + 4 =\" → \"7\"");
+        assert_eq!(lines[1].trim(), "reward 0: \"3 + 4 =\" → \"8\\n\"");
+        assert_eq!(best_and_worst(&drawn, &[0.5, 0.5, f64::NAN]).len(), 1);
+        assert!(best_and_worst(&drawn, &[f64::NAN; 3]).is_empty());
+        assert_eq!((end_of("abcd", 2), start_of("abcd", 2)), ("…\"cd\"".into(), "\"ab\"…".into()));
     }
 }

@@ -19,8 +19,9 @@ use super::prompts::{PromptSet, read_prompts};
 use super::rewards::{Rewards, Scores};
 use super::rollout::{Completion, Rollouts};
 use super::samples::SamplesLog;
+use crate::data::marked::first_rows;
 use crate::data::order::{Sampling, epoch_order};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::scoring::score;
 use crate::job::{Job, Measured, Step, Summary, Work, setup};
 use crate::losses::policy::Sequences;
@@ -69,6 +70,16 @@ pub struct Session {
     order: Sampling,
     sizes: Sizes,
     clock: Clock,
+    seen: Seen,
+}
+
+/// What has been drawn and judged since the run began or was resumed.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    n_drawn: usize,
+    n_judged: usize,
+    /// Lines about the best and the worst completion of the last generation.
+    shown: Vec<String>,
 }
 
 impl Session {
@@ -102,6 +113,7 @@ impl Session {
             bytes_beside: copies * source.files.config.count_parameters().0,
             reads: reads(options, prompts.task.is_some()),
             notes: &prompts.notes,
+            shown: first_rows(&prompts.train, 3),
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
@@ -129,6 +141,7 @@ impl Session {
             order,
             sizes,
             clock,
+            seen: Seen::default(),
         };
         if session.job.evaluates_first && !session.prompts.eval.is_empty() {
             session.log_evaluation()?;
@@ -226,6 +239,8 @@ impl Session {
         let began = Instant::now();
         let scores = judge(&mut self.rewards, &asked, &completions, group)?;
         self.clock.reward += began.elapsed().as_secs_f64();
+        self.seen.n_drawn += completions.len();
+        self.seen.n_judged += scores.total.iter().filter(|reward| !reward.is_nan()).count();
         Ok(Collected { prompts, completions, scores })
     }
 
@@ -270,7 +285,7 @@ impl Session {
 
     /// Writes a checkpoint, with the experience if the next step still learns from it, and what `besides` adds.
     fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let next = self.job.next_step();
+        let next = self.job.upcoming();
         let unused = next.is_some_and(|step| self.turn(step.batches.start).1 != 0);
         let Session { job, experience, guard, .. } = self;
         job.save(|checkpoint| {
@@ -283,7 +298,15 @@ impl Session {
     }
 
     /// Saves the finished model: the last one, or the one that the guard has kept.
+    /// Errors: no completion was judged, so that there is nothing it could have learnt.
     pub fn finish(mut self) -> Result<Summary> {
+        if self.seen.n_drawn > 0 && self.seen.n_judged == 0 {
+            return Err(Error::Input(format!(
+                "no completion was judged: none of the {} has a reward from {}; nothing was learnt and no model is saved",
+                self.seen.n_drawn,
+                judging::reward_names(&self.rewards).join(", ")
+            )));
+        }
         match self.guard.finish() {
             Some((step, model)) => {
                 self.job.learner.model = model;

@@ -7,7 +7,7 @@ use super::show::{ascii, escape, repr, text};
 use super::values::{Dict, Value};
 
 /// The values that a format takes from: one by one, or by name.
-enum Arguments<'a> {
+enum PrintfArguments<'a> {
     Each {
         items: Vec<Value>,
         next: usize,
@@ -26,10 +26,12 @@ pub(super) fn modulo(run: &Rendering, format: &Value, values: &Value) -> R<Value
 
 fn printf(run: &Rendering, format: &str, values: &Value, escaped: bool) -> R<String> {
     let mut source = match values {
-        Value::Tuple(items) | Value::Group(items) => Arguments::Each { items: items.items.clone(), next: 0 },
-        Value::Dict(dict) => Arguments::Named(dict, values),
-        Value::List(_) | Value::Range(_) | Value::Bytes(_) | Value::Undefined(_) => Arguments::Unused(values, false),
-        other => Arguments::Each { items: vec![other.clone()], next: 0 },
+        Value::Tuple(items) | Value::Group(items) => PrintfArguments::Each { items: items.items.clone(), next: 0 },
+        Value::Dict(dict) => PrintfArguments::Named(dict, values),
+        Value::List(_) | Value::Range(_) | Value::Bytes(_) | Value::Undefined(_) => {
+            PrintfArguments::Unused(values, false)
+        }
+        other => PrintfArguments::Each { items: vec![other.clone()], next: 0 },
     };
     let mut out = String::new();
     let mut rest = format;
@@ -41,24 +43,24 @@ fn printf(run: &Rendering, format: &str, values: &Value, escaped: bool) -> R<Str
     out.push_str(rest);
     run.charge(out.len())?;
     match source {
-        Arguments::Each { items, next } if next < items.len() => {
+        PrintfArguments::Each { items, next } if next < items.len() => {
             Err(type_fault("not all arguments converted during string formatting"))
         }
         _ => Ok(out),
     }
 }
 
-impl Arguments<'_> {
+impl PrintfArguments<'_> {
     fn next(&mut self) -> R<Value> {
         let missing = || type_fault("not enough arguments for format string");
         match self {
-            Arguments::Each { items, next } => {
+            PrintfArguments::Each { items, next } => {
                 *next += 1;
                 items.get(*next - 1).cloned().ok_or_else(missing)
             }
-            Arguments::Named(_, whole) => Ok((*whole).clone()),
-            Arguments::Unused(_, true) => Err(missing()),
-            Arguments::Unused(value, used) => {
+            PrintfArguments::Named(_, whole) => Ok((*whole).clone()),
+            PrintfArguments::Unused(_, true) => Err(missing()),
+            PrintfArguments::Unused(value, used) => {
                 *used = true;
                 Ok((*value).clone())
             }
@@ -67,7 +69,13 @@ impl Arguments<'_> {
 }
 
 /// Formats the field behind a `%`; what follows it.
-fn field<'a>(run: &Rendering, field: &'a str, source: &mut Arguments, escaped: bool, out: &mut String) -> R<&'a str> {
+fn field<'a>(
+    run: &Rendering,
+    field: &'a str,
+    source: &mut PrintfArguments,
+    escaped: bool,
+    out: &mut String,
+) -> R<&'a str> {
     let mut rest = field;
     let mut named = None;
     if let Some(tail) = rest.strip_prefix('(') {
@@ -77,7 +85,7 @@ fn field<'a>(run: &Rendering, field: &'a str, source: &mut Arguments, escaped: b
             depth == 0
         });
         let end = end.ok_or_else(|| value_fault("incomplete format key"))?;
-        let Arguments::Named(dict, _) = source else { return Err(type_fault("format requires a mapping")) };
+        let PrintfArguments::Named(dict, _) = source else { return Err(type_fault("format requires a mapping")) };
         let key = Value::str(&tail[..end]);
         let found = dict.get(&key)?.cloned();
         named = Some(found.ok_or_else(|| fault(FaultKind::Runtime, format!("KeyError: '{}'", &tail[..end])))?);
@@ -85,7 +93,7 @@ fn field<'a>(run: &Rendering, field: &'a str, source: &mut Arguments, escaped: b
     }
     let flags: String = rest.chars().take_while(|c| matches!(c, '-' | '+' | ' ' | '#' | '0')).collect();
     rest = &rest[flags.len()..];
-    let number = |rest: &mut &'a str, source: &mut Arguments| -> R<Option<i64>> {
+    let number = |rest: &mut &'a str, source: &mut PrintfArguments| -> R<Option<i64>> {
         if let Some(tail) = rest.strip_prefix('*') {
             *rest = tail;
             let n = source.next()?;

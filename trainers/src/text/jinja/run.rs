@@ -53,14 +53,14 @@ enum Flow {
 }
 
 /// A rendered text with its generation spans in bytes.
-pub(super) struct Outcome {
+pub(super) struct RunOutput {
     pub text: String,
     pub spans: Vec<Range<usize>>,
     pub misplaced: Option<usize>,
 }
 
 /// Renders statements with these names and values.
-pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: LocalTime, lenient: bool) -> R<Outcome> {
+pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: LocalTime, lenient: bool) -> R<RunOutput> {
     let run = Rendering {
         fuel: Cell::new(FUEL),
         memory: Cell::new(MEMORY),
@@ -93,7 +93,7 @@ pub(super) fn run(body: &[Statement], names: Vec<(String, Value)>, clock: LocalT
         e.line.get_or_insert(line);
         e
     })?;
-    Ok(Outcome { text: out.text, spans: run.spans.take(), misplaced: run.misplaced.get() })
+    Ok(RunOutput { text: out.text, spans: run.spans.take(), misplaced: run.misplaced.get() })
 }
 
 impl Rendering {

@@ -1,0 +1,24 @@
+//! `lapidary report`: the report of a run, or of several laid over each other.
+use crate::error::{Error, Result};
+use crate::options::ReportOptions;
+use crate::report::{FILE_NAME, Run, page};
+use crate::run::durable::write_file;
+
+/// Writes the page: beside the run that it is about, or where `out` says.
+pub fn run(options: &ReportOptions) -> Result<()> {
+    let about = &options.about;
+    let runs = about.run_dirs.0.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<Run>>>()?;
+    let path = match (&about.out, runs.as_slice()) {
+        (Some(out), _) if out.exists() && !about.overwrite_output_file => {
+            return Err(Error::file(out, "is there already; --overwrite_output_file writes over it"));
+        }
+        (Some(out), _) => out.clone(),
+        (None, [only]) => only.directory.join(FILE_NAME),
+        (None, _) => {
+            return Err(Error::input("out is missing: a report of several runs is written to the file it names"));
+        }
+    };
+    write_file(&path, page::of(&runs, None)?.as_bytes())?;
+    eprintln!("{}", path.display());
+    Ok(())
+}
