@@ -69,7 +69,10 @@ fn the_first_and_the_last_step_are_logged_and_the_end_is_told() {
         let said = stderr(&output);
         assert!(output.status.success(), "{command}: {said}");
         assert_eq!(logged_steps(&out), [1, 3], "{command}");
-        let head = said.lines().find(|l| l.trim_start().starts_with("step")).expect("the head of the table");
+        let head = said
+            .lines()
+            .find(|l| l.trim_start().starts_with("step ") && l.ends_with("tokens/s"))
+            .expect("the head of the table");
         for column in shown {
             assert!(head.contains(column), "{command}: no {column} in {head}");
             assert!(said.contains(&format!("  {column:<20}")), "{command}: {column} is not in the summary:\n{said}");
@@ -266,12 +269,13 @@ fn a_browser_reads_the_report() {
     assert!(output.status.success(), "{}", stderr(&output));
     let (home, page) = (dir.path().join("home"), out.join("report.html"));
     let seen = Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=1"])
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0"])
         .args(["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", home.display()))
         .arg(format!("file://{}", page.display()))
         .output()
         .expect("the browser runs");
+    assert!(seen.status.success(), "{}", String::from_utf8_lossy(&seen.stderr));
     let dom = String::from_utf8_lossy(&seen.stdout);
     for part in ["</svg>", "Completions along the way", "Healthy:", "</html>"] {
         assert!(dom.contains(part), "no {part} in what the browser reads");

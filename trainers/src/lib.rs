@@ -3,6 +3,14 @@
 //! Modules in reading order; each uses only those before it.
 #![warn(missing_docs)]
 
+/// A line on standard error. What cannot be written there is lost: a terminal that was closed must not end a run.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod error;
 pub mod device;
 pub mod text;

@@ -46,7 +46,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
         return Err(Error::file(file, "is there already; --overwrite_output_file writes over it"));
     }
     let loaded = data::load(options.split.of(path), Calls::AsCalls)?;
-    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;
     let (model, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
@@ -80,7 +80,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
         return Err(Error::input(format!("{path}: {detail} {}", sampling.max_new_tokens)));
     }
     if too_long > 0 {
-        eprintln!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
+        tell!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
     }
     match &asked.output_file {
         Some(file) => crate::run::durable::write_file(file, text.as_bytes()),
@@ -139,7 +139,7 @@ fn sampling(options: &GenerateOptions, source: &ModelSource, n_prompt: usize) ->
         return Err(Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}")));
     }
     let (drawn, said) = options.drawing.sampling(&source.files.config.generation);
-    said.iter().for_each(|said| eprintln!("note: {said}"));
+    said.iter().for_each(|said| tell!("note: {said}"));
     let max_new_tokens = drawn.max_new_tokens.min(room);
     Ok(Sampling { stop_tokens: source.stop_tokens(), max_new_tokens, ..drawn })
 }

@@ -65,7 +65,7 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
         }
     }
     let loaded = load(options.split.of(&asked.dataset_name), Calls::AsCalls)?;
-    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let mut all = Vec::new();
     for row in &rows {
@@ -101,7 +101,7 @@ pub fn run(options: &JudgeOptions) -> Result<()> {
         Some(path) => write_file(path, verdict_rows.as_bytes())?,
         None => std::io::stdout().write_all(verdict_rows.as_bytes()).map_err(Error::output)?,
     }
-    eprintln!("{}", tally.said());
+    tell!("{}", tally.said());
     Ok(())
 }
 

@@ -21,6 +21,6 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     merged.merge_adapter()?;
     merged.save(&fold.output_dir, dtype)?;
     source.tokenizer.save(&fold.output_dir)?;
-    eprintln!("merged into {} ({})", fold.output_dir.display(), dtype.name());
+    tell!("merged into {} ({})", fold.output_dir.display(), dtype.name());
     Ok(())
 }

@@ -76,11 +76,11 @@ macro_rules! commands {
             match request {
                 $( Request::$command(parsed) => $run(&announced(*parsed)).map(|_| ()), )*
                 Request::Print(text) => {
-                    print!("{text}");
-                    Ok(())
+                    use std::io::Write as _;
+                    std::io::stdout().write_all(text.as_bytes()).map_err(Error::output)
                 }
                 Request::Usage(help) => {
-                    eprintln!("{help}");
+                    tell!("{help}");
                     Err(Error::Input("a command is missing".into()))
                 }
             }
@@ -137,7 +137,7 @@ pub fn program() -> clap::Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(commands.into_iter().map(with_example))
-        .help_template("{about}\n\n{usage-heading} {usage}\n\n{after-help}")
+        .help_template("{about}\n\n{usage-heading} {usage}\n{after-help}")
         .after_help(help::groups(&abouts))
 }
 
@@ -183,7 +183,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 
 fn announced<C>(parsed: Parsed<C>) -> C {
     for note in &parsed.notes {
-        eprintln!("note: {note}");
+        tell!("note: {note}");
     }
     parsed.options
 }
@@ -218,11 +218,11 @@ pub fn main() -> ExitCode {
     match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
-            eprintln!("{said}");
+            tell!("{said}");
             ExitCode::from(interrupt::EXIT_CODE)
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            tell!("error: {error}");
             ExitCode::from(exit_code(&error, engine::files::atomic::has_changed()))
         }
     }

@@ -36,7 +36,7 @@ pub fn run(options: &PlotOptions) -> Result<()> {
     let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
     let svg = picture_of(picture.title.as_deref(), &labels, &panels).map_err(Error::internal)?;
     write_file(&picture.out, svg.as_bytes())?;
-    eprintln!("{}: {} metrics of {} runs", picture.out.display(), panels.len(), runs.len());
+    tell!("{}: {} metrics of {} runs", picture.out.display(), panels.len(), runs.len());
     Ok(())
 }
 

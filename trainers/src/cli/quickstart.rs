@@ -8,6 +8,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::QuickstartOptions;
+use crate::run::interrupt;
 use crate::small_model::{self, Shape};
 use engine::backend::Device;
 use engine::dtype::DType;
@@ -18,6 +19,14 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// A line on standard output; one that takes nothing more ends the tour with an error.
+macro_rules! print_line {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*).map_err(Error::output)?
+    }};
+}
 
 const DIGITS: u64 = 6;
 const TRAIN_ROWS: usize = 12_000;
@@ -32,34 +41,42 @@ struct SortingQuestion {
 /// Makes model and task, trains, and prints what the model answers to held-out questions before and after.
 pub fn run(options: &QuickstartOptions) -> Result<()> {
     let began = Instant::now();
-    let seed = options.tour.seed;
     let device = device::open(options.device.device, options.device.threads)?;
-    let place = Place::new(options.tour.output_dir.as_deref())?;
-    let (train, held_out) = questions(seed);
-    write_rows(&place.path.join("train.jsonl"), &train)?;
-    write_rows(&place.path.join("held-out.jsonl"), &held_out)?;
-    small_model::make(&place.path.join("model"), Shape::LARGER, &device, seed)?;
+    let mut place = Place::new(options.tour.output_dir.as_deref())?;
+    let toured = tour(options, &place.path, &device, began);
+    // What a stopped training says about going on must be true.
+    place.temporary &= !matches!(toured, Err(Error::Stopped(_)));
+    toured
+}
 
-    println!(
+/// The tour itself, in directory `place`.
+fn tour(options: &QuickstartOptions, place: &Path, device: &Device, began: Instant) -> Result<()> {
+    let seed = options.tour.seed;
+    let (train, held_out) = questions(seed);
+    write_rows(&place.join("train.jsonl"), &train)?;
+    write_rows(&place.join("held-out.jsonl"), &held_out)?;
+    small_model::make(&place.join("model"), Shape::LARGER, device, seed)?;
+
+    print_line!(
         "The task: sort {DIGITS} digits. A model with random weights sees {TRAIN_ROWS} examples in part, then tries by"
     );
-    println!(
+    print_line!(
         "itself and hears only whether it was right. It is asked {HELD_OUT_ROWS} questions that are not among them.\n"
     );
-    let before = ask(&place.path.join("model"), &held_out, &device)?;
-    type_in(options, &place.path, "sft", "model", "shown", SFT)?;
-    let shown_some = ask(&place.path.join("shown"), &held_out, &device)?;
-    type_in(options, &place.path, "grpo", "shown", "trained", GRPO)?;
-    let after = ask(&place.path.join("trained"), &held_out, &device)?;
+    let before = ask(&place.join("model"), &held_out, device)?;
+    type_in(options, place, "sft", "model", "shown", SFT)?;
+    let shown_some = ask(&place.join("shown"), &held_out, device)?;
+    type_in(options, place, "grpo", "shown", "trained", GRPO)?;
+    let after = ask(&place.join("trained"), &held_out, device)?;
 
-    println!("question           before       after sft    after grpo");
+    print_line!("question           before       after sft    after grpo");
     for i in 0..5 {
         let (was, then, is) = (shown(&before[i]), shown(&shown_some[i]), shown(&after[i]));
-        println!("{:<18} {was:<12} {then:<12} {is}", held_out[i].prompt);
+        print_line!("{:<18} {was:<12} {then:<12} {is}", held_out[i].prompt);
     }
     let right = |answers: &[String]| answers.iter().zip(&held_out).filter(|(a, q)| **a == q.answer).count();
     let percent = |answers: &[String]| 100.0 * right(answers) as f64 / HELD_OUT_ROWS as f64;
-    println!(
+    print_line!(
         "\nright answers on held-out questions: {:.1} % before, {:.1} % after examples, {:.1} % after reward ({:.0} s)",
         percent(&before),
         percent(&shown_some),
@@ -67,7 +84,7 @@ pub fn run(options: &QuickstartOptions) -> Result<()> {
         began.elapsed().as_secs_f64()
     );
     if let Some(dir) = &options.tour.output_dir {
-        println!("everything is in {}: model/, train.jsonl, held-out.jsonl, shown/, trained/", dir.display());
+        print_line!("everything is in {}: model/, train.jsonl, held-out.jsonl, shown/, trained/", dir.display());
     }
     Ok(())
 }
@@ -119,7 +136,7 @@ fn type_in(options: &QuickstartOptions, dir: &Path, command: &str, from: &str, t
     if let Some(threads) = options.device.threads {
         words.extend(["--threads".into(), threads.to_string()]);
     }
-    println!("$ lapidary {}\n", words.join(" "));
+    print_line!("$ lapidary {}\n", words.join(" "));
     carry_out(read(std::iter::once("lapidary".to_string()).chain(words).map(Into::into))?)
 }
 
@@ -144,6 +161,7 @@ impl Place {
         let temporary = || std::env::temp_dir().join(format!("lapidary-quickstart-{}", std::process::id()));
         let place = Place { path: kept.map_or_else(temporary, PathBuf::from), temporary: kept.is_none() };
         fs::create_dir_all(&place.path).map_err(|e| Error::file(&place.path, e))?;
+        interrupt::leaves(place.temporary.then(|| place.path.clone()));
         Ok(place)
     }
 }
@@ -153,5 +171,6 @@ impl Drop for Place {
         if self.temporary {
             let _ = fs::remove_dir_all(&self.path);
         }
+        interrupt::leaves(None);
     }
 }

@@ -1,7 +1,8 @@
 //! `lapidary report`: the report of a run, or of several laid over each other.
 use crate::error::{Error, Result};
 use crate::options::ReportOptions;
-use crate::report::{FILE_NAME, Run, page};
+use crate::report::{Run, page};
+use crate::run::REPORT;
 use crate::run::durable::write_file;
 
 /// Writes the page: beside the run that it is about, or where `out` says.
@@ -13,12 +14,12 @@ pub fn run(options: &ReportOptions) -> Result<()> {
             return Err(Error::file(out, "is there already; --overwrite_output_file writes over it"));
         }
         (Some(out), _) => out.clone(),
-        (None, [only]) => only.directory.join(FILE_NAME),
+        (None, [only]) => only.directory.join(REPORT),
         (None, _) => {
             return Err(Error::input("out is missing: a report of several runs is written to the file it names"));
         }
     };
     write_file(&path, page::of(&runs, None)?.as_bytes())?;
-    eprintln!("{}", path.display());
+    tell!("{}", path.display());
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
         return Err(Error::file(&asked.output_file, "is there already; --overwrite_output_file writes over it"));
     }
     let loaded = load(options.split.of(&asked.dataset_name), Calls::AsCalls)?;
-    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let (constitution, hash) = read_constitution(&asked.constitution)?;
     let sees = |critique: &str| json!({"constitution": constitution, "prompt": "\u{1}0", "completion": "\u{1}1", "critique": critique});
@@ -94,7 +94,7 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
     let text: String =
         drafts.iter().map(|draft| exact_json::to_text(&Value::Object(row_of(draft, &about))) + "\n").collect();
     write_file(&asked.output_file, text.as_bytes())?;
-    eprintln!(
+    tell!(
         "{} of {} rows revised ({} left as they were); left out: {} with a question longer than the model's context, {empty} \
          with an empty revision",
         drafts.len(),

@@ -41,7 +41,7 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
         return Err(Error::file(path, "is there already; --overwrite_output_file writes over it"));
     }
     let loaded = load(options.split.of(&scored.dataset_name), Calls::AsCalls)?;
-    loaded.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;
     let path = &options.model.model_name_or_path;
@@ -81,7 +81,7 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
     } else {
         String::new()
     };
-    eprintln!("{} rows, mean reward {:.4}{accuracy}", rows.len(), sum / n.max(1) as f64);
+    tell!("{} rows, mean reward {:.4}{accuracy}", rows.len(), sum / n.max(1) as f64);
     Ok(())
 }
 

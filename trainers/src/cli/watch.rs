@@ -15,7 +15,7 @@ pub fn run(options: &WatchOptions) -> Result<()> {
     }
     let place = format!("{}:{}", watched.host, watched.port);
     let server = Server::http(&place).map_err(|e| Error::Input(format!("cannot listen at {place}: {e}")))?;
-    eprintln!("watching at http://{} (Ctrl-C ends it)", server.server_addr());
+    tell!("watching at http://{} (Ctrl-C ends it)", server.server_addr());
     loop {
         let request = match server.recv() {
             Ok(request) => request,
@@ -37,6 +37,6 @@ fn answer(url: &str, options: &WatchOptions) -> (StatusCode, String) {
     let runs = options.watched.run_dirs.0.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<_>>>();
     match runs.and_then(|runs| page::of(&runs, Some(REFRESH))) {
         Ok(page) => (StatusCode(200), page),
-        Err(error) => (StatusCode(500), error.to_string()),
+        Err(error) => (StatusCode(500), page::trouble(&error.to_string(), REFRESH)),
     }
 }

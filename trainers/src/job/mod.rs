@@ -250,7 +250,7 @@ impl Job {
             false => None,
         };
         let marked = marked::to_json(&work.shown, &source.tokenizer)?;
-        run::durable::write_file(&directory.path().join(report::PREVIEW), marked.as_bytes())?;
+        run::durable::write_file(&directory.path().join(run::PREVIEW), marked.as_bytes())?;
         let progress = Progress::new(length.total_steps, state.global_step);
         resuming.iter().for_each(|said| progress.say(said));
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
@@ -291,6 +291,11 @@ impl Job {
     /// The next optimiser step; None when the run is complete, or was asked to stop.
     pub fn next_step(&self) -> Option<Step> {
         self.upcoming().filter(|_| !self.stops)
+    }
+
+    /// Whether the run ends before its last step, since it was asked to.
+    pub fn stops(&self) -> bool {
+        self.stops
     }
 
     /// The optimiser step that is next, now or when the run is resumed.
@@ -440,8 +445,8 @@ impl Job {
     /// Saves the finished model and says what the run has learnt. Of a run that was asked to stop, says how it goes on.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
-        run::interrupt::end();
         if self.state.global_step < self.length.total_steps && self.stops {
+            run::interrupt::end();
             return Err(self.stopped());
         }
         let peak = run::memory::peak_bytes();
@@ -456,7 +461,11 @@ impl Job {
             peak_bytes: peak.filter(|_| self.needed.is_some()),
             predicted_bytes: self.needed,
         })?;
-        let report = report::write(self.directory.path())?;
+        run::interrupt::end();
+        let report = report::write(self.directory.path()).unwrap_or_else(|error| {
+            self.progress.say(&format!("note: there is no report: {error}"));
+            self.directory.path().to_path_buf()
+        });
         let metrics = MetricsFile::open(self.directory.path())?;
         let (saved, next) = (self.policy.kind(), self.next_command());
         let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);

@@ -3,6 +3,7 @@ use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
+use crate::run::OF_A_RUN;
 use crate::run::side_files::SIDE_FILES;
 use crate::run::{Checkpoint, FileHash, durable, memory};
 use crate::text::Tokenizer;
@@ -32,7 +33,7 @@ pub struct ModelSource {
 pub fn open_source(path: &str) -> Result<ModelSource> {
     let files = ModelFiles::open(Path::new(path))?;
     for note in &files.notes {
-        eprintln!("note: {path}: {note}");
+        tell!("note: {path}: {note}");
     }
     let tokenizer = open_tokenizer(&files)?;
     let (tokens, rows) = (tokenizer.vocab_size(), files.config.vocab_size);
@@ -42,7 +43,7 @@ pub fn open_source(path: &str) -> Result<ModelSource> {
         )));
     }
     let source = ModelSource { files, tokenizer };
-    not_read(&source)?.iter().for_each(|note| eprintln!("note: {path}: {note}"));
+    not_read(&source)?.iter().for_each(|note| tell!("note: {path}: {note}"));
     Ok(source)
 }
 
@@ -55,26 +56,12 @@ impl ModelSource {
     }
 }
 
-/// Files that runs of this program leave beside a model.
-const OF_A_RUN: [&str; 10] = [
-    "report.html",
-    "preview.json",
-    "runs",
-    "manifest.json",
-    "config.yaml",
-    "metrics.jsonl",
-    "samples.jsonl",
-    "trainer_state.json",
-    "files.json",
-    "optimizer.safetensors",
-];
-
 /// Lines about what a model brings that is not read: files of its directory, fields of generation_config.json.
 fn not_read(source: &ModelSource) -> Result<Vec<String>> {
     let (files, path) = (&source.files, &source.files.path);
     let mut names: Vec<String> = Vec::new();
     if path.is_dir() {
-        let of_a_run = path.join(OF_A_RUN[0]).exists() || path.join("files.json").exists();
+        let of_a_run = path.join(crate::run::MANIFEST).exists() || path.join("files.json").exists();
         for entry in std::fs::read_dir(path).map_err(|e| Error::file(path, e))? {
             let name = entry.map_err(|e| Error::file(path, e))?.file_name().to_string_lossy().into_owned();
             let written = OF_A_RUN.iter().chain(&SIDE_FILES).any(|file| *file == name);
@@ -173,7 +160,7 @@ impl Policy {
         let dropouts: Vec<String> = config.dropouts().iter().map(|(key, p)| format!("{key} {p}")).collect();
         if !dropouts.is_empty() {
             let (path, which) = (source.files.path.display(), dropouts.join(", "));
-            eprintln!("note: {path}: its config.json asks for dropout in training, which is not done: {which}");
+            tell!("note: {path}: its config.json asks for dropout in training, which is not done: {which}");
         }
         let (adapter, start) = match &lora.adapter_name_or_path {
             Some(path) => {

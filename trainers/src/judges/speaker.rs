@@ -38,7 +38,7 @@ impl Speaker {
     /// How the model is drawn from with these options; what its own file decides is told.
     pub fn sampling(&self, options: &DrawingOptions) -> Sampling {
         let (sampling, said) = options.sampling(&self.model.config.generation);
-        said.iter().for_each(|said| eprintln!("note: {said}"));
+        said.iter().for_each(|said| tell!("note: {said}"));
         sampling
     }
 

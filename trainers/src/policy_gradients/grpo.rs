@@ -87,6 +87,7 @@ pub fn train(options: &GrpoOptions) -> Result<Summary> {
 fn collect(session: &mut Session, options: &GrpoOptions, step: &Step, generation: u64) -> Result<Collected> {
     let mut kept = session.collect(step, generation)?;
     let (group, rounds) = (options.rollout.num_generations, options.loss.dynamic_sampling_rounds);
+    let mut n_replaced = 0;
     for round in 0..rounds {
         let dull = dull_groups(&kept, group);
         if dull.is_empty() {
@@ -97,8 +98,10 @@ fn collect(session: &mut Session, options: &GrpoOptions, step: &Step, generation
         let order = engine::random::Stream::new(options.training.seed ^ key, generation).permutation(n);
         let fresh = order.into_iter().filter(|row| !kept.prompts.contains(row)).take(dull.len()).collect();
         let drawn = session.collect_of(fresh)?;
-        session.add("resampled_groups", drawn.prompts.len() as f64);
-        replace(&mut kept, &dull, drawn, group);
+        n_replaced += replace(&mut kept, &dull, drawn, group);
+    }
+    if rounds > 0 {
+        session.add("resampled_groups", n_replaced as f64);
     }
     Ok(kept)
 }
@@ -109,11 +112,12 @@ fn dull_groups(collected: &Collected, group: usize) -> Vec<usize> {
     (0..collected.prompts.len()).filter(|g| spread[g * group].is_nan() || spread[g * group] <= 1e-8).collect()
 }
 
-/// Puts groups of `drawn` that have a spread in the place of dull ones.
-fn replace(kept: &mut Collected, dull: &[usize], drawn: Collected, group: usize) {
+/// Puts groups of `drawn` that have a spread in the place of dull ones; returns how many.
+fn replace(kept: &mut Collected, dull: &[usize], drawn: Collected, group: usize) -> usize {
     let useless = dull_groups(&drawn, group);
     let useful = (0..drawn.prompts.len()).filter(|g| !useless.contains(g));
-    for (to, from) in dull.iter().zip(useful) {
+    let places: Vec<(&usize, usize)> = dull.iter().zip(useful).collect();
+    for &(to, from) in &places {
         kept.prompts[*to] = drawn.prompts[from];
         for k in 0..group {
             let (to, from) = (to * group + k, from * group + k);
@@ -122,6 +126,7 @@ fn replace(kept: &mut Collected, dull: &[usize], drawn: Collected, group: usize)
             kept.scores.each.iter_mut().zip(&drawn.scores.each).for_each(|(a, b)| a[to] = b[from]);
         }
     }
+    places.len()
 }
 
 fn advantages(options: &GrpoOptions, session: &Session, collected: &Collected) -> Advantages {

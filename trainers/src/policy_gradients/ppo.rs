@@ -112,8 +112,9 @@ fn estimate(
         .map(|(sample, score)| token_rewards(*score, sample, kl.coefficient, estimator))
         .collect();
     measure_objective(session, &experience.samples, &scores, &rewards, collected);
+    let judged: Vec<bool> = scores.iter().map(|score| !score.is_nan()).collect();
     if loss.whiten_rewards {
-        rewards = cut(&whiten(&rewards.concat(), true), &rewards);
+        rewards = whitened(&rewards, &judged, true);
     }
     let mut advantages = Vec::with_capacity(rewards.len());
     for ((sample, rewards), values) in experience.samples.iter_mut().zip(&rewards).zip(values) {
@@ -123,9 +124,13 @@ fn estimate(
         sample.returns = returns.iter().map(|r| *r as f32).collect();
         advantages.push(advantage);
     }
-    for (sample, advantage) in experience.samples.iter_mut().zip(cut(&whiten(&advantages.concat(), false), &advantages))
-    {
+    let advantages = whitened(&advantages, &judged, false);
+    for ((sample, advantage), judged) in experience.samples.iter_mut().zip(advantages).zip(&judged) {
         sample.advantages = advantage.iter().map(|a| *a as f32).collect();
+        if !judged {
+            // What nobody judged is no 0: none of its tokens is learnt from, by policy or critic.
+            *sample = Sample { masked: true, values: vec![], returns: vec![], advantages: vec![], ..sample.clone() };
+        }
     }
     session.record(collected, None)?;
     session.add("val/explained_variance", explained_variance(&experience.samples));
@@ -160,6 +165,15 @@ fn measure_objective(
     ] {
         session.add(name, value);
     }
+}
+
+/// The numbers of all judged completions whitened together; those of the others stay as they are.
+fn whitened(each: &[Vec<f64>], judged: &[bool], keep_mean: bool) -> Vec<Vec<f64>> {
+    let of_judged: Vec<Vec<f64>> = each.iter().zip(judged).filter(|(_, j)| **j).map(|(x, _)| x.clone()).collect();
+    let mut found = cut(&whiten(&of_judged.concat(), keep_mean), &of_judged).into_iter();
+    let mut one =
+        |(own, judged): (&Vec<f64>, &bool)| if *judged { found.next().unwrap_or_default() } else { own.clone() };
+    each.iter().zip(judged).map(&mut one).collect()
 }
 
 /// `flat` in pieces as long as those of `like`.
@@ -279,5 +293,15 @@ mod tests {
     fn pieces_are_cut_as_they_were_joined() {
         let pieces = vec![vec![1.0, 2.0], vec![], vec![3.0]];
         assert_eq!(cut(&pieces.concat(), &pieces), pieces);
+    }
+
+    /// A completion without a reward neither is whitened nor moves the others.
+    #[test]
+    fn the_unjudged_are_left_out() {
+        let all = vec![vec![1.0, 3.0], vec![100.0], vec![5.0]];
+        let found = whitened(&all, &[true, false, true], false);
+        let alone = whiten(&[1.0, 3.0, 5.0], false);
+        assert_eq!(found, [alone[..2].to_vec(), vec![100.0], alone[2..].to_vec()]);
+        assert_eq!(whitened(&all, &[true; 3], true).concat(), whiten(&all.concat(), true));
     }
 }

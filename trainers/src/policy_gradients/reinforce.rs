@@ -1,7 +1,7 @@
 //! REINFORCE: completions that were better than a baseline become likelier. R. J. Williams, "Simple statistical
 //! gradient-following algorithms for connectionist reinforcement learning", 1992.
 //!
-//! What differs from SFT (`sft.rs`): the model writes the completions itself, and each counts by its advantage, reward
+//! What differs from SFT (`sft/mod.rs`): the model writes the completions itself, and each counts by its advantage, reward
 //! minus baseline, in place of 1:
 //! ```text
 //! loss = −(1/S) Σ over completions of A · Σₜ log πₜ

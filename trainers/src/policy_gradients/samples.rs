@@ -1,4 +1,4 @@
-//! `samples.jsonl`: every completion of a run with its rewards, as they come.
+//! `samples.jsonl`: every completion that a run learns from, with its rewards, as they come.
 use super::judged::Prompt;
 use super::rollout::Completion;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub struct SamplesLog {
 
 impl SamplesLog {
     /// In the run's directory.
-    pub const FILE_NAME: &str = "samples.jsonl";
+    pub const FILE_NAME: &str = crate::run::SAMPLES;
 
     /// Starts anew, or with `resumed_step` goes on after what was drawn in the first so many steps.
     pub fn open(run: &Path, resumed_step: Option<u64>) -> Result<Self> {

@@ -51,6 +51,15 @@ pub fn of(runs: &[Run], refresh: Option<u32>) -> Result<String> {
     Ok(page.into_string())
 }
 
+/// A page that says why there is no other yet, and asks again.
+pub fn trouble(said: &str, refresh: u32) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html { head { meta charset="utf-8"; meta http-equiv="refresh" content=(refresh); } body { p { (said) } } }
+    };
+    page.into_string()
+}
+
 /// What it was, how it went, what to look at.
 fn about(run: &Run, one_of_several: bool) -> Markup {
     let manifest = &run.manifest;
@@ -119,7 +128,9 @@ fn charts(runs: &[Run]) -> Result<Markup> {
         }
     }
     let only_held_out = runs.iter().flat_map(|run| run.metrics.names()).filter(|n| n.starts_with("eval_"));
-    for name in only_held_out.filter(|n| !["eval_runtime", "eval_num_tokens"].contains(n)) {
+    for name in only_held_out.filter(|n| {
+        !["eval_runtime", "eval_num_tokens", "eval_samples_per_second", "eval_steps_per_second"].contains(n)
+    }) {
         if !names.contains(&&name["eval_".len()..]) && !names.contains(&name) {
             names.push(name);
         }

@@ -2,6 +2,7 @@
 use super::checkpoint::{self, Checkpoint};
 use super::durable::{FileHash, io_error, write_file};
 use super::metrics::MetricsLog;
+use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
 use crate::options::ResumeFrom;
 use engine::files::atomic::mark_changed;
@@ -74,6 +75,28 @@ struct Resumed {
 
 /// What a run was made from and with, in its directory.
 pub const MANIFEST: &str = "manifest.json";
+/// Every completion that a run has learnt from, with its rewards.
+pub const SAMPLES: &str = "samples.jsonl";
+/// The first rows token by token, for the report.
+pub const PREVIEW: &str = "preview.json";
+/// The report.
+pub const REPORT: &str = "report.html";
+/// What a run writes down about itself as it goes on.
+const RECORDS: [&str; 4] = [MetricsLog::FILE_NAME, SAMPLES, PREVIEW, REPORT];
+/// Files that a run leaves in its directory and in its checkpoints, beside the model.
+pub const OF_A_RUN: [&str; 10] = [
+    REPORT,
+    PREVIEW,
+    SAMPLES,
+    MetricsLog::FILE_NAME,
+    EventFile::DIRECTORY,
+    MANIFEST,
+    CONFIG,
+    "trainer_state.json",
+    "files.json",
+    "optimizer.safetensors",
+];
+
 /// The options of a run, in its directory: with `--config` they begin it again, or go on with it.
 pub const CONFIG: &str = "config.yaml";
 /// Options about starting a run, which a config file to repeat it must not hold.
@@ -187,6 +210,9 @@ impl RunPlan {
         if self.clear {
             clear(&self.path)?;
         }
+        if self.resume.is_none() {
+            clear_records(&self.path)?;
+        }
         let mut options = about.options.clone();
         for name in ABOUT_STARTING {
             options.shift_remove(name);
@@ -261,12 +287,18 @@ fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes an earlier run's weights, checkpoints and metrics. Other files stay, or are written over one by one.
+/// Removes what an earlier run has written down: another's completions must not stand in this run's report.
+fn clear_records(path: &Path) -> Result<()> {
+    for file in RECORDS.iter().map(|name| path.join(name)).filter(|file| file.exists()) {
+        fs::remove_file(&file).map_err(|e| io_error(&file, "removed", e))?;
+    }
+    EventFile::clear(path)
+}
+
+/// Removes an earlier run's weights and checkpoints. Other files stay, or are written over one by one.
 fn clear(path: &Path) -> Result<()> {
-    for file in weight_files(path)?.into_iter().chain([path.join(MetricsLog::FILE_NAME)]) {
-        if file.exists() {
-            fs::remove_file(&file).map_err(|e| io_error(&file, "removed", e))?;
-        }
+    for file in weight_files(path)? {
+        fs::remove_file(&file).map_err(|e| io_error(&file, "removed", e))?;
     }
     Checkpoint::list(path)?.iter().try_for_each(|checkpoint| checkpoint::remove(&checkpoint.path))
 }

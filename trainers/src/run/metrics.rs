@@ -156,7 +156,7 @@ pub const HEADLINES: &[(&str, &str)] = &[
     ("frac_reward_zero_std", "no spread"),
     ("gold", "gold"),
     ("kl", "kl"),
-    ("objective/kl", "kl"),
+    ("objective/kl", "kl/answer"),
     ("completions/mean_length", "length"),
     ("completions/clipped_ratio", "cut"),
     ("entropy", "entropy"),

@@ -20,7 +20,7 @@ pub mod summary;
 
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
-pub use directory::{Begin, CONFIG, MANIFEST, Outcome, RunDirectory, RunPlan};
+pub use directory::{Begin, CONFIG, MANIFEST, OF_A_RUN, Outcome, PREVIEW, REPORT, RunDirectory, RunPlan, SAMPLES};
 pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
 pub use optimizer_file::{OptimizerState, Slot};

@@ -18,7 +18,7 @@ pub struct Progress {
     table: StepTable,
 }
 
-/// The table of logged steps: the metrics of [`HEADLINES`] that its first row has.
+/// The table of logged steps: the metrics of [`HEADLINES`] that the row below its head has.
 #[derive(Debug, Default)]
 struct StepTable {
     columns: Vec<&'static (&'static str, &'static str)>,
@@ -37,9 +37,8 @@ impl StepTable {
         let number = total.to_string().len().max(4);
         let mut text = String::new();
         if self.rows.is_multiple_of(Self::HEAD_EVERY) {
-            if self.columns.is_empty() {
-                self.columns = HEADLINES.iter().filter(|(name, _)| of(name).is_some()).take(Self::MOST).collect();
-            }
+            // Chosen anew each time: what the first row did not have may have come since.
+            self.columns = HEADLINES.iter().filter(|(name, _)| of(name).is_some()).take(Self::MOST).collect();
             text += &format!("{:>number$}", "step");
             self.columns.iter().for_each(|(_, head)| text += &format!(" {head:>10}"));
             text += "  tokens/s\n";
@@ -89,8 +88,8 @@ impl Progress {
     /// Something to say that stays on the screen.
     pub fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| tell!("{text}")),
+            None => tell!("{text}"),
         }
     }
 

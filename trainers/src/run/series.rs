@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 /// A metric of a run: (step, value), in the order in which they were logged.
 pub type Series = Vec<(f64, f64)>;
 
+/// A file of JSON lines without a last one that is not whole: it is being written, or a crash cut it off.
+pub fn whole_lines(text: &str) -> &str {
+    let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
+    if last.is_empty() || serde_json::from_str::<Value>(last).is_ok() { text } else { before }
+}
+
 /// The logged lines of a run.
 #[derive(Clone, Debug, Default)]
 pub struct MetricsFile {
@@ -20,6 +26,7 @@ impl MetricsFile {
     pub fn open(given: &Path) -> Result<MetricsFile> {
         let path = if given.is_dir() { given.join(MetricsLog::FILE_NAME) } else { given.to_path_buf() };
         let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
+        let text = whole_lines(&text);
         let line = |(i, line): (usize, &str)| {
             serde_json::from_str(line).map_err(|e| Error::data(&path, i + 1, format!("is no JSON: {e}")))
         };
@@ -64,7 +71,9 @@ mod tests {
         assert_eq!(file.names(), ["step", "loss", "eval_loss"]);
         assert_eq!(file.series("loss"), [(1.0, 2.5)]);
         assert_eq!(file.series("none"), []);
-        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{").unwrap();
+        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\"st").unwrap();
+        assert_eq!(MetricsFile::open(dir.path()).unwrap().series("step"), [(1.0, 1.0)]);
+        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\n").unwrap();
         assert!(MetricsFile::open(dir.path()).unwrap_err().to_string().contains("metrics.jsonl:2: is no JSON"));
     }
 }

@@ -59,13 +59,7 @@ impl EventFile {
     pub fn begin(run: &Path, lines: &[Value]) -> Result<EventFile> {
         let directory = run.join(Self::DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(|e| io_error(&directory, "made", e))?;
-        for entry in std::fs::read_dir(&directory).map_err(|e| io_error(&directory, "read", e))? {
-            let path = entry.map_err(|e| io_error(&directory, "read", e))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if name.starts_with("events.out.tfevents.") && name.ends_with(".lapidary") {
-                std::fs::remove_file(&path).map_err(|e| io_error(&path, "removed", e))?;
-            }
-        }
+        Self::clear(run)?;
         let path = directory.join(format!("events.out.tfevents.{:010}.lapidary", now() as u64));
         let file =
             OpenOptions::new().create(true).append(true).open(&path).map_err(|e| io_error(&path, "opened", e))?;
@@ -81,6 +75,22 @@ impl EventFile {
             events.write(step, &values)?;
         }
         Ok(events)
+    }
+
+    /// Removes the event files of a run.
+    pub fn clear(run: &Path) -> Result<()> {
+        let directory = run.join(Self::DIRECTORY);
+        if !directory.is_dir() {
+            return Ok(());
+        }
+        for entry in std::fs::read_dir(&directory).map_err(|e| io_error(&directory, "read", e))? {
+            let path = entry.map_err(|e| io_error(&directory, "read", e))?.path();
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with("events.out.tfevents.") && name.ends_with(".lapidary") {
+                std::fs::remove_file(&path).map_err(|e| io_error(&path, "removed", e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the metrics of a step; those that are no finite numbers are left out.

@@ -159,7 +159,7 @@ impl Reward for ProgramReward {
                     return Err(Error::Input(format!("the reward program {:?} {detail}", self.command)));
                 }
                 Err(Trouble::Broken(detail)) => {
-                    eprintln!("warning: the reward program {:?} {detail} (attempt {})", self.command, attempt + 1);
+                    tell!("warning: the reward program {:?} {detail} (attempt {})", self.command, attempt + 1);
                     last = detail;
                 }
             }
@@ -177,7 +177,7 @@ impl Reward for ProgramReward {
                 self.command
             )));
         }
-        eprintln!(
+        tell!(
             "warning: {} completions are not judged by {:?} and teach nothing by it",
             completions.len(),
             self.command

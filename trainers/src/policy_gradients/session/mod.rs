@@ -300,7 +300,10 @@ impl Session {
     /// Saves the finished model: the last one, or the one that the guard has kept.
     /// Errors: no completion was judged, so that there is nothing it could have learnt.
     pub fn finish(mut self) -> Result<Summary> {
-        if self.seen.n_drawn > 0 && self.seen.n_judged == 0 {
+        if self.job.stops() {
+            return self.job.finish();
+        }
+        if self.job.resumed.is_none() && self.seen.n_drawn > 0 && self.seen.n_judged == 0 {
             return Err(Error::Input(format!(
                 "no completion was judged: none of the {} has a reward from {}; nothing was learnt and no model is saved",
                 self.seen.n_drawn,

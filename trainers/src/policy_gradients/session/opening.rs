@@ -40,7 +40,7 @@ pub(super) fn open_rollouts<C: PolicyGradient>(
     if !drawing.is_empty() {
         let said =
             "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";
-        eprintln!("note: {said} {}", drawing.join(", "));
+        tell!("note: {said} {}", drawing.join(", "));
     }
     let Some(path) = &rollout.completions_file else {
         return Ok(Rollouts::Drawn(Drawing::new(rollout, stop_tokens, options.common().training.seed)));
