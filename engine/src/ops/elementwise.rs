@@ -73,7 +73,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// min(a, b) = b + min(a − b, 0); where a = b half the gradient goes to each, as in PyTorch.
+/// The smaller of each two; where a = b half the gradient goes to each, as in PyTorch.
 pub fn minimum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let y = binary(Binary::Min, a, b)?;
     choose("minimum", a, b, y)

@@ -1,14 +1,14 @@
 //! `lapidary report`: the report of a run, or of several laid over each other.
 use crate::error::{Error, Result};
 use crate::options::ReportOptions;
-use crate::report::{Run, page};
+use crate::report::{open_all, page};
 use crate::run::REPORT;
 use crate::run::durable::write_file;
 
 /// Writes the page: beside the run that it is about, or where `out` says.
 pub fn run(options: &ReportOptions) -> Result<()> {
     let about = &options.about;
-    let runs = about.run_dirs.0.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<Run>>>()?;
+    let runs = open_all(&about.run_dirs.0)?;
     let path = match (&about.out, runs.as_slice()) {
         (Some(out), _) if out.exists() && !about.overwrite_output_file => {
             return Err(Error::file(out, "is there already; --overwrite_output_file writes over it"));

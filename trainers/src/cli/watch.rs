@@ -1,7 +1,7 @@
 //! `lapidary watch`: the report of a run while it goes on, in a browser.
 use crate::error::{Error, Result};
 use crate::options::WatchOptions;
-use crate::report::{Run, page};
+use crate::report::{open_all, page};
 use tiny_http::{Header, Response, Server, StatusCode};
 
 /// Seconds after which the browser asks again.
@@ -10,9 +10,7 @@ const REFRESH: u32 = 5;
 /// Serves the page until the program is stopped. Only this machine is listened to unless `host` says otherwise.
 pub fn run(options: &WatchOptions) -> Result<()> {
     let watched = &options.watched;
-    for dir in &watched.run_dirs.0 {
-        Run::open(dir)?;
-    }
+    open_all(&watched.run_dirs.0)?;
     let place = format!("{}:{}", watched.host, watched.port);
     let server = Server::http(&place).map_err(|e| Error::Input(format!("cannot listen at {place}: {e}")))?;
     tell!("watching at http://{} (Ctrl-C ends it)", server.server_addr());
@@ -34,8 +32,7 @@ fn answer(url: &str, options: &WatchOptions) -> (StatusCode, String) {
     if url != "/" {
         return (StatusCode(404), "there is only /".into());
     }
-    let runs = options.watched.run_dirs.0.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<_>>>();
-    match runs.and_then(|runs| page::of(&runs, Some(REFRESH))) {
+    match open_all(&options.watched.run_dirs.0).and_then(|runs| page::of(&runs, Some(REFRESH))) {
         Ok(page) => (StatusCode(200), page),
         Err(error) => (StatusCode(500), page::trouble(&error.to_string(), REFRESH)),
     }

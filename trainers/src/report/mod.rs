@@ -86,6 +86,18 @@ impl Run {
     }
 }
 
+/// The runs of several directories. Those of one name are called by their whole paths.
+pub fn open_all(directories: &[PathBuf]) -> Result<Vec<Run>> {
+    let mut runs = directories.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<Run>>>()?;
+    let labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
+    for run in &mut runs {
+        if labels.iter().filter(|label| **label == run.label).count() > 1 {
+            run.label = run.directory.display().to_string();
+        }
+    }
+    Ok(runs)
+}
+
 /// Writes the report of a run into its directory; returns where.
 pub fn write(directory: &Path) -> Result<PathBuf> {
     let path = directory.join(REPORT);
