@@ -53,7 +53,7 @@ pub fn weighted(losses: &Tensor, weights: Vec<f32>) -> Result<Tensor> {
 /// One pass over a forest at the temperature that completions are drawn with.
 pub fn score(model: &Decoder, batch: &Batch, temperature: f64, pass: Pass) -> Result<Scored> {
     let hidden = model.hidden(&batch.forest, pass)?;
-    let scored = model.score(&hidden, &batch.rows, &batch.targets, temperature as f32)?;
+    let scored = model.score_in(pass, &hidden, &batch.rows, &batch.targets, temperature as f32)?;
     let logp = ops::to_device(&scored.logp, &loss_device())?;
     Ok(Scored { logp, entropy: scored.entropy.to_vec()?, hidden })
 }

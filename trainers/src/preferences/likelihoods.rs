@@ -23,7 +23,7 @@ impl<'a> Answers<'a> {
     /// Passes the batch through the model; a watched model leaves its trace on the tape.
     pub fn score(model: &Decoder, batch: &'a Batch, pass: Pass) -> Result<Self> {
         let hidden = model.hidden(&batch.forest, pass)?;
-        let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
+        let scored = model.score_in(pass, &hidden, &batch.rows, &batch.targets, 1.0)?;
         let correct = scored.argmax()?.iter().zip(&batch.targets).map(|(a, t)| a == t).collect();
         Ok(Answers {
             batch,
@@ -39,8 +39,8 @@ impl<'a> Answers<'a> {
     /// log Σᵥ π(v)² = log Σ e^(2z) − 2 log Σ eᶻ = 2 log π(t) − log π_½(t).
     pub fn score_with_collision(model: &Decoder, batch: &'a Batch, pass: Pass) -> Result<Self> {
         let hidden = model.hidden(&batch.forest, pass)?;
-        let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
-        let sharp = model.without_gradient().score(&hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
+        let scored = model.score_in(pass, &hidden, &batch.rows, &batch.targets, 1.0)?;
+        let sharp = model.without_gradient().score_in(pass, &hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
         let (logp, sharp) = (scored.logp.to_vec()?, sharp.logp.to_vec()?);
         let correct = scored.argmax()?.iter().zip(&batch.targets).map(|(a, t)| a == t).collect();
         Ok(Answers {

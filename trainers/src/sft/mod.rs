@@ -18,7 +18,7 @@ use engine::ops;
 /// Forward, loss and metrics of a micro-batch; `n_items` predictions, those of the whole step, normalise the loss.
 fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: TokenMean, pass: Pass) -> Result<Measured> {
     let hidden = model.hidden(&batch.forest, pass)?;
-    let scored = model.score(&hidden, &batch.rows, &batch.targets, 1.0)?;
+    let scored = model.score_in(pass, &hidden, &batch.rows, &batch.targets, 1.0)?;
     let logp = ops::to_device(&scored.logp, &loss_device())?;
     let correct = scored.argmax()?.iter().zip(&batch.targets).filter(|(a, t)| a == t).count();
     let entropy: f64 = scored.entropy.to_vec()?.iter().map(|&e| f64::from(e)).sum();
