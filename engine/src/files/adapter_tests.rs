@@ -1,6 +1,6 @@
 //! PEFT's adapters, read, checked and written back.
 use super::adapter::Adapter;
-use super::adapter_config::{AdapterConfig, TargetModules};
+use super::adapter_config::{AdapterConfig, TargetModules, TokenIndices};
 use super::adapter_targets::Target;
 use super::{ModelFiles, read_json_object};
 use serde_json::{Map, Value, json};
@@ -154,6 +154,11 @@ fn rows_of_tokens_by_pefts_rules() {
         assert!(text.contains(named), "{options}: {text}");
     }
     rows(untied, json!({"trainable_token_indices": [3], "target_modules": ["lm_head"], "use_dora": true})).unwrap();
+    let new = AdapterConfig {
+        trainable_token_indices: Some(TokenIndices::OfEmbedding(vec![3, 9])),
+        ..AdapterConfig::default()
+    };
+    assert_eq!(new.to_json()["trainable_token_indices"], json!([3, 9]));
 }
 
 #[test]
