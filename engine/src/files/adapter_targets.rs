@@ -262,13 +262,14 @@ impl AdapterConfig {
         {
             "lm_head"
         } else if tokens.shared && self.use_dora && beside.contains(&output) {
-            let detail = "trainable_token_indices: rows of a tied lm_head that has an adapter with use_dora, which PEFT cannot compute either";
-            return Err(Error::Input(detail.into()));
+            let detail = "rows of a tied lm_head that has an adapter with use_dora, which PEFT cannot compute either";
+            return Err(Error::Input(format!("trainable_token_indices: {detail}")));
         } else {
             return Ok(());
         };
         Err(Error::Input(format!(
-            "trainable_token_indices: {module} has an adapter or is trained whole besides, which PEFT refuses too; name one of them"
+            "trainable_token_indices: {module} has an adapter or is trained whole besides, which PEFT refuses too; name one \
+             of them"
         )))
     }
 }

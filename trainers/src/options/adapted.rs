@@ -27,7 +27,8 @@ pub fn base_of(path: &str) -> Result<Option<String>> {
         let looked =
             if Path::new(name).is_absolute() { String::new() } else { format!(" nor at {}", beside.display()) };
         return Err(Error::Input(format!(
-            "{path}: an adapter whose base model is not there: {ADAPTER} names \"{name}\", and nothing is at that path{looked}; {give}"
+            "{path}: an adapter whose base model is not there: {ADAPTER} names \"{name}\", and nothing is at that \
+             path{looked}; {give}"
         )));
     };
     if base.join(ADAPTER).is_file() && !base.join("config.json").exists() {
