@@ -137,14 +137,40 @@ fn trains_generates_merges_and_previews() {
     let from_merged = lapidary(&[&["generate", "--model_name_or_path", &merged], &common[..]].concat());
     assert_eq!(text(&heard.stdout), text(&from_merged.stdout), "the merged model says what the adapter said");
 
-    let shown = lapidary(&[
-        "preview",
+    // The adapter as the model: its base is found.
+    let alone = lapidary(&[&["generate", "--model_name_or_path", &out], &common[..]].concat());
+    assert_eq!(text(&alone.stdout), text(&heard.stdout), "{}", text(&alone.stderr));
+    let again = path(&run.dir.path().join("merged-again"));
+    let folded = lapidary(&["merge", "--model_name_or_path", &out, "--output_dir", &again]);
+    assert!(folded.status.success(), "{}", text(&folded.stderr));
+    let bytes = |dir: &str| fs::read(Path::new(dir).join("model.safetensors")).expect("weights");
+    assert!(bytes(&again) == bytes(&merged));
+    let more = path(&run.dir.path().join("more"));
+    let trained = lapidary(&[
+        "sft",
         "--model_name_or_path",
-        &run.model,
+        &out,
         "--dataset_name",
         &run.data,
-        "--assistant_only_loss",
+        "--output_dir",
+        &more,
+        "--max_steps",
+        "1",
+        "--device",
+        "cpu",
     ]);
+    assert!(trained.status.success(), "{}", text(&trained.stderr));
+    let names = |dir: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(Path::new(dir).join("adapter_config.json")).expect("a file")).expect("JSON")
+    };
+    assert_eq!(names(&more)["base_model_name_or_path"], names(&out)["base_model_name_or_path"]);
+    let both =
+        lapidary(&[&["generate", "--model_name_or_path", &out, "--adapter_name_or_path", &more], &common[..]].concat());
+    assert_eq!(both.status.code(), Some(2));
+    assert!(text(&both.stderr).contains("names another"), "{}", text(&both.stderr));
+
+    let shown =
+        lapidary(&["preview", "--model_name_or_path", &out, "--dataset_name", &run.data, "--assistant_only_loss"]);
     assert!(shown.status.success(), "{}", text(&shown.stderr));
     assert!(text(&shown.stdout).contains('⟦'), "{}", text(&shown.stdout));
 

@@ -75,7 +75,13 @@ fn an_evaluation_at_the_start_changes_nothing() {
 fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
     let parts = "--use_peft --lora_r 4 --lora_dropout 0 --lora_target_modules q_proj lm_head embed_tokens \
                  --lora_modules_to_save norm down_proj --max_steps 4 --per_device_train_batch_size 3";
-    for kind in [LORA, parts, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"] {
+    let dora = "--use_peft --lora_r 4 --use_dora --lora_target_modules q_proj lm_head embed_tokens --max_steps 4 \
+                --per_device_train_batch_size 3";
+    let rows = "--use_peft --lora_r 4 --lora_target_modules q_proj lm_head --lora_trainable_token_indices 5 9 40 \
+                --max_steps 4 --per_device_train_batch_size 3";
+    for kind in
+        [LORA, parts, dora, rows, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"]
+    {
         resumes("sft", "data/messages.jsonl", kind);
     }
 }

@@ -195,8 +195,9 @@ fn memory_is_predicted_on_cpu() {
     let adapter = ["--use_peft", "true", "--lora_target_modules", "all-linear", "--learning_rate", "1e-4"];
     let recomputing = ["--gradient_checkpointing", "true"];
     let plain = ["--gradient_checkpointing", "false"];
+    let dora = [&adapter[..], &plain, &["--use_dora"]].concat();
     let over_four_bits = [&adapter[..], &plain, &["--dtype", "auto"]].concat();
-    for options in [plain.to_vec(), recomputing.to_vec(), [&adapter[..], &plain].concat(), over_four_bits] {
+    for options in [plain.to_vec(), recomputing.to_vec(), [&adapter[..], &plain].concat(), dora, over_four_bits] {
         let Some((predicted, measured)) = predicted_and_measured(&options) else { return };
         let off = predicted / measured - 1.0;
         assert!(off.abs() <= 0.1, "{options:?}: {predicted} GB predicted, {measured} GB measured");

@@ -1,7 +1,7 @@
 //! Every op's gradient against finite differences, in the middle of a graph and with an upstream gradient that is not ones.
 use engine::backend::{AttentionShape, Device, RowIndex, Unary};
 use engine::forest::Forest;
-use engine::ops;
+use engine::ops::{self, HeadTerm, HeadTerms};
 use engine::random::Stream;
 use engine::reference::Reference;
 use engine::tape::Tape;
@@ -165,6 +165,25 @@ fn attention_over_a_forest() {
 fn lm_head_log_probabilities() {
     let leaves = [random(&[5, 4], 1), random(&[11, 4], 2)];
     check("lm_head", &leaves, |t| Ok(ops::lm_head(&t[0], &t[1], &[3, 0, 10, 3, 7], 0.8)?.logp));
+}
+
+/// Two products inside a factor and one that it does not touch: gradients to each of them and to the factor.
+#[test]
+fn lm_head_of_several_products() {
+    let leaves = [[5, 4], [11, 4], [5, 2], [11, 2], [5, 3], [11, 3], [1, 11]];
+    let leaves: Vec<Tensor> = leaves.iter().zip(1..).map(|(shape, seed)| random(shape, seed)).collect();
+    for with_factor in [true, false] {
+        let n = if with_factor { 7 } else { 6 };
+        check("lm_head of several products", &leaves[..n], move |t| {
+            let term = |i: usize, scale: f32| HeadTerm { x: t[i].clone(), w: t[i + 1].clone(), scale };
+            let head = HeadTerms {
+                terms: vec![term(0, 1.0), term(2, 0.7)],
+                factor: t.get(6).cloned(),
+                rest: vec![term(4, 1.3)],
+            };
+            Ok(ops::adapted_lm_head(&head, &[3, 0, 10, 3, 7], 0.8)?.logp)
+        });
+    }
 }
 
 #[test]

@@ -28,8 +28,10 @@ pub enum Role {
     EmbeddingA,
     /// An embedding's B, [D, r].
     EmbeddingB,
-    /// The length of each row of a weight, DoRA's m: [out].
+    /// The length of each row of a weight, DoRA's m: [out]; of an embedding, that of each column: [D].
     Magnitude,
+    /// Rows of an embedding or output layer that are trained by themselves: [k, D].
+    TokenRows,
 }
 
 impl Role {

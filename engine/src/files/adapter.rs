@@ -18,7 +18,9 @@ const B_BIAS: &str = ".lora_B.bias";
 const EMBEDDING_A: &str = ".lora_embedding_A";
 const EMBEDDING_B: &str = ".lora_embedding_B";
 const MAGNITUDE: &str = ".lora_magnitude_vector";
-/// What an adapter's tensors end in; every other tensor is one of the model's.
+/// Rows trained by themselves.
+const TOKENS: &str = ".token_adapter.trainable_tokens_delta";
+/// What an adapter's tensors beside a module end in; every other tensor is one of the model's.
 const PARTS: [&str; 6] = [LORA_A, LORA_B, B_BIAS, EMBEDDING_A, EMBEDDING_B, MAGNITUDE];
 
 /// A trained tensor as an adapter's file has it.
@@ -52,8 +54,9 @@ pub struct Adapter {
     pub config: AdapterConfig,
     /// (shape, values) by name, without PEFT's prefix: `<module>.lora_A.weight` [r, in], `<module>.lora_B.weight`
     /// [out, r], `<module>.lora_B.bias` [out]; beside an embedding `<module>.lora_embedding_A` [r, V] and
-    /// `<module>.lora_embedding_B` [D, r]; `<module>.lora_magnitude_vector` [out] for DoRA; whole weights of
-    /// `modules_to_save`, for instance `lm_head.weight` [V, D]; and trained biases.
+    /// `<module>.lora_embedding_B` [D, r]; `<module>.lora_magnitude_vector` [out] for DoRA (beside an embedding [D]); whole weights of
+    /// `modules_to_save`, for instance `lm_head.weight` [V, D]; rows of `trainable_token_indices`,
+    /// `<module>.token_adapter.trainable_tokens_delta` [k, D]; and trained biases.
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
@@ -97,7 +100,7 @@ impl Adapter {
 
     /// The tensors that replace whole weights of the base model, by name.
     pub fn whole(&self) -> impl Iterator<Item = (&str, &(Vec<usize>, Vec<f32>))> {
-        let lora = |name: &str| PARTS.iter().any(|part| name.ends_with(part));
+        let lora = |name: &str| PARTS.iter().chain([&TOKENS]).any(|part| name.ends_with(part));
         self.tensors.iter().map(|(name, t)| (name.as_str(), t)).filter(move |(name, _)| !lora(name))
     }
 
@@ -111,7 +114,7 @@ impl Adapter {
                 return Err(format!("tensor {name} is of a kind that is not known"));
             }
         }
-        if modules.is_empty() && self.whole().next().is_none() {
+        if self.tensors.is_empty() {
             return Err("has no tensors".to_string());
         }
         for module in modules {
@@ -169,6 +172,14 @@ impl Adapter {
                     return wrong(format!("{module} is [{n_out}, {n_in}], the adapter is for [{b}, {a}]"));
                 }
                 _ => return wrong(format!("it has no linear layer {module}")),
+            }
+        }
+        for (name, (shape, _)) in &self.tensors {
+            let Some(module) = name.strip_suffix(TOKENS) else { continue };
+            match expected.get(format!("{module}.weight").as_str()).map(|s| &s[..]) {
+                Some(&[_, d]) if shape.get(1) == Some(&d) => {}
+                Some(wanted) => return wrong(format!("{module} is {wanted:?}, the adapter has rows of it {shape:?}")),
+                None => return wrong(format!("it has no module {module}")),
             }
         }
         for (name, (shape, _)) in self.whole() {

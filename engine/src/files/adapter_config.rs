@@ -25,6 +25,24 @@ impl TargetModules {
     }
 }
 
+/// Rows of the embedding, or of the output layer, that are trained by themselves: token ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenIndices {
+    /// Of the embedding, and of the output layer that is tied to it.
+    OfEmbedding(Vec<u32>),
+    /// By module name: the embedding's and the output layer's.
+    ByModule(Vec<(String, Vec<u32>)>),
+}
+
+impl TokenIndices {
+    fn to_json(&self) -> Value {
+        match self {
+            TokenIndices::OfEmbedding(ids) => json!(ids),
+            TokenIndices::ByModule(all) => Value::Object(all.iter().map(|(m, ids)| (m.clone(), json!(ids))).collect()),
+        }
+    }
+}
+
 /// A LoRA adapter in numbers: W' = W + scale · B·A with A [r, in], B [out, r].
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterConfig {
@@ -56,6 +74,8 @@ pub struct AdapterConfig {
     pub alpha_pattern: Vec<(String, f64)>,
     /// Modules trained whole and saved whole.
     pub modules_to_save: Vec<String>,
+    /// Rows of the embedding and of the output layer that are trained by themselves.
+    pub trainable_token_indices: Option<TokenIndices>,
     /// Which of the model's biases are trained too.
     pub bias: Biases,
     /// Whether what is tied in the model stays tied in the adapter.
@@ -108,6 +128,7 @@ impl Default for AdapterConfig {
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
             modules_to_save: Vec::new(),
+            trainable_token_indices: None,
             bias: Biases::None,
             ensure_weight_tying: false,
             lora_bias: false,
@@ -118,9 +139,8 @@ impl Default for AdapterConfig {
 }
 
 /// Options that change what an adapter computes and are not done here.
-const REFUSED: [&str; 11] = [
+const REFUSED: [&str; 10] = [
     "layer_replication",
-    "trainable_token_indices",
     "target_parameters",
     "alora_invocation_tokens",
     "use_qalora",
@@ -133,7 +153,7 @@ const REFUSED: [&str; 11] = [
 ];
 
 /// Everything else that PEFT 0.21 writes: read above, or of no effect on a finished adapter.
-const KNOWN: [&str; 31] = [
+const KNOWN: [&str; 32] = [
     "peft_type",
     "base_model_name_or_path",
     "task_type",
@@ -149,6 +169,7 @@ const KNOWN: [&str; 31] = [
     "rank_pattern",
     "alpha_pattern",
     "modules_to_save",
+    "trainable_token_indices",
     "bias",
     "lora_bias",
     "init_lora_weights",
@@ -208,6 +229,7 @@ impl AdapterConfig {
             ensure_weight_tying: fields.flag("ensure_weight_tying")?.unwrap_or(false),
             lora_bias: fields.flag("lora_bias")?.unwrap_or(false),
             modules_to_save: owned(fields.texts("modules_to_save")?.unwrap_or_default()),
+            trainable_token_indices: parse_token_indices(&raw, &fields)?,
             init_lora_weights: raw.get("init_lora_weights").filter(|v| !v.is_null()).cloned().unwrap_or(json!(true)),
             raw,
         };
@@ -225,6 +247,9 @@ impl AdapterConfig {
         }
         if !(0.0..1.0).contains(&self.lora_dropout) {
             return Err(format!("lora_dropout is {}; 0 up to but not including 1 is possible", self.lora_dropout));
+        }
+        if self.use_dora && self.lora_bias {
+            return Err("use_dora and lora_bias are both on, which PEFT refuses too".to_string());
         }
         Ok(())
     }
@@ -258,6 +283,8 @@ impl AdapterConfig {
         let alphas: Map<String, Value> =
             self.alpha_pattern.iter().map(|(p, a)| (p.clone(), whole_or_not(*a))).collect();
         set_or_leave("alpha_pattern", alphas.is_empty(), Value::Object(alphas));
+        let tokens = self.trainable_token_indices.as_ref();
+        set_or_leave("trainable_token_indices", tokens.is_none(), json!(tokens.map(TokenIndices::to_json)));
         set_or_leave("lora_bias", !self.lora_bias, json!(self.lora_bias));
         let to_save = (!self.modules_to_save.is_empty()).then_some(&self.modules_to_save);
         set("modules_to_save", json!(to_save));
@@ -314,6 +341,23 @@ fn parse_pattern<T>(key: &str, fields: &Fields, parse: impl Fn(&Value) -> Option
         None => Err(fields.error(format!("`{key}` gives {value} to \"{pattern}\", a number above 0 is needed"))),
     };
     object.iter().map(one).collect()
+}
+
+fn parse_token_indices(raw: &Map<String, Value>, fields: &Fields) -> Result<Option<TokenIndices>> {
+    let key = "trainable_token_indices";
+    let ids = |value: &Value| -> Option<Vec<u32>> {
+        value.as_array()?.iter().map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok())).collect()
+    };
+    let wrong = || fields.error(format!("`{key}` needs a list of token ids, or an object with one for each module"));
+    match raw.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(modules)) => {
+            let one = |(module, list): (&String, &Value)| Some((module.clone(), ids(list)?));
+            let all: Option<Vec<_>> = modules.iter().map(one).collect();
+            Ok(Some(TokenIndices::ByModule(all.ok_or_else(wrong)?)).filter(|_| !modules.is_empty()))
+        }
+        Some(list) => Ok(Some(TokenIndices::OfEmbedding(ids(list).ok_or_else(wrong)?))),
+    }
 }
 
 fn parse_biases(fields: &Fields) -> Result<Biases> {

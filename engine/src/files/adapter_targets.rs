@@ -2,8 +2,8 @@
 //!
 //! A module's name is its path without `.weight`: `model.layers.0.self_attn.q_proj`, `model.embed_tokens`, `lm_head`. The rules
 //! are those of PEFT's `check_target_module_exists` and `get_pattern_key`; patterns are Python's regular expressions.
-use super::adapter_config::{AdapterConfig, TargetModules};
-use crate::config::{ModelConfig, Module, Role, Slot};
+use super::adapter_config::{AdapterConfig, TargetModules, TokenIndices};
+use crate::config::{Head, ModelConfig, Module, Role, Slot};
 use crate::error::{Error, Result};
 use fancy_regex::Regex;
 
@@ -16,14 +16,49 @@ pub struct Target {
     pub r: usize,
     /// The factor on B·A.
     pub scale: f64,
+    /// Whether it has DoRA's magnitudes.
+    pub dora: bool,
+    /// Whether B has a bias.
+    pub bias: bool,
 }
 
 impl Target {
-    /// Number of weights of A and B.
+    /// Number of weights of A and B, of B's bias and of DoRA's magnitudes.
     pub fn n_weights(&self) -> u64 {
-        (self.r * (self.module.n_in + self.module.n_out)) as u64
+        let bias = if self.bias { self.module.n_out } else { 0 };
+        (self.r * (self.module.n_in + self.module.n_out) + bias + self.n_magnitudes()) as u64
+    }
+
+    /// Number of DoRA's magnitudes: one for each row, of an embedding for each column.
+    pub fn n_magnitudes(&self) -> usize {
+        match (self.dora, self.module.role) {
+            (false, _) => 0,
+            (true, Role::Embedding) => self.module.n_in,
+            (true, _) => self.module.n_out,
+        }
     }
 }
+
+/// The rows of the embedding and of the output layer that are trained by themselves, as token ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenTargets {
+    /// Those of the embedding.
+    pub embedding: Vec<u32>,
+    /// Those of the output layer, where it has rows of its own.
+    pub output: Vec<u32>,
+    /// Whether the output layer has the embedding's.
+    pub shared: bool,
+}
+
+impl TokenTargets {
+    /// Number of weights that are trained.
+    pub fn n_weights(&self, model: &ModelConfig) -> u64 {
+        ((self.embedding.len() + self.output.len()) * model.hidden_size) as u64
+    }
+}
+
+/// What stands before the model's own paths in PEFT, whose names are compared with ends of the whole.
+const WRAPPED: &str = "base_model.model.";
 
 /// Whether `name` is the module's path or the end of it, part by part.
 fn ends_in(module: &str, name: &str) -> bool {
@@ -128,9 +163,13 @@ impl AdapterConfig {
         let target = |module: &Module| {
             let (r, alpha) = (first(&ranks, &module.path, self.r), first(&alphas, &module.path, self.lora_alpha));
             let scale = alpha / if self.use_rslora { (r as f64).sqrt() } else { r as f64 };
-            Target { module: module.clone(), r, scale }
+            Target { module: module.clone(), r, scale, dora: self.use_dora, bias: self.lora_bias }
         };
         let targets: Vec<Target> = modules.iter().filter(is_target).map(target).collect();
+        if let Some(embedding) = targets.iter().find(|t| self.lora_bias && t.module.role == Role::Embedding) {
+            let path = &embedding.module.path;
+            return Err(Error::Unsupported(format!("lora_bias beside the embedding {path}, which PEFT refuses too")));
+        }
         if !targets.is_empty() {
             return Ok(targets);
         }
@@ -154,5 +193,83 @@ impl AdapterConfig {
     pub fn trained_whole(&self, model: &ModelConfig) -> Vec<Slot> {
         let is_named = |slot: &&Slot| self.modules_to_save.iter().any(|name| slot.module().ends_with(name.as_str()));
         model.untied().slots().iter().filter(is_named).cloned().collect()
+    }
+
+    /// The rows that `trainable_token_indices` names in `model`, by PEFT's rules: those of the embedding are those of a tied
+    /// output layer too, unless it is given others.
+    pub fn token_targets(&self, model: &ModelConfig) -> Result<TokenTargets> {
+        let wrong = |detail: String| Err(Error::Input(format!("trainable_token_indices: {detail}")));
+        let mut found = TokenTargets::default();
+        let tied = model.head == Head::LanguageModel && model.tie_word_embeddings;
+        match &self.trainable_token_indices {
+            None => return Ok(found),
+            Some(TokenIndices::OfEmbedding(ids)) => found.embedding = ids.clone(),
+            Some(TokenIndices::ByModule(all)) => {
+                for (name, ids) in all {
+                    let is_named = |m: &Module| !name.is_empty() && format!("{WRAPPED}{}", m.path).ends_with(name);
+                    let modules = model.modules();
+                    let named: Vec<&Module> = modules.iter().filter(|m| is_named(m)).collect();
+                    let rows = match named[..] {
+                        [Module { role: Role::Embedding, .. }] => &mut found.embedding,
+                        [Module { role: Role::Output, .. }] => &mut found.output,
+                        _ => {
+                            return wrong(format!(
+                                "\"{name}\" is neither embed_tokens nor lm_head; only their rows are"
+                            ));
+                        }
+                    };
+                    if !rows.is_empty() {
+                        return wrong(format!("\"{name}\" is named twice"));
+                    }
+                    rows.clone_from(ids);
+                }
+            }
+        }
+        for ids in [&found.embedding, &found.output] {
+            let mut sorted = ids.clone();
+            sorted.sort_unstable();
+            if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+                return wrong(format!("token {} is there twice", pair[0]));
+            }
+            if let Some(id) = sorted.last().filter(|&&id| id as usize >= model.vocab_size) {
+                return wrong(format!("token {id} is not in the model's vocabulary of {}", model.vocab_size));
+            }
+        }
+        if found.embedding.is_empty() && found.output.is_empty() {
+            return wrong("names no token".to_string());
+        }
+        found.shared = tied && !found.embedding.is_empty() && [&found.embedding, &Vec::new()].contains(&&found.output);
+        if found.shared {
+            found.output.clear();
+        } else if self.ensure_weight_tying && tied && !found.embedding.is_empty() {
+            return wrong("other rows of lm_head than of embed_tokens, with ensure_weight_tying".to_string());
+        }
+        self.check_token_targets(model, &found)?;
+        Ok(found)
+    }
+
+    /// What PEFT refuses too: an adapter beside a module, or the whole of it trained, and rows of the same module.
+    fn check_token_targets(&self, model: &ModelConfig, tokens: &TokenTargets) -> Result<()> {
+        let whole: Vec<Role> = self.trained_whole(model).iter().map(|slot| slot.role).collect();
+        let beside: Vec<Role> = self.targets(model)?.iter().map(|target| target.module.role).collect();
+        let clash = |role: Role, rows: &[u32], other: &[Role]| !rows.is_empty() && other.contains(&role);
+        let (embedding, output) = (Role::Embedding, Role::Output);
+        let module = if clash(embedding, &tokens.embedding, &whole) || clash(embedding, &tokens.embedding, &beside) {
+            "embed_tokens"
+        } else if clash(output, &tokens.output, &whole)
+            || clash(output, &tokens.output, &beside)
+            || (tokens.shared && whole.contains(&output))
+        {
+            "lm_head"
+        } else if tokens.shared && self.use_dora && beside.contains(&output) {
+            let detail = "rows of a tied lm_head that has an adapter with use_dora, which PEFT cannot compute either";
+            return Err(Error::Input(format!("trainable_token_indices: {detail}")));
+        } else {
+            return Ok(());
+        };
+        Err(Error::Input(format!(
+            "trainable_token_indices: {module} has an adapter or is trained whole besides, which PEFT refuses too; name one \
+             of them"
+        )))
     }
 }

@@ -1,6 +1,6 @@
 //! PEFT's adapters, read, checked and written back.
 use super::adapter::Adapter;
-use super::adapter_config::{AdapterConfig, TargetModules};
+use super::adapter_config::{AdapterConfig, TargetModules, TokenIndices};
 use super::adapter_targets::Target;
 use super::{ModelFiles, read_json_object};
 use serde_json::{Map, Value, json};
@@ -106,6 +106,61 @@ fn targets_by_pattern_layer_and_exclusion() {
     assert!(wrong.contains("target_modules") && wrong.contains("no regular expression"), "{wrong}");
 }
 
+/// Whose rows are trained, and what PEFT does not let together.
+#[test]
+fn rows_of_tokens_by_pefts_rules() {
+    let rows = |family: &str, options: Value| {
+        let mut config = json!({"peft_type": "LORA", "target_modules": ["q_proj"]});
+        config.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        let model = ModelFiles::open(golden(&format!("models/{family}"))).unwrap().config;
+        let found = parse(config).unwrap().token_targets(&model);
+        found.map(|t| (t.embedding, t.output, t.shared)).map_err(|e| e.to_string())
+    };
+    let (tied, untied) = ("llama", "llama3");
+    assert_eq!(rows(tied, json!({"trainable_token_indices": null})).unwrap(), (vec![], vec![], false));
+    let list = json!({"trainable_token_indices": [9, 4]});
+    assert_eq!(rows(tied, list.clone()).unwrap(), (vec![9, 4], vec![], true));
+    assert_eq!(rows(untied, list).unwrap(), (vec![9, 4], vec![], false));
+    let same = json!({"trainable_token_indices": {"embed_tokens": [9, 4], "lm_head": [9, 4]}});
+    assert_eq!(rows(tied, same.clone()).unwrap(), (vec![9, 4], vec![], true));
+    assert_eq!(rows(untied, same).unwrap(), (vec![9, 4], vec![9, 4], false));
+    let other = json!({"trainable_token_indices": {"embed_tokens": [9, 4], "lm_head": [4, 9]}});
+    assert_eq!(rows(tied, other.clone()).unwrap(), (vec![9, 4], vec![4, 9], false));
+    assert_eq!(rows(tied, json!({"trainable_token_indices": {"lm_head": [4]}})).unwrap(), (vec![], vec![4], false));
+    let mut ensured = other;
+    ensured["ensure_weight_tying"] = json!(true);
+    for (family, options, named) in [
+        (tied, ensured, "ensure_weight_tying"),
+        (tied, json!({"trainable_token_indices": []}), "no token"),
+        (tied, json!({"trainable_token_indices": [3, 9, 3]}), "token 3 is there twice"),
+        (tied, json!({"trainable_token_indices": [512]}), "vocabulary of 512"),
+        (tied, json!({"trainable_token_indices": {"q_proj": [3]}}), "\"q_proj\""),
+        (tied, json!({"trainable_token_indices": {"embed_tokens": [3], "model.embed_tokens": [4]}}), "twice"),
+        (
+            untied,
+            json!({"trainable_token_indices": [3], "target_modules": ["embed_tokens"]}),
+            "embed_tokens has an adapter",
+        ),
+        (
+            untied,
+            json!({"trainable_token_indices": {"lm_head": [3]}, "target_modules": ["lm_head"]}),
+            "lm_head has an adapter",
+        ),
+        (tied, json!({"trainable_token_indices": [3], "modules_to_save": ["lm_head"]}), "lm_head"),
+        (tied, json!({"trainable_token_indices": [3], "modules_to_save": ["embed_tokens"]}), "embed_tokens"),
+        (tied, json!({"trainable_token_indices": [3], "target_modules": ["lm_head"], "use_dora": true}), "use_dora"),
+    ] {
+        let text = rows(family, options.clone()).unwrap_err();
+        assert!(text.contains(named), "{options}: {text}");
+    }
+    rows(untied, json!({"trainable_token_indices": [3], "target_modules": ["lm_head"], "use_dora": true})).unwrap();
+    let new = AdapterConfig {
+        trainable_token_indices: Some(TokenIndices::OfEmbedding(vec![3, 9])),
+        ..AdapterConfig::default()
+    };
+    assert_eq!(new.to_json()["trainable_token_indices"], json!([3, 9]));
+}
+
 #[test]
 fn what_cannot_be_done_is_refused() {
     let cases = [
@@ -121,7 +176,9 @@ fn what_cannot_be_done_is_refused() {
         (json!({"bias": "some"}), "bias"),
         (json!({"layers_to_transform": ["1"]}), "layers_to_transform"),
         (json!({"target_parameters": ["mlp.experts.up_proj"]}), "target_parameters"),
-        (json!({"trainable_token_indices": [3]}), "trainable_token_indices"),
+        (json!({"trainable_token_indices": [-3]}), "trainable_token_indices"),
+        (json!({"trainable_token_indices": {"lm_head": 3}}), "trainable_token_indices"),
+        (json!({"use_dora": true, "lora_bias": true}), "use_dora and lora_bias"),
         (json!({"alora_invocation_tokens": [3]}), "alora_invocation_tokens"),
         (json!({"fan_in_fan_out": true}), "fan_in_fan_out"),
         (json!({"an_option_of_next_year": 3}), "an_option_of_next_year"),

@@ -11,12 +11,13 @@ use super::dora;
 use super::linear::{DropoutKey, Linear, Lora};
 use super::parameter::{Parameter, Parts, Walk, walk};
 use super::rope::inverse_frequencies;
-use crate::backend::{Device, Layout, Product, RowIndex};
+use super::token_rows::TokenRows;
+use crate::backend::{Device, RowIndex};
 use crate::buffer::Host;
 use crate::config::{ModelConfig, SCORE, Slot};
 use crate::error::{Error, Result};
 use crate::forest::{AttentionPlan, Forest};
-use crate::ops::{self, RopeTable, Scored};
+use crate::ops::{self, RopeTable};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,8 @@ pub struct Decoder {
     pub embed: Parameter,
     /// An adapter beside the embedding.
     pub embed_lora: Option<Lora>,
+    /// Rows of the embedding that are trained by themselves.
+    pub embed_tokens: Option<TokenRows>,
     /// The layers, first to last.
     pub blocks: Vec<Block>,
     /// Gain of the last norm: [D].
@@ -40,6 +43,8 @@ pub struct Decoder {
     pub head: Option<Parameter>,
     /// An adapter beside the output layer, tied or not.
     pub head_lora: Option<Lora>,
+    /// Rows of the output layer that are trained by themselves and are not those of the embedding.
+    pub head_tokens: Option<TokenRows>,
     /// [1, D] of a reward model, which has no other head.
     pub score: Option<Parameter>,
     rope: Arc<Mutex<Option<RopeTable>>>,
@@ -54,7 +59,7 @@ pub struct Pass {
     pub dropout: Option<DropoutKey>,
 }
 
-walk!(Decoder { embed, embed_lora, blocks, norm, head, head_lora, score });
+walk!(Decoder { embed, embed_lora, embed_tokens, blocks, norm, head, head_lora, head_tokens, score });
 
 impl Decoder {
     /// A decoder of `config` whose tensors come from `tensor(slot)`, asked for in the order of the slots.
@@ -71,10 +76,12 @@ impl Decoder {
             device,
             embed,
             embed_lora: None,
+            embed_tokens: None,
             blocks,
             norm,
             head,
             head_lora: None,
+            head_tokens: None,
             score,
             rope: Arc::default(),
         })
@@ -120,7 +127,9 @@ impl Decoder {
 
     /// Whether any layer has an adapter.
     pub fn has_adapter(&self) -> bool {
-        self.embed_lora.is_some() || self.head_lora.is_some() || self.linears().iter().any(|layer| layer.lora.is_some())
+        let outside = self.embed_lora.is_some() || self.head_lora.is_some();
+        let rows = self.embed_tokens.is_some() || self.head_tokens.is_some();
+        outside || rows || self.linears().iter().any(|layer| layer.lora.is_some())
     }
 
     /// The same model with its trained parameters on `tape`.
@@ -153,19 +162,20 @@ impl Decoder {
         }
     }
 
-    /// x₀ = embed[tokens] (+ s · A[tokens] Bᵀ), times the family's factor: [T, D].
+    /// x₀ = embed[tokens] (+ s · A[tokens] Bᵀ; of DoRA times m / ‖V‖), times the family's factor: [T, D].
     fn embedded(&self, tokens: &[u32]) -> Result<Tensor> {
         let index = Arc::new(RowIndex::new(&*self.device, tokens)?);
-        let mut x = ops::gather_rows(&self.embed, &index)?;
+        let mut x = match &self.embed_tokens {
+            Some(rows) => rows.looked_up(&self.embed, tokens)?,
+            None => ops::gather_rows(&self.embed, &index)?,
+        };
         if let Some(lora) = &self.embed_lora {
             x = lora.onto(x, &ops::gather_rows(&lora.a, &index)?)?;
+            if let Some(magnitude) = &lora.magnitude {
+                x = ops::mul(&x, &dora::factor(&self.embed, lora, magnitude)?)?;
+            }
         }
         scaled(x, self.config.scales.embedding as f32)
-    }
-
-    /// What the product with the output layer is divided by at a temperature.
-    fn divisor(&self, temperature: f32) -> f32 {
-        temperature * self.config.scales.logits as f32
     }
 
     /// Hidden states before the final norm: [T, D], one row a token of the forest.
@@ -247,72 +257,19 @@ impl Decoder {
                 matrix.tensor = pack(matrix)?;
             }
         }
+        let outside = [(self.head_weight(), &mut model.head_lora), (&self.embed, &mut model.embed_lora)];
+        for (weight, lora) in outside {
+            if let Some(lora) = lora
+                && let Some(magnitude) = &lora.magnitude
+            {
+                lora.factor = Some(dora::factor(weight, lora, magnitude)?);
+            }
+        }
         let head = self.head_weight();
+        let rows = |rows: &Option<TokenRows>| rows.as_ref().map(|rows| rows.for_generation(head)).transpose();
+        (model.embed_tokens, model.head_tokens) = (rows(&model.embed_tokens)?, rows(&model.head_tokens)?);
         model.head = Some(Parameter { tensor: pack(head)?, ..head.clone() });
         Ok(model)
-    }
-
-    fn head_weight(&self) -> &Parameter {
-        self.head.as_ref().unwrap_or(&self.embed)
-    }
-
-    fn normed_rows(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let index = Arc::new(RowIndex::new(&*self.device, rows)?);
-        ops::rms_norm(&ops::gather_rows(hidden, &index)?, &self.norm, self.config.rms_norm_eps as f32)
-    }
-
-    /// What the model says about target i at row `rows[i]` of the hidden states: only rows that predict reach the head.
-    pub fn score(&self, hidden: &Tensor, rows: &[u32], targets: &[u32], temperature: f32) -> Result<Scored> {
-        let h = self.normed_rows(hidden, rows)?;
-        let low = self.head_lora.as_ref().map(|lora| Ok((lora, lora.low(&h, None)?))).transpose()?;
-        let beside = low.as_ref().map(|(lora, low)| ops::Beside { low, b: &lora.b, scale: lora.scale });
-        ops::adapted_lm_head(&h, self.head_weight(), beside, targets, self.divisor(temperature))
-    }
-
-    /// Logits of some rows divided by `temperature`: [N, V]. The same product as [`Decoder::score`]'s, bit for bit.
-    pub fn logits_at(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
-        let (h, w) = (self.normed_rows(hidden, rows)?, self.head_weight());
-        let ((m, k), (n, _)) = (h.matrix(), w.matrix());
-        let product = Product { layout: Layout::NT, m, n, k, alpha: 1.0 / self.divisor(temperature) };
-        let mut z = self.device.matmul(product, h.buffer(), w.buffer(), None)?;
-        if let Some(lora) = &self.head_lora {
-            let low = lora.low(&h, None)?;
-            let product = Product { k: low.matrix().1, alpha: lora.scale * product.alpha, ..product };
-            z = self.device.matmul(product, low.buffer(), lora.b.buffer(), Some(z))?;
-        }
-        Ok(Tensor::from_buffer(&self.device, z, &[m, n]))
-    }
-
-    /// A reward model's number for each of some rows: [N]. y = w · rms_norm(h).
-    pub fn rewards(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let Some(score) = &self.score else {
-            return Err(Error::Unsupported(
-                "the model has no score.weight: it is a language model, no reward model".into(),
-            ));
-        };
-        ops::linear(&self.normed_rows(hidden, rows)?, score, None)?.reshape(&[rows.len()])
-    }
-
-    /// The mean logit of some rows over the vocabulary, a metric without a gradient: [N].
-    /// (1/V) Σᵥ h·wᵥ = h · (1/V) Σᵥ wᵥ: the logits themselves are not needed.
-    pub fn mean_logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let head = self.head_weight().detach();
-        let (v, d) = head.matrix();
-        let ones = Tensor::from_f32(&self.device, vec![1.0 / v as f32; v], &[1, v])?;
-        let product = Product { layout: Layout::NN, m: 1, n: d, k: v, alpha: 1.0 };
-        let mean = self.device.matmul(product, ones.buffer(), head.buffer(), None)?;
-        let mean = Tensor::from_buffer(&self.device, mean, &[1, d]);
-        let model = self.without_gradient();
-        let h = model.normed_rows(&hidden.detach(), rows)?;
-        let mut of_rows = ops::linear(&h, &mean, None)?;
-        if let Some(lora) = &model.head_lora {
-            let (v, r) = lora.b.matrix();
-            let product = Product { layout: Layout::NN, m: 1, n: r, k: v, alpha: 1.0 };
-            let mean = self.device.matmul(product, ones.buffer(), lora.b.buffer(), None)?;
-            let mean = Tensor::from_buffer(&self.device, mean, &[1, r]);
-            of_rows = ops::linear_onto(of_rows, &lora.low(&h, None)?, &mean, lora.scale)?;
-        }
-        scaled(of_rows, 1.0 / self.divisor(1.0))?.reshape(&[rows.len()])
     }
 
     /// The same model off every tape.
@@ -322,15 +279,5 @@ impl Decoder {
             parameter.tensor = parameter.detach();
         }
         model
-    }
-
-    /// All logits of some rows: [N, V]. For sampling and for tests; training uses [`Decoder::score`].
-    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let h = self.normed_rows(hidden, rows)?;
-        let mut z = ops::linear(&h, self.head_weight(), None)?;
-        if let Some(lora) = &self.head_lora {
-            z = lora.onto(z, &lora.low(&h, None)?)?;
-        }
-        scaled(z, 1.0 / self.divisor(1.0))
     }
 }

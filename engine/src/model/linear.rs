@@ -26,9 +26,9 @@ pub struct Lora {
     pub b: Parameter,
     /// What PEFT's lora_bias adds to B's product: [out].
     pub b_bias: Option<Parameter>,
-    /// m of DoRA, the length of each row: [out].
+    /// m of DoRA, the length of each row: [out]; of an embedding that of each column: [D].
     pub magnitude: Option<Parameter>,
-    /// m / ‖W + s B A‖ where nothing of it is trained any more: [out].
+    /// m / ‖W + s B A‖ where nothing of it is trained any more: as m.
     pub factor: Option<Tensor>,
     /// s = α/r, or α/√r for rsLoRA.
     pub scale: f32,

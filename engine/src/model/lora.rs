@@ -1,18 +1,20 @@
 //! LoRA on a decoder: adding, loading, saving, switching off, folding in.
 //!
 //! Beside linear layers of blocks, beside the output layer (tied or not) and beside the embedding; with what PEFT trains besides:
-//! whole modules, biases. DoRA's magnitudes are in `dora.rs`. With the adapter off, every parameter has the base's values again.
+//! whole modules, biases, rows of the embedding (`token_rows.rs`). DoRA's magnitudes are in `dora.rs`. With the adapter off, every parameter has the base's values again.
 use super::decoder::Decoder;
 use super::dora;
 use super::linear::Lora;
 use super::parameter::Parameter;
-use crate::backend::{Device, Layout, Product};
+use super::token_rows::TokenRows;
+use crate::backend::{Device, Layout, Product, RowIndex};
 use crate::config::{Role, SCORE, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::adapter::{Adapter, Named};
 use crate::files::adapter_config::{AdapterConfig, Biases};
 use crate::files::adapter_targets::Target;
+use crate::ops;
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
@@ -102,7 +104,7 @@ fn lora_of(
     device: &Device,
     values: &mut dyn AdapterValues,
 ) -> Result<Lora> {
-    let Target { module, r, scale } = target;
+    let Target { module, r, scale, .. } = target;
     let mut part = |name: &str, role: Role, shape: &[usize]| {
         let path = format!("{}.{name}", module.path);
         let tensor = Tensor::from_f32(device, values.part(&path, role, shape, index)?, shape)?;
@@ -119,33 +121,23 @@ fn lora_of(
             part("lora_B.weight", Role::LoraB, &[module.n_out, *r])?,
         ),
     };
-    let b_bias = match (config.lora_bias, module.role) {
-        (false, _) => None,
-        (true, Role::Projection) => Some(part("lora_B.bias", Role::Bias, &[module.n_out])?),
-        (true, _) => {
-            return Err(Error::Unsupported(format!(
-                "lora_bias beside {}: only that of layers in blocks is",
-                module.path
-            )));
-        }
-    };
-    let magnitude = match (config.use_dora, module.role) {
-        (false, _) => None,
-        (true, Role::Projection) if !config.lora_bias => {
-            Some(part("lora_magnitude_vector", Role::Magnitude, &[module.n_out])?)
-        }
-        (true, Role::Projection) => {
-            return Err(Error::Unsupported("use_dora with lora_bias, which PEFT refuses too".into()));
-        }
-        (true, _) => {
-            return Err(Error::Unsupported(format!(
-                "use_dora beside {}: only that of layers in blocks is",
-                module.path
-            )));
-        }
+    let b_bias = if target.bias { Some(part("lora_B.bias", Role::Bias, &[module.n_out])?) } else { None };
+    let magnitude = match target.n_magnitudes() {
+        0 => None,
+        n => Some(part("lora_magnitude_vector", Role::Magnitude, &[n])?),
     };
     let dropout = config.lora_dropout as f32;
     Ok(Lora { a, b, b_bias, magnitude, factor: None, scale: *scale as f32, dropout, index })
+}
+
+/// DoRA's m as it starts: the lengths of the weight.
+fn start_magnitude(weight: &Tensor, lora: &mut Option<Lora>) -> Result<()> {
+    let Some(lora) = lora.as_mut().filter(|lora| lora.magnitude.is_some()) else { return Ok(()) };
+    let start = dora::norms(weight, lora)?;
+    if let Some(magnitude) = &mut lora.magnitude {
+        magnitude.tensor = start;
+    }
+    Ok(())
 }
 
 impl Parameter {
@@ -161,19 +153,48 @@ impl Parameter {
     }
 }
 
+/// The rows `ids` of a module's matrix, to be trained by themselves; None for no rows.
+fn token_rows(
+    weight: &Parameter,
+    module: &str,
+    ids: &[u32],
+    in_head: bool,
+    values: &mut dyn AdapterValues,
+) -> Result<Option<TokenRows>> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let (device, (n_rows, d)) = (weight.device(), weight.matrix());
+    let slot = Slot {
+        path: format!("{module}.token_adapter.trainable_tokens_delta"),
+        gguf: None,
+        shape: vec![ids.len(), d],
+        role: Role::TokenRows,
+        layer: None,
+        turned: None,
+    };
+    let tensor = match values.whole(&slot, false)? {
+        Some(values) => Tensor::from_f32(device, values, &slot.shape)?,
+        None => {
+            let index = RowIndex::new(&**device, ids)?;
+            Tensor::from_buffer(device, device.gather_rows(weight.buffer(), &index, d)?, &slot.shape)
+        }
+    };
+    let delta = Parameter { slot: Arc::new(slot), tensor, trained: true, off: None };
+    TokenRows::new(delta, ids, n_rows, in_head).map(Some)
+}
+
 impl Decoder {
     /// Puts fresh LoRA layers beside every target of `config`; the model's output is unchanged until B (beside an embedding A)
     /// moves from zero.
     pub fn add_lora(&mut self, config: &AdapterConfig, seed: u64) -> Result<()> {
         self.place_adapter(config, &mut Fresh { seed })?;
         for layer in self.linears_mut() {
-            let Some(lora) = &mut layer.lora else { continue };
-            let start = dora::norms(&layer.weight, lora)?;
-            if let Some(magnitude) = &mut lora.magnitude {
-                magnitude.tensor = start;
-            }
+            start_magnitude(&layer.weight, &mut layer.lora)?;
         }
-        Ok(())
+        let head = self.head_weight().tensor.clone();
+        start_magnitude(&head, &mut self.head_lora)?;
+        start_magnitude(&self.embed, &mut self.embed_lora)
     }
 
     /// Puts the layers of a saved adapter in place; every one of its tensors must have a place of its shape.
@@ -236,7 +257,16 @@ impl Decoder {
             };
             *place = Some(lora_of(&target, index, config, &device, values)?);
         }
-        self.train_besides(config, &adapted, values)
+        self.train_besides(config, &adapted, values)?;
+        self.place_token_rows(config, values)
+    }
+
+    /// Puts rows that are trained by themselves in place; they start as the matrix has them.
+    fn place_token_rows(&mut self, config: &AdapterConfig, values: &mut dyn AdapterValues) -> Result<()> {
+        let tokens = config.token_targets(&self.config)?;
+        self.embed_tokens = token_rows(&self.embed, "model.embed_tokens", &tokens.embedding, tokens.shared, values)?;
+        self.head_tokens = token_rows(self.head_weight(), OUTPUT, &tokens.output, true, values)?;
+        Ok(())
     }
 
     /// What is tied in the base is two things in its adapter; PEFT's ensure_weight_tying would have it otherwise.
@@ -310,7 +340,7 @@ impl Decoder {
     pub fn without_adapter(&self) -> Decoder {
         let mut base = self.clone();
         base.linears_mut().into_iter().for_each(|layer| layer.lora = None);
-        (base.embed_lora, base.head_lora) = (None, None);
+        (base.embed_lora, base.head_lora, base.embed_tokens, base.head_tokens) = (None, None, None, None);
         if base.config.tie_word_embeddings {
             base.head = None;
         }
@@ -327,40 +357,31 @@ impl Decoder {
     /// tied gets weights of its own where they are no longer the embedding's.
     pub fn merge_adapter(&mut self) -> Result<()> {
         let device = self.device.clone();
-        if self.head.is_none() && self.score.is_none() && (self.head_lora.is_some() || self.embed_lora.is_some()) {
+        let shared = self.embed_tokens.as_ref().is_none_or(TokenRows::in_head) && self.head_tokens.is_none();
+        let parted = self.head_lora.is_some() || self.embed_lora.is_some() || !shared;
+        if self.head.is_none() && self.score.is_none() && parted {
             let slot = self.config.untied().slots().into_iter().find(|slot| slot.role == Role::Output);
             let tensor = self.embed.tensor.clone();
             self.head = slot.map(|slot| Parameter { slot: Arc::new(slot), tensor, trained: true, off: None });
         }
         for layer in self.linears_mut() {
             let Some(lora) = layer.lora.take() else { continue };
-            match &lora.magnitude {
-                None => fold(&device, &mut layer.weight, &lora)?,
-                Some(magnitude) => dora::fold(&mut layer.weight, &lora, magnitude)?,
-            }
-            if let Some(b_bias) = &lora.b_bias {
-                let added = crate::ops::scale(&b_bias.tensor, lora.scale)?;
-                match &mut layer.bias {
-                    Some(bias) => bias.tensor = crate::ops::add(&bias.tensor, &added)?,
-                    None => {
-                        return Err(Error::Unsupported(format!(
-                            "lora_bias cannot be folded into {}, which has no bias; keep it as an adapter",
-                            layer.path()
-                        )));
-                    }
-                }
+            fold(&device, &mut layer.weight, &lora)?;
+            let Some(b_bias) = &lora.b_bias else { continue };
+            match &mut layer.bias {
+                Some(bias) => bias.tensor = ops::add(&bias.tensor, &ops::scale(&b_bias.tensor, lora.scale)?)?,
+                None => return Err(no_bias(layer.path())),
             }
         }
+        self.merge_token_rows()?;
         if let (Some(head), Some(lora)) = (&mut self.head, self.head_lora.take()) {
             fold(&device, head, &lora)?;
+            if lora.b_bias.is_some() {
+                return Err(no_bias(OUTPUT));
+            }
         }
         if let Some(lora) = self.embed_lora.take() {
-            // E ← E + s · A Bᵀ, A [V, r]
-            let (dtype, (m, n), shape) = (self.embed.dtype(), self.embed.matrix(), self.embed.shape().to_vec());
-            let product = Product { layout: Layout::NT, m, n, k: lora.a.matrix().1, alpha: lora.scale };
-            let weight = self.embed.cast(DType::F32)?.into_buffer();
-            let merged = device.matmul(product, lora.a.buffer(), lora.b.buffer(), Some(weight))?;
-            self.embed.tensor = Tensor::from_buffer(&device, merged, &shape).cast(dtype)?;
+            fold(&device, &mut self.embed, &lora)?;
         }
         if self.head.is_some() && self.config.tie_word_embeddings {
             self.config = Arc::new(self.config.untied());
@@ -373,14 +394,38 @@ impl Decoder {
         }
         Ok(())
     }
+
+    /// Writes rows that were trained by themselves into their matrices.
+    fn merge_token_rows(&mut self) -> Result<()> {
+        let (embed, head) = (self.embed_tokens.take(), self.head_tokens.take());
+        let of_head = head.as_ref().or(embed.as_ref().filter(|rows| rows.in_head()));
+        if let (Some(weight), Some(rows)) = (&mut self.head, of_head) {
+            weight.tensor = rows.put_into(weight)?.cast(weight.dtype())?;
+        }
+        if let Some(rows) = embed {
+            self.embed.tensor = rows.put_into(&self.embed)?.cast(self.embed.dtype())?;
+        }
+        Ok(())
+    }
 }
 
-/// W ← W + s · B A
+fn no_bias(path: &str) -> Error {
+    Error::Unsupported(format!("lora_bias cannot be folded into {path}, which has no bias; keep it as an adapter"))
+}
+
+/// W ← W + s · B A; of an embedding E ← E + s · A Bᵀ; DoRA's in `dora.rs`.
 fn fold(device: &Device, weight: &mut Parameter, lora: &Lora) -> Result<()> {
+    if let Some(magnitude) = &lora.magnitude {
+        return dora::fold(weight, lora, magnitude);
+    }
     let (dtype, (m, n), shape) = (weight.dtype(), weight.matrix(), weight.shape().to_vec());
-    let product = Product { layout: Layout::NN, m, n, k: lora.a.matrix().0, alpha: lora.scale };
+    let (layout, left, right) = match lora.a.slot.role {
+        Role::EmbeddingA => (Layout::NT, &lora.a, &lora.b),
+        _ => (Layout::NN, &lora.b, &lora.a),
+    };
+    let product = Product { layout, m, n, k: left.matrix().1, alpha: lora.scale };
     let whole = weight.cast(DType::F32)?.into_buffer();
-    let merged = device.matmul(product, lora.b.buffer(), lora.a.buffer(), Some(whole))?;
+    let merged = device.matmul(product, left.buffer(), right.buffer(), Some(whole))?;
     weight.tensor = Tensor::from_buffer(device, merged, &shape).cast(dtype)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! What a training step will need, told before it starts: bytes by purpose, from the configuration alone.
-use crate::config::family::QkNorm;
+use crate::config::family::{NormPlace, QkNorm};
 use crate::config::{ModelConfig, Role};
 use crate::files::adapter_targets::Target;
 use crate::ops::LOGITS_KEPT;
@@ -54,12 +54,41 @@ impl StepMemory {
 
 /// Floats that the backward keeps per token, all blocks together: what linear layers give (the inputs of attention, of
 /// SwiGLU and of the norm after each), attention's output, and what norms of heads read.
-/// What norms and SwiGLU give is computed again.
+/// What norms and SwiGLU give is computed again. A norm behind a layer keeps what the layer gives beside the stream, which the sum
+/// has no memory of that layer to go to.
 fn floats_per_token(c: &ModelConfig) -> u64 {
     let outputs: usize = c.modules().iter().filter(|m| m.role == Role::Projection).map(|m| m.n_out).sum();
     let (q, kv) = (c.n_heads * c.head_size, c.n_kv_heads * c.head_size);
     let norms = if c.qk_norm != QkNorm::None { q + kv } else { 0 };
-    (outputs + c.n_layers * (q + c.n_heads + norms)) as u64
+    let behind = if c.family.norms == NormPlace::After { 2 * c.hidden_size } else { 0 };
+    (outputs + c.n_layers * (q + c.n_heads + norms + behind)) as u64
+}
+
+/// What DoRA keeps and makes besides, of all its layers together.
+#[derive(Default)]
+struct OfDora {
+    /// Floats per token: what each layer gives before it is multiplied with m / ‖V‖.
+    per_token: u64,
+    /// Bytes of the largest V = W + s B A, which is there while its rows are measured; of an embedding with its squares.
+    weights: u64,
+    /// Logits before the factor, with it, and their product with the gradient: 3 where the output layer has one.
+    logits: u64,
+}
+
+impl OfDora {
+    fn new(targets: &[Target]) -> Self {
+        let mut all = OfDora::default();
+        for target in targets.iter().filter(|target| target.dora) {
+            let module = &target.module;
+            let copies = if module.role == Role::Embedding { 2 } else { 1 };
+            all.weights = all.weights.max(4 * copies * (module.n_out * module.n_in) as u64);
+            match module.role {
+                Role::Output => all.logits = 3,
+                _ => all.per_token += target.n_magnitudes() as u64,
+            }
+        }
+        all
+    }
 }
 
 /// What a training step of `config` holds. `tests/smollm2.rs` compares it with what runs take.
@@ -71,7 +100,8 @@ pub fn step_memory(config: &ModelConfig, step: StepShape<'_>) -> StepMemory {
         None => 4 * all,
         Some(_) => step.matrix_bytes + 4 * (all - matrices) + 4 * trained,
     };
-    let blocks = 4 * t * floats_per_token(config);
+    let dora = OfDora::new(step.adapter.unwrap_or_default());
+    let blocks = 4 * t * (floats_per_token(config) + dora.per_token);
     let inputs = 4 * t * config.hidden_size as u64;
     let kept = if step.checkpointing { layers * inputs + 2 * blocks.div_ceil(layers) } else { blocks };
     let gradients = 4 * trained;
@@ -83,8 +113,8 @@ pub fn step_memory(config: &ModelConfig, step: StepShape<'_>) -> StepMemory {
         weights,
         gradients: gradients + embedding,
         optimizer: 4 * step.moments as u64 * trained,
-        activations: (kept + 2 * inputs) * 11 / 10,
-        head: logits + embedding,
+        activations: (kept + 2 * inputs) * 11 / 10 + dora.weights,
+        head: logits * (1 + dora.logits) + embedding,
         program: 30_000_000,
     }
 }

@@ -25,28 +25,29 @@ fn binary(op: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(beside(a, a.device().binary(op, a.buffer(), b.buffer(), a.len(), b.len())?, a.shape()))
 }
 
-/// ∂loss/∂b from the gradient of b repeated: the repetitions are summed.
-fn unrepeat(db: Tensor, b: &Tensor) -> Result<Tensor> {
-    if db.len() == b.len() {
-        return db.reshape(b.shape());
+/// ∂loss/∂b from the gradient of b repeated: the repetitions are summed. `shape` is that of b.
+fn unrepeat(db: Tensor, shape: &[usize]) -> Result<Tensor> {
+    let n: usize = shape.iter().product();
+    if db.len() == n {
+        return db.reshape(shape);
     }
-    sum_rows(&db.reshape(&[db.len() / b.len(), b.len()])?)?.reshape(b.shape())
+    sum_rows(&db.reshape(&[db.len() / n, n])?)?.reshape(shape)
 }
 
 /// a + b. da = dy, db = dy.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (to_b, saved) = (b.needs_grad(), b.detach());
+    let (to_b, shape) = (b.needs_grad(), b.shape().to_vec());
     record1("add", &[a, b], binary(Binary::Add, a, b)?, move |dy| {
-        let db = if to_b { Some(unrepeat(dy.clone(), &saved)?) } else { None };
+        let db = if to_b { Some(unrepeat(dy.clone(), &shape)?) } else { None };
         Ok(vec![Some(dy), db])
     })
 }
 
 /// a − b. da = dy, db = −dy.
 pub fn sub(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (to_b, saved) = (b.needs_grad(), b.detach());
+    let (to_b, shape) = (b.needs_grad(), b.shape().to_vec());
     record1("sub", &[a, b], binary(Binary::Sub, a, b)?, move |dy| {
-        let db = if to_b { Some(unrepeat(scale(&dy, -1.0)?, &saved)?) } else { None };
+        let db = if to_b { Some(unrepeat(scale(&dy, -1.0)?, &shape)?) } else { None };
         Ok(vec![Some(dy), db])
     })
 }
@@ -56,7 +57,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (to_a, to_b, sa, sb) = (a.needs_grad(), b.needs_grad(), a.detach(), b.detach());
     record1("mul", &[a, b], binary(Binary::Mul, a, b)?, move |dy| {
         let da = if to_a { Some(mul(&dy, &sb)?) } else { None };
-        let db = if to_b { Some(unrepeat(mul(&dy, &sa)?, &sb)?) } else { None };
+        let db = if to_b { Some(unrepeat(mul(&dy, &sa)?, sb.shape())?) } else { None };
         Ok(vec![da, db])
     })
 }
@@ -68,7 +69,7 @@ pub fn div(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let sy = y.clone();
     record1("div", &[a, b], y, move |dy| {
         let da = if to_a { Some(div(&dy, &sb)?) } else { None };
-        let db = if to_b { Some(unrepeat(scale(&div(&mul(&dy, &sy)?, &sb)?, -1.0)?, &sb)?) } else { None };
+        let db = if to_b { Some(unrepeat(scale(&div(&mul(&dy, &sy)?, &sb)?, -1.0)?, sb.shape())?) } else { None };
         Ok(vec![da, db])
     })
 }
@@ -94,7 +95,7 @@ fn choose(op: &'static str, a: &Tensor, b: &Tensor, y: Tensor) -> Result<Tensor>
         let (from_a, from_b) = (equal(&sa)?, equal(&repeated)?);
         let share_a = div(&from_a, &add(&from_a, &from_b)?)?;
         let da = mul(&dy, &share_a)?;
-        let db = if to_b { Some(unrepeat(sub(&dy, &da)?, &sb)?) } else { None };
+        let db = if to_b { Some(unrepeat(sub(&dy, &da)?, sb.shape())?) } else { None };
         Ok(vec![Some(da), db])
     })
 }

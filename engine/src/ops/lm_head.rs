@@ -1,13 +1,14 @@
 //! The LM head: from hidden rows to log-probabilities of targets, without ever building all logits.
 //!
 //! ```text
-//! z = (h Wᵀ + s l Bᵀ) / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
+//! z = (c ∘ Σ s x wᵀ + Σ s x wᵀ) / τ,   logp[i] = z[i, target_i] − log Σ_v exp z[i, v],   entropy[i] = −Σ_v p[i, v] log p[i, v]
 //! ```
-//! The second product is that of an adapter beside the head, with l = h Aᵀ; most heads have none. Rows are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `LOGITS_KEPT` bytes,
+//! Most heads are the one product h Wᵀ; an adapter beside the head adds others, and that of DoRA a factor c for each token. Rows
+//! are taken in chunks. The backward starts where the forward ended: logits of the last chunks, up to `LOGITS_KEPT` bytes,
 //! wait for it; those of the chunks before are computed anew, one chunk at a time. So a short batch pays for its logits
 //! once, and peak memory does not grow with rows × vocabulary.
 use super::beside;
-use crate::backend::{Layout, LogProbs, LogProbsBackward, Product, RowIndex};
+use crate::backend::{Binary, Device, Layout, LogProbs, LogProbsBackward, Product, RowIndex};
 use crate::buffer::{Buffer, Host};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -48,22 +49,109 @@ fn chunk_rows(v: usize, is_host: bool) -> usize {
     if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
 }
 
-/// A low-rank adapter beside the head.
-#[derive(Clone, Copy)]
-pub struct Beside<'a> {
-    /// l [N, R]
-    pub low: &'a Tensor,
-    /// B [V, R]
-    pub b: &'a Tensor,
+/// A product that logits consist of: s · x wᵀ.
+#[derive(Clone)]
+pub struct HeadTerm {
+    /// x [N, K]
+    pub x: Tensor,
+    /// w [V, K]; of any type where it is not trained.
+    pub w: Tensor,
     /// s
     pub scale: f32,
 }
 
-/// One chunk: its rows of h and of l, its targets, and its logits z.
+/// What logits consist of: c ∘ Σ s x wᵀ + Σ s x wᵀ, the second sum over what c does not touch.
+#[derive(Clone)]
+pub struct HeadTerms {
+    /// Those of the first sum; one at least.
+    pub terms: Vec<HeadTerm>,
+    /// c [V]; None for 1.
+    pub factor: Option<Tensor>,
+    /// Those of the second sum.
+    pub rest: Vec<HeadTerm>,
+}
+
+impl HeadTerms {
+    /// h Wᵀ alone: h [N, D], w [V, D].
+    pub fn of(h: &Tensor, w: &Tensor) -> Self {
+        let terms = vec![HeadTerm { x: h.clone(), w: w.clone(), scale: 1.0 }];
+        HeadTerms { terms, factor: None, rest: Vec::new() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &HeadTerm> {
+        self.terms.iter().chain(&self.rest)
+    }
+
+    /// (N, V)
+    fn sizes(&self) -> Result<(usize, usize)> {
+        let Some(first) = self.terms.first() else { return Err(Error::shape("lm_head", "no product at all")) };
+        let (n, v) = (first.x.matrix().0, first.w.matrix().0);
+        for HeadTerm { x, w, .. } in self.all() {
+            if x.matrix() != (n, w.matrix().1) || w.matrix().0 != v {
+                let detail = format!("hidden {:?} and weight {:?} in logits of [{n}, {v}]", x.shape(), w.shape());
+                return Err(Error::shape("lm_head", detail));
+            }
+        }
+        match &self.factor {
+            Some(c) if c.len() != v => Err(Error::shape("lm_head", format!("factor {:?} of {v} logits", c.shape()))),
+            _ => Ok((n, v)),
+        }
+    }
+
+    fn detach(&self) -> Self {
+        let detach = |all: &[HeadTerm]| -> Vec<HeadTerm> {
+            all.iter().map(|t| HeadTerm { x: t.x.detach(), w: t.w.detach(), scale: t.scale }).collect()
+        };
+        HeadTerms {
+            terms: detach(&self.terms),
+            factor: self.factor.as_ref().map(Tensor::detach),
+            rest: detach(&self.rest),
+        }
+    }
+
+    /// z of some rows, `xs` those of each x.
+    fn logits(&self, xs: &[Buffer], m: usize, v: usize, inverse_temperature: f32) -> Result<Buffer> {
+        let n_terms = self.terms.len();
+        let z = sum_of(&self.terms, xs, m, v, inverse_temperature, None)?;
+        let z = match &self.factor {
+            Some(c) => c.device().binary(Binary::Mul, &z, c.buffer(), m * v, v)?,
+            None => z,
+        };
+        if self.rest.is_empty() {
+            return Ok(z);
+        }
+        sum_of(&self.rest, &xs[n_terms..], m, v, inverse_temperature, Some(z))
+    }
+}
+
+/// Σ s x wᵀ / τ (+ z): [m, V].
+fn sum_of(
+    terms: &[HeadTerm],
+    xs: &[Buffer],
+    m: usize,
+    v: usize,
+    inverse_temperature: f32,
+    mut z: Option<Buffer>,
+) -> Result<Buffer> {
+    for (HeadTerm { w, scale, .. }, x) in terms.iter().zip(xs) {
+        let product = Product { layout: Layout::NT, m, n: v, k: w.matrix().1, alpha: scale * inverse_temperature };
+        z = Some(w.device().matmul(product, x, w.buffer(), z)?);
+    }
+    z.ok_or_else(|| Error::shape("lm_head", "no product at all"))
+}
+
+/// The logits themselves, without a gradient: [N, V]. The same products as [`lm_head`]'s, bit for bit.
+pub fn head_logits(head: &HeadTerms, temperature: f32) -> Result<Tensor> {
+    let (n, v) = head.sizes()?;
+    let xs: Vec<Buffer> = head.all().map(|term| term.x.buffer().clone()).collect();
+    let z = head.logits(&xs, n, v, 1.0 / temperature)?;
+    Ok(beside(&head.terms[0].x, z, &[n, v]))
+}
+
+/// One chunk: its rows of each x, its targets, and its logits z.
 struct Chunk {
     rows: Range<usize>,
-    h: Buffer,
-    low: Option<Buffer>,
+    xs: Vec<Buffer>,
     targets: Buffer,
     index: RowIndex,
     z: Buffer,
@@ -71,117 +159,99 @@ struct Chunk {
 
 /// The saved inputs of the head.
 struct HeadInputs {
-    h: Tensor,
-    w: Tensor,
-    /// l, B and s.
-    beside: Option<(Tensor, Tensor, f32)>,
+    head: HeadTerms,
+    device: Device,
+    v: usize,
     targets: Vec<u32>,
     inverse_temperature: f32,
 }
 
 impl HeadInputs {
     fn chunk(&self, rows: Range<usize>) -> Result<Chunk> {
-        let (device, ((_, d), (v, _))) = (self.h.device(), (self.h.matrix(), self.w.matrix()));
-        let m = rows.len();
+        let (device, m) = (&self.device, rows.len());
         let index = RowIndex::new(&**device, &(rows.start as u32..rows.end as u32).collect::<Vec<_>>())?;
         let whole = m == self.targets.len();
-        let rows_of = |x: &Tensor, width: usize| match whole {
-            true => Ok(x.buffer().clone()),
-            false => device.gather_rows(x.buffer(), &index, width),
+        let rows_of = |term: &HeadTerm| match whole {
+            true => Ok(term.x.buffer().clone()),
+            false => device.gather_rows(term.x.buffer(), &index, term.x.matrix().1),
         };
-        let h = rows_of(&self.h, d)?;
+        let xs = self.head.all().map(rows_of).collect::<Result<Vec<_>>>()?;
         let targets = device.upload(Host::U32(self.targets[rows.clone()].to_vec()))?;
-        let product = Product { layout: Layout::NT, m, n: v, k: d, alpha: self.inverse_temperature };
-        let mut z = device.matmul(product, &h, self.w.buffer(), None)?;
-        let mut low = None;
-        if let Some((l, b, scale)) = &self.beside {
-            let (r, part) = (l.matrix().1, rows_of(l, l.matrix().1)?);
-            let product = Product { layout: Layout::NT, m, n: v, k: r, alpha: scale * self.inverse_temperature };
-            z = device.matmul(product, &part, b.buffer(), Some(z))?;
-            low = Some(part);
-        }
-        Ok(Chunk { rows, h, low, targets, index, z })
+        let z = self.head.logits(&xs, m, self.v, self.inverse_temperature)?;
+        Ok(Chunk { rows, xs, targets, index, z })
     }
 
     fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (n, c) = (self.targets.len(), chunk_rows(self.w.matrix().0, self.h.device().is_host()));
+        let (n, c) = (self.targets.len(), chunk_rows(self.v, self.device.is_host()));
         (0..n).step_by(c).map(move |start| start..(start + c).min(n))
     }
 
     /// Whether the logits of these rows wait for the backward.
     fn keeps(&self, rows: &Range<usize>) -> bool {
-        (self.targets.len() - rows.start).saturating_mul(4 * self.w.matrix().0) <= LOGITS_KEPT
+        (self.targets.len() - rows.start).saturating_mul(4 * self.v) <= LOGITS_KEPT
     }
 }
 
 /// h [N, D], w [V, D] of any dtype, targets [N], temperature τ → [`Scored`].
 pub fn lm_head(h: &Tensor, w: &Tensor, targets: &[u32], temperature: f32) -> Result<Scored> {
-    adapted_lm_head(h, w, None, targets, temperature)
+    adapted_lm_head(&HeadTerms::of(h, w), targets, temperature)
 }
 
-/// [`lm_head`] with an adapter beside it.
-pub fn adapted_lm_head(
-    h: &Tensor,
-    w: &Tensor,
-    adapter: Option<Beside>,
-    targets: &[u32],
-    temperature: f32,
-) -> Result<Scored> {
-    let ((n, d), (v, d_w)) = (h.matrix(), w.matrix());
-    if d != d_w || n != targets.len() || n == 0 || temperature.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
-        let detail = format!(
-            "hidden {:?}, weight {:?}, {} targets, temperature {temperature}",
-            h.shape(),
-            w.shape(),
-            targets.len()
-        );
+/// [`lm_head`] with logits that consist of more than one product.
+pub fn adapted_lm_head(head: &HeadTerms, targets: &[u32], temperature: f32) -> Result<Scored> {
+    let (n, v) = head.sizes()?;
+    if n != targets.len() || n == 0 || temperature.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
+        let detail = format!("logits [{n}, {v}], {} targets, temperature {temperature}", targets.len());
         return Err(Error::shape("lm_head", detail));
     }
     if let Some(t) = targets.iter().find(|&&t| t as usize >= v) {
         return Err(Error::shape("lm_head", format!("target {t} in a vocabulary of {v}")));
     }
-    if let Some(Beside { low, b, .. }) = adapter
-        && (low.matrix().0 != n || b.matrix() != (v, low.matrix().1))
-    {
-        return Err(Error::shape(
-            "lm_head",
-            format!("{n} rows, weight {:?}, beside it {:?} and {:?}", w.shape(), low.shape(), b.shape()),
-        ));
-    }
+    let h = &head.terms[0].x;
     let device = h.device().clone();
-    let head = HeadInputs {
-        h: h.detach(),
-        w: w.detach(),
-        beside: adapter.map(|a| (a.low.detach(), a.b.detach(), a.scale)),
+    let saved = HeadInputs {
+        head: head.detach(),
+        device: device.clone(),
+        v,
         targets: targets.to_vec(),
         inverse_temperature: 1.0 / temperature,
     };
     let (mut logp, mut entropy) = (device.zeros(n)?, device.zeros(n)?);
     let (mut argmax, mut log_sum_exp, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-    let inputs: Vec<&Tensor> = [h, w].into_iter().chain(adapter.into_iter().flat_map(|a| [a.low, a.b])).collect();
+    let inputs: Vec<&Tensor> = head.all().flat_map(|term| [&term.x, &term.w]).chain(&head.factor).collect();
     let wanted: Vec<bool> = inputs.iter().map(|input| input.needs_grad()).collect();
-    for rows in head.chunks() {
+    for rows in saved.chunks() {
         let m = rows.len();
-        let chunk = head.chunk(rows)?;
+        let chunk = saved.chunk(rows)?;
         let scored: LogProbs = device.log_probs(&chunk.z, &chunk.targets, m, v)?;
         device.write_rows(&mut logp, &scored.logp, &chunk.index, 1)?;
         device.write_rows(&mut entropy, &scored.entropy, &chunk.index, 1)?;
         argmax.push(scored.argmax);
         log_sum_exp.push(scored.log_sum_exp);
-        if wanted.contains(&true) && head.keeps(&chunk.rows) {
+        if wanted.contains(&true) && saved.keeps(&chunk.rows) {
             kept.push(chunk);
         }
     }
     let outputs = [beside(h, logp, &[n]), beside(h, entropy, &[n])];
     let [logp, entropy] =
-        record("lm_head", &inputs, outputs, move |gradients| backward(&head, &log_sum_exp, kept, gradients, &wanted))?;
+        record("lm_head", &inputs, outputs, move |gradients| backward(&saved, &log_sum_exp, kept, gradients, &wanted))?;
     Ok(Scored { logp, entropy, argmax })
 }
 
-/// logp = z_target − log Σ exp z, z = h Wᵀ / τ  ⟹  dz = dlogp · (onehot(target) − softmax(z)),
-/// dh = dz W / τ,  dW = dzᵀ h / τ,  dl = s dz B / τ,  dB = s dzᵀ l / τ, chunk by chunk.
+/// The gradients of a head while its chunks are gone through.
+struct HeadGradients {
+    /// Of each x, where it is wanted.
+    x: Vec<Option<Buffer>>,
+    /// Of each w, from the first chunk on.
+    w: Vec<Option<Buffer>>,
+    /// Of c, from the first chunk on.
+    factor: Option<Buffer>,
+}
+
+/// logp = z_target − log Σ exp z  ⟹  dz = dlogp · (onehot(target) − softmax(z)) / τ, and chunk by chunk of each product
+/// dx = s dz' w, dw = s dz'ᵀ x, where dz' = c ∘ dz inside the first sum and dz in the second; dc = Σ_rows dz ∘ Σ s x wᵀ.
 fn backward(
-    head: &HeadInputs,
+    saved: &HeadInputs,
     log_sum_exp: &[Buffer],
     kept: Vec<Chunk>,
     gradients: Vec<Option<Tensor>>,
@@ -193,19 +263,23 @@ fn backward(
             detail: "only log-probabilities have a gradient, the entropy has none".into(),
         });
     };
-    let (device, (n, d), (v, _)) = (head.h.device(), head.h.matrix(), head.w.matrix());
+    let (head, device, n) = (&saved.head, &saved.device, saved.targets.len());
     let wants = |input: usize| wanted.get(input) == Some(&true);
-    let (to_h, to_w, to_low, to_b) = (wants(0), wants(1), wants(2), wants(3));
-    let r = head.beside.as_ref().map_or(0, |(low, ..)| low.matrix().1);
-    let mut dh = if to_h { Some(device.zeros(n * d)?) } else { None };
-    let mut dlow = if to_low { Some(device.zeros(n * r)?) } else { None };
-    let (mut dw, mut db): (Option<Buffer>, Option<Buffer>) = (None, None);
+    let zeros = |(i, term): (usize, &HeadTerm)| match wants(2 * i) {
+        true => device.zeros(n * term.x.matrix().1).map(Some),
+        false => Ok(None),
+    };
+    let mut sums = HeadGradients {
+        x: head.all().enumerate().map(zeros).collect::<Result<_>>()?,
+        w: head.all().map(|_| None).collect(),
+        factor: None,
+    };
     let mut kept = kept.into_iter().peekable();
-    for (rows, lse) in head.chunks().zip(log_sum_exp) {
+    for (rows, lse) in saved.chunks().zip(log_sum_exp) {
         let m = rows.len();
-        let Chunk { h, low, targets, index, z, .. } = match kept.next_if(|chunk| chunk.rows == rows) {
+        let Chunk { xs, targets, index, z, .. } = match kept.next_if(|chunk| chunk.rows == rows) {
             Some(chunk) => chunk,
-            None => head.chunk(rows)?,
+            None => saved.chunk(rows)?,
         };
         let dlogp = device.gather_rows(dlogp.buffer(), &index, 1)?;
         let dz = device.log_probs_backward(
@@ -215,39 +289,56 @@ fn backward(
                 log_sum_exp: lse,
                 dlogp: &dlogp,
                 m,
-                v,
-                scale: head.inverse_temperature,
+                v: saved.v,
+                scale: saved.inverse_temperature,
             },
         )?;
-        if let Some(dh) = &mut dh {
-            let part =
-                device.matmul(Product { layout: Layout::NN, m, n: d, k: v, alpha: 1.0 }, &dz, head.w.buffer(), None)?;
-            device.write_rows(dh, &part, &index, d)?;
-        }
-        if to_w {
-            dw = Some(device.matmul(
-                Product { layout: Layout::TN, m: v, n: d, k: m, alpha: 1.0 },
-                &dz,
-                &h,
-                dw.take(),
-            )?);
-        }
-        let (Some((_, b, scale)), Some(low)) = (&head.beside, low) else { continue };
-        if let Some(dlow) = &mut dlow {
-            let product = Product { layout: Layout::NN, m, n: r, k: v, alpha: *scale };
-            let part = device.matmul(product, &dz, b.buffer(), None)?;
-            device.write_rows(dlow, &part, &index, r)?;
-        }
-        if to_b {
-            let product = Product { layout: Layout::TN, m: v, n: r, k: m, alpha: *scale };
-            db = Some(device.matmul(product, &dz, &low, db.take())?);
-        }
+        sums.add_chunk(saved, &dz, &xs, &index, &wants)?;
     }
-    debug_assert!(!to_w || head.w.dtype() == DType::F32);
-    let as_h = |buffer: Option<Buffer>, shape: &[usize]| buffer.map(|b| beside(&head.h, b, shape));
-    let mut all = vec![as_h(dh, head.h.shape()), as_h(dw, head.w.shape())];
-    if let Some((low, b, _)) = &head.beside {
-        all.extend([as_h(dlow, low.shape()), as_h(db, b.shape())]);
+    let mut all = Vec::new();
+    for (term, (dx, dw)) in head.all().zip(sums.x.into_iter().zip(sums.w)) {
+        debug_assert!(dw.is_none() || term.w.dtype() == DType::F32);
+        all.extend([dx.map(|b| beside(&term.x, b, term.x.shape())), dw.map(|b| beside(&term.x, b, term.w.shape()))]);
     }
+    all.extend(head.factor.as_ref().map(|c| sums.factor.map(|b| beside(c, b, c.shape()))));
     Ok(all)
+}
+
+impl HeadGradients {
+    /// Adds what the rows of one chunk give; dz [m, V].
+    fn add_chunk(
+        &mut self,
+        saved: &HeadInputs,
+        dz: &Buffer,
+        xs: &[Buffer],
+        index: &RowIndex,
+        wants: &impl Fn(usize) -> bool,
+    ) -> Result<()> {
+        let (head, device, v, m) = (&saved.head, &saved.device, saved.v, index.len());
+        let scaled = match &head.factor {
+            Some(c) => Some(device.binary(Binary::Mul, dz, c.buffer(), m * v, v)?),
+            None => None,
+        };
+        for (i, (HeadTerm { w, scale, .. }, x)) in head.all().zip(xs).enumerate() {
+            let dz = scaled.as_ref().filter(|_| i < head.terms.len()).unwrap_or(dz);
+            let k = w.matrix().1;
+            if let Some(dx) = &mut self.x[i] {
+                let product = Product { layout: Layout::NN, m, n: k, k: v, alpha: *scale };
+                device.write_rows(dx, &device.matmul(product, dz, w.buffer(), None)?, index, k)?;
+            }
+            if wants(2 * i + 1) {
+                let product = Product { layout: Layout::TN, m: v, n: k, k: m, alpha: *scale };
+                self.w[i] = Some(device.matmul(product, dz, x, self.w[i].take())?);
+            }
+        }
+        if head.factor.is_some() && wants(2 * xs.len()) {
+            // A product with ones sums over rows as dw does, whatever the chunks.
+            let raw = sum_of(&head.terms, xs, m, v, 1.0, None)?;
+            let each = device.binary(Binary::Mul, dz, &raw, m * v, m * v)?;
+            let ones = device.upload(Host::F32(vec![1.0; m]))?;
+            let product = Product { layout: Layout::TN, m: v, n: 1, k: m, alpha: 1.0 };
+            self.factor = Some(device.matmul(product, &each, &ones, self.factor.take())?);
+        }
+        Ok(())
+    }
 }

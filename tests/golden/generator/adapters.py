@@ -47,6 +47,34 @@ CASES = {
     "dora_bias": ("qwen2", dict(target_modules=["q_proj", "down_proj"], use_dora=True, use_rslora=True)),
     "tokens": ("llama3", dict(target_modules=ATTENTION, trainable_token_indices=[9, 40, 7])),
     "tokens_tied": ("llama", dict(target_modules=ATTENTION, trainable_token_indices=[9, 40, 7])),
+    "tokens_both": (
+        "llama3",
+        dict(target_modules=ATTENTION, trainable_token_indices={"embed_tokens": [9, 40], "lm_head": [7, 9, 3]}),
+    ),
+    "tokens_parted": (
+        "llama",
+        dict(target_modules=ATTENTION, trainable_token_indices={"embed_tokens": [9, 40], "lm_head": [7, 9, 3]}),
+    ),
+    "tokens_same": (
+        "llama",
+        dict(target_modules=ATTENTION, trainable_token_indices={"embed_tokens": [9, 40], "lm_head": [9, 40]}),
+    ),
+    "tokens_head": ("llama", dict(target_modules=ATTENTION, trainable_token_indices={"lm_head": [40, 9]})),
+    "tokens_head_lora": (
+        "llama",
+        dict(target_modules=["q_proj", "lm_head"], trainable_token_indices=[9, 40, 7], use_rslora=True),
+    ),
+    "tokens_save_embedding": (
+        "llama",
+        dict(target_modules=ATTENTION, modules_to_save=["embed_tokens"], trainable_token_indices={"lm_head": [7, 9]}),
+    ),
+    "tokens_granite": ("granite", dict(target_modules=ATTENTION, trainable_token_indices=[9, 40, 7])),
+    "lora_bias_head": ("llama3", dict(target_modules=["q_proj", "lm_head"], lora_bias=True)),
+    "lora_bias_tied_head": ("qwen2", dict(target_modules=["q_proj", "lm_head"], lora_bias=True, bias="all")),
+    "dora_head": ("llama3", dict(target_modules=["q_proj", "lm_head"], use_dora=True)),
+    "dora_tied_head": ("llama", dict(target_modules=["q_proj", "lm_head"], use_dora=True)),
+    "dora_embedding": ("llama3", dict(target_modules=["embed_tokens", "v_proj"], use_dora=True)),
+    "dora_tied_embedding": ("granite", dict(target_modules=["embed_tokens", "v_proj"], use_dora=True)),
 }
 
 

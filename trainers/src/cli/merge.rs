@@ -1,6 +1,6 @@
 //! `lapidary merge`: an adapter folded into its base model, saved as one model.
 use crate::device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{MergeOptions, ResumeFrom};
 use crate::run::RunDirectory;
@@ -10,9 +10,12 @@ use engine::model::decoder::Decoder;
 pub fn run(options: &MergeOptions) -> Result<()> {
     let (fold, model) = (&options.fold, &options.model);
     let source = setup::open_source(&model.model_name_or_path)?;
-    let adapter = setup::load_adapter(&fold.adapter_name_or_path, source.files.config.head)?;
-    adapter.check_fits(&source.files.config, &fold.adapter_name_or_path)?;
-    let inputs = [std::path::Path::new(&*model.model_name_or_path), &fold.adapter_name_or_path];
+    let Some(path) = &fold.adapter_name_or_path else {
+        return Err(Error::input("adapter_name_or_path: is needed: the adapter to fold into the model"));
+    };
+    let adapter = setup::load_adapter(path, source.files.config.head)?;
+    adapter.check_fits(&source.files.config, path)?;
+    let inputs = [std::path::Path::new(&*model.model_name_or_path), path];
     RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
     let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;

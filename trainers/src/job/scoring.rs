@@ -18,7 +18,7 @@ pub struct Scored {
 /// Passes a batch through the model; a watched model leaves its trace on the tape. `temperature` divides the logits.
 pub fn score(model: &Decoder, batch: &Batch, temperature: f64, pass: Pass) -> Result<Scored> {
     let hidden = model.hidden(&batch.forest, pass)?;
-    let head = model.score(&hidden, &batch.rows, &batch.targets, temperature as f32)?;
+    let head = model.score_in(pass, &hidden, &batch.rows, &batch.targets, temperature as f32)?;
     Ok(Scored { logp: ops::to_device(&head.logp, &loss_device())?, hidden, head })
 }
 

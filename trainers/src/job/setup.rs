@@ -12,7 +12,7 @@ use engine::config::{Head, ModelConfig, Role, SCORE, Slot};
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
-use engine::files::adapter_config::{self, AdapterConfig};
+use engine::files::adapter_config::{self, AdapterConfig, TokenIndices};
 use engine::files::adapter_targets::Target;
 use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
@@ -149,6 +149,8 @@ pub struct Policy {
     targets: Option<Vec<Target>>,
     /// Weights of modules that it trains whole.
     n_whole: u64,
+    /// Floats of rows that it trains by themselves, and of the matrix that puts them into the output layer.
+    token_rows: (u64, u64),
     start: Option<Adapter>,
     seed: u64,
 }
@@ -164,23 +166,27 @@ impl Policy {
         }
         let (adapter, start) = match &lora.adapter_name_or_path {
             Some(path) => {
-                let adapter = load_adapter(path, config.head)?;
+                let mut adapter = load_adapter(path, config.head)?;
                 adapter.check_fits(&config, path)?;
+                name_base(&mut adapter.config, path, &model.model_name_or_path);
                 (Some(adapter.config.clone()), Some(adapter))
             }
-            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)), None),
+            None if lora.use_peft => (Some(new_adapter(&model.model_name_or_path, config.head, lora)?), None),
             None => (None, None),
         };
         let targets = adapter.as_ref().map(|adapter| adapter.targets(&config)).transpose()?;
         if let Some(adapter) = &adapter {
-            check_trainable(adapter, &config, targets.as_deref().unwrap_or_default())?;
+            check_trainable(adapter, &config)?;
         }
+        let rows = adapter.as_ref().map(|adapter| adapter.token_targets(&config)).transpose()?.unwrap_or_default();
+        let in_head = if rows.shared { rows.embedding.len() } else { rows.output.len() };
+        let token_rows = (rows.n_weights(&config), (in_head * config.vocab_size) as u64);
         // Weights that are trained are float32.
         let dtype = if adapter.is_some() { model.dtype.dtype() } else { Some(DType::F32) };
         let held_bytes = held_bytes(model.dtype, &source.files);
         let whole = adapter.as_ref().map(|adapter| adapter.trained_whole(&config)).unwrap_or_default();
         let n_whole = whole.iter().filter(|slot| slot.role != Role::Score).map(|slot| slot.n() as u64).sum();
-        Ok(Policy { dtype, held_bytes, adapter, targets, n_whole, start, seed })
+        Ok(Policy { dtype, held_bytes, adapter, targets, n_whole, token_rows, start, seed })
     }
 
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
@@ -191,10 +197,11 @@ impl Policy {
         StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
     }
 
-    /// Bytes that modules trained whole take beside their frozen values: weights, gradients, moments.
+    /// Bytes that modules and rows trained whole take beside their frozen values: weights, gradients, moments.
     pub fn bytes_trained_whole(&self, training: &TrainingOptions) -> u64 {
         let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
-        4 * (2 + moments) * self.n_whole
+        let (rows, places) = self.token_rows;
+        4 * (2 + moments) * (self.n_whole + rows) + 4 * places
     }
 
     /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
@@ -291,13 +298,18 @@ pub fn target_modules(named: Option<&TargetModules>) -> adapter_config::TargetMo
 }
 
 /// PEFT's configuration of the adapter that the options describe.
-fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
+fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> Result<AdapterConfig> {
     let (task_type, always) = match head {
         Head::LanguageModel => ("CAUSAL_LM", None),
         Head::Score => ("SEQ_CLS", Some("score".to_string())),
     };
     let modules_to_save = lora.lora_modules_to_save.iter().flatten().cloned().chain(always).collect();
-    AdapterConfig {
+    let id = |id: &usize| {
+        u32::try_from(*id)
+            .map_err(|_| Error::Input(format!("lora_trainable_token_indices: {id} is no token of any vocabulary")))
+    };
+    let tokens = lora.lora_trainable_token_indices.as_ref().map(|ids| ids.0.iter().map(id).collect::<Result<Vec<_>>>());
+    let config = AdapterConfig {
         base_model_name_or_path: Some(model.to_string()),
         r: lora.lora_r,
         lora_alpha: lora.lora_alpha as f64,
@@ -307,18 +319,24 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> AdapterConfig {
         target_modules: target_modules(lora.lora_target_modules.as_ref()),
         task_type: Some(task_type.into()),
         modules_to_save,
+        trainable_token_indices: tokens.transpose()?.map(TokenIndices::OfEmbedding),
         ..AdapterConfig::default()
+    };
+    config.check().map_err(Error::Input)?;
+    Ok(config)
+}
+
+/// An adapter that names no base gets this one's name, and so does one that names it from its own directory: what is trained on from
+/// here is saved elsewhere. A name that stands for itself stays.
+fn name_base(adapter: &mut AdapterConfig, path: &Path, model: &str) {
+    let stays = |name: &String| Path::new(name).exists() || !path.join(name).exists();
+    if !adapter.base_model_name_or_path.as_ref().is_some_and(stays) {
+        adapter.base_model_name_or_path = Some(model.to_string());
     }
 }
 
 /// What an adapter may hold and still not be trained: said before anything is loaded.
-fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig, targets: &[Target]) -> Result<()> {
-    let beside = |role: Role| targets.iter().any(|target| target.module.role == role);
-    if adapter.lora_dropout > 0.0 && beside(Role::Output) {
-        return Err(Error::input(
-            "lora_dropout: nothing is dropped before an adapter of lm_head here; give --lora_dropout 0 with it",
-        ));
-    }
+fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig) -> Result<()> {
     let named = |name: &String| model.untied().slots().iter().any(|slot| slot.module().ends_with(name.as_str()));
     match adapter.modules_to_save.iter().find(|name| !named(name) && *name != "score") {
         None => Ok(()),

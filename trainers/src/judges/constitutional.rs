@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource};
-use crate::options::{VerdictRule, WeightType};
+use crate::options::{VerdictRule, WeightType, base_of};
 use crate::run::durable::hash_file;
 use crate::text::jinja::{LocalTime, Template, TemplateError};
 use crate::text::{RenderInput, Tokenizer};
@@ -186,6 +186,9 @@ impl Judge {
             json!({"constitution": constitution, "prompt": mark(0), "completions": completions, "options": OPTIONS})
         };
         let template = open_template(template, TEMPLATE, &[sees(1), sees(2)])?;
+        let base = base_of(path)?.filter(|_| adapter.is_none());
+        let (given, adapter) = (path, adapter.or(base.as_ref().map(|_| Path::new(path))));
+        let path = base.as_deref().unwrap_or(path);
         let ModelSource { files, tokenizer } = setup::open_source(path)?;
         if files.config.head == Head::Score {
             return Err(Error::Input(format!(
@@ -197,7 +200,7 @@ impl Judge {
             let head = files.config.head;
             model.load_adapter(&setup::load_adapter(adapter, head)?)?;
         }
-        let path = path.to_string();
+        let path = given.to_string();
         let judge = Judge { model, tokenizer, template, constitution, rule, constitution_hash, path };
         judge.letters("?")?;
         Ok(judge)

@@ -6,6 +6,7 @@ use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::setup::{self, ModelSource};
+use crate::options::base_of;
 use crate::text::Tokenizer;
 use engine::backend::Device;
 use engine::config::Head;
@@ -60,6 +61,9 @@ impl RewardModel {
     /// Opens a directory in Hugging Face layout that `lapidary reward` or TRL saved, with an adapter on it if there
     /// is one. Errors: a language model without `score.weight`.
     pub fn open(path: &str, adapter: Option<&Path>, device: &Device, dtype: Option<DType>) -> Result<Self> {
+        let base = base_of(path)?.filter(|_| adapter.is_none());
+        let (given, adapter) = (path, adapter.or(base.as_ref().map(|_| Path::new(path))));
+        let path = base.as_deref().unwrap_or(path);
         let ModelSource { mut files, tokenizer } = setup::open_source(path)?;
         if adapter.is_some() {
             files.config.head = Head::Score;
@@ -83,7 +87,7 @@ impl RewardModel {
             }
             model.load_adapter(&adapter)?;
         }
-        Ok(RewardModel { model, tokenizer, path: path.to_string() })
+        Ok(RewardModel { model, tokenizer, path: given.to_string() })
     }
 
     /// One reward a sequence (prompt and answer as this model's tokens), in their order; neighbours share a prompt.

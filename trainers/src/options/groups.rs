@@ -2,6 +2,7 @@
 //!
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
+use super::lists::List;
 use super::spec::option_group;
 use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
 use crate::device::DeviceChoice;
@@ -180,6 +181,9 @@ option_group! {
         lora_target_modules: Option<TargetModules> = none, Trl;
         /// Modules that are trained and saved whole: names such as lm_head,embed_tokens; none for none.
         lora_modules_to_save: Option<Vec<String>> = none, Trl;
+        /// Token ids whose rows of the embedding (and of the output layer that is tied to it) are trained by themselves; none
+        /// for none.
+        lora_trainable_token_indices: Option<List<usize>> = none, Lapidary;
         /// Scale the adapter by lora_alpha / √lora_r.
         use_rslora: bool = "false", Trl;
         /// Weight-decomposed adapters: the length of each row of a weight is trained besides.

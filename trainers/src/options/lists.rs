@@ -40,6 +40,10 @@ impl ListItem for f64 {
     const LIST: Kind = Kind::Form("numbers parted by commas or blanks");
 }
 
+impl ListItem for usize {
+    const LIST: Kind = Kind::Form("whole numbers parted by commas or blanks");
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::value::ANY;

@@ -7,6 +7,7 @@ pub mod given;
 pub mod lists;
 pub mod choices;
 pub mod groups;
+pub mod adapted;
 pub mod shared;
 pub mod sft;
 pub mod rl_values;
@@ -25,6 +26,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use adapted::base_of;
 pub use choices::*;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;

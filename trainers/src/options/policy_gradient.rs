@@ -45,7 +45,7 @@ macro_rules! policy_gradient {
             fn check_common(&mut self, least: usize, given: &Given) -> Result<Vec<String>> {
                 let mut notes = Vec::new();
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                check_shared(&self.model, &mut self.data, settled, given, &mut notes)?;
+                check_shared(&mut self.model, &mut self.data, settled, given, &mut notes)?;
                 let batch = self.completions_per_batch();
                 self.rollout.check((&self.training, &self.data, &self.lora), batch, least, given, &mut notes)?;
                 self.reward.check(given, &mut notes)?;

@@ -200,7 +200,7 @@ macro_rules! trainer {
                 }
                 let $notes = &mut all;
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                check_shared(&self.model, &mut self.data, settled, $given, $notes)?;
+                check_shared(&mut self.model, &mut self.data, settled, $given, $notes)?;
                 let $this = self;
                 $check
                 Ok(all)

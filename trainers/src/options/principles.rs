@@ -50,8 +50,10 @@ impl Command for JudgeOptions {
     const ABOUT: &'static str =
         "Compare (or grade) the answers of a file by a constitution; writes pairs that dpo and reward train on";
 
-    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        self.model.find_base(&mut self.verdict.adapter_name_or_path, given, &mut notes)?;
+        Ok(notes)
     }
 }
 
@@ -94,8 +96,10 @@ impl Command for ReviseOptions {
     const ABOUT: &'static str =
         "Answer prompts, criticise the answers by a constitution and rewrite them; writes rows that sft trains on";
 
-    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        self.model.find_base(&mut self.revision.adapter_name_or_path, given, &mut notes)?;
+        Ok(notes)
     }
 }
 

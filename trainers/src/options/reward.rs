@@ -59,7 +59,9 @@ impl Command for ScoreOptions {
     const NAME: &'static str = "score";
     const ABOUT: &'static str = "Score the answers of a file with a reward model; prints each row with its rewards";
 
-    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
-        Ok(Vec::new())
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        self.model.find_base(&mut self.scored.adapter_name_or_path, given, &mut notes)?;
+        Ok(notes)
     }
 }

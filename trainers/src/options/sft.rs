@@ -36,7 +36,7 @@ impl Command for SftOptions {
         let mut notes = Vec::new();
         self.text.check(given, &mut notes)?;
         check_shared(
-            &self.model,
+            &mut self.model,
             &mut self.data,
             (&mut self.training, &mut self.lora, &mut self.record, &mut self.device),
             given,

@@ -52,12 +52,13 @@ type Settled<'a> = (&'a mut TrainingOptions, &'a mut LoraOptions, &'a mut Record
 
 /// Contradictions among the groups that every training command has are an error, what has no effect is a note.
 pub(super) fn check_shared(
-    model: &ModelOptions,
+    model: &mut ModelOptions,
     data: &mut DataOptions,
     (training, lora, record, device): Settled,
     given: &Given,
     notes: &mut Vec<String>,
 ) -> Result<()> {
+    model.find_base(&mut lora.adapter_name_or_path, given, notes)?;
     training.check(given, notes)?;
     lora.check(given)?;
     record.check(data, given, notes)?;
@@ -172,6 +173,7 @@ impl LoraOptions {
             "lora_dropout",
             "lora_target_modules",
             "lora_modules_to_save",
+            "lora_trainable_token_indices",
             "use_rslora",
             "use_dora",
         ] {

@@ -73,7 +73,7 @@ fn every_default_parses() {
     defaults_parse::<RewardOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);
     defaults_parse::<ScoreOptions>(&["model_name_or_path", "dataset_name"]);
     defaults_parse::<GenerateOptions>(&["model_name_or_path"]);
-    defaults_parse::<MergeOptions>(&["model_name_or_path", "adapter_name_or_path", "output_dir"]);
+    defaults_parse::<MergeOptions>(&["model_name_or_path", "output_dir"]);
     defaults_parse::<PreviewOptions>(&["model_name_or_path", "dataset_name"]);
     defaults_parse::<QuickstartOptions>(&[]);
     defaults_parse::<OnlineDpoOptions>(&["model_name_or_path", "dataset_name", "output_dir"]);

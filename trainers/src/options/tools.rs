@@ -1,4 +1,5 @@
 //! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `doctor`.
+use super::adapted::take_base;
 use super::choices::{Messages, Shell, TargetModules, WeightType};
 use super::drawing::DrawingOptions;
 use super::given::Given;
@@ -69,6 +70,7 @@ impl Command for GenerateOptions {
             _ => {}
         }
         let mut notes = Vec::new();
+        self.model.find_base(&mut self.sampling.adapter_name_or_path, given, &mut notes)?;
         if self.drawing.temperature == Some(0.0) {
             for name in ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name)) {
                 notes.push(format!("{name} has no effect: temperature 0 always takes the likeliest token"));
@@ -81,8 +83,8 @@ impl Command for GenerateOptions {
 option_group! {
     /// What goes together, and where to.
     pub struct FoldOptions "Merge" {
-        /// The PEFT adapter to fold in.
-        adapter_name_or_path: PathBuf = required, Lapidary;
+        /// The PEFT adapter to fold in; none where model_name_or_path is the adapter.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary;
         /// Directory for the merged model.
         output_dir: PathBuf = required, Lapidary;
         /// Write over a model in output_dir.
@@ -108,7 +110,12 @@ impl Command for MergeOptions {
             let detail = "is a directory in Hugging Face layout, and this is the name of a file; give a directory";
             return given.complain("output_dir", detail);
         }
-        Ok(Vec::new())
+        let mut notes = Vec::new();
+        self.model.find_base(&mut self.fold.adapter_name_or_path, given, &mut notes)?;
+        if self.fold.adapter_name_or_path.is_none() {
+            return given.complain("adapter_name_or_path", "is needed: the adapter to fold into the model");
+        }
+        Ok(notes)
     }
 }
 
@@ -172,6 +179,7 @@ impl Command for PreviewOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
+        take_base(&mut self.model.model_name_or_path, &mut notes)?;
         self.text.check(given, &mut notes)?;
         Ok(notes)
     }
@@ -250,6 +258,9 @@ impl Command for DoctorOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
+        if let Some(path) = &mut self.step.model_name_or_path {
+            take_base(path, &mut notes)?;
+        }
         let step = ["dtype", "use_peft", "lora_r", "lora_target_modules", "per_device_train_batch_size", "max_length"];
         if self.step.model_name_or_path.is_none() {
             for name in step.into_iter().filter(|name| given.differs(name)) {

@@ -30,7 +30,8 @@ impl<'a> Answers<'a> {
     /// log Σᵥ π(v)² = log Σ e^(2z) − 2 log Σ eᶻ = 2 log π(t) − log π_½(t).
     pub fn score_with_collision(model: &Decoder, batch: &'a Batch, pass: Pass) -> Result<Self> {
         let scored = score(model, batch, 1.0, pass)?;
-        let sharp = model.without_gradient().score(&scored.hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
+        let sharp =
+            model.without_gradient().score_in(pass, &scored.hidden.detach(), &batch.rows, &batch.targets, 0.5)?;
         let (logp, sharp) = (scored.logp.to_vec()?, sharp.logp.to_vec()?);
         let log_collision = Some(logp.iter().zip(&sharp).map(|(p, q)| 2.0 * p - q).collect());
         Ok(Answers { log_collision, ..Self::of(model, batch, scored)? })
