@@ -71,7 +71,9 @@ pub fn table(name: &str, threads: Option<usize>) -> Outcome<()> {
     for (rung, device) in RUNGS.into_iter().zip(&devices) {
         let tolerance =
             if device.is_host() { Tolerance::FLOAT32 } else { Tolerance { absolute: 1e-5, relative: 1e-4 } };
-        if let Some(wrong) = verify_attention(device, tolerance, "").into_iter().find(|report| !report.passed) {
+        // The plain kernels compute every score for every column; on a processor's cores the smaller cases must do.
+        let only = if software && rung == AttentionRung::Plain { "small" } else { "" };
+        if let Some(wrong) = verify_attention(device, tolerance, only).into_iter().find(|report| !report.passed) {
             return Err(format!("{rung:?}: {wrong}: not timed").into());
         }
         let d = &**device;

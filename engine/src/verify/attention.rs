@@ -26,6 +26,7 @@ pub(super) fn cases(suite: &mut Suite) {
             forest(suite, "small", &small, shape(n_heads, n_kv_heads, head_size, usize::MAX), 1.5);
         }
     }
+    forest(suite, "a path of 300", &[(None, 300)], shape(1, 1, 80, usize::MAX), 1.5);
     // a factor that is not 1/√E, and scores of hundreds
     forest(suite, "scale 0.37", &small, AttentionShape { scale: 0.37, ..shape(4, 2, 16, usize::MAX) }, 1.0);
     forest(suite, "large scores", &small, shape(4, 2, 16, usize::MAX), 12.0);
