@@ -205,7 +205,7 @@ impl Job {
         }
         Ok(Job {
             window: Window(std::mem::take(&mut state.accumulators)),
-            schedule: Schedule::new(training, length.total_steps),
+            schedule: Schedule::new(training, length.total_steps)?,
             cadence: Cadence::new(record, length),
             grad_norm: f64::NAN,
             collected: (0.0, 0),

@@ -137,7 +137,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
 const NOT_SUPPORTED: &[(&str, &[&str])] = &[
     ("label_smoothing_factor", &["0", "0.0"]),
     ("neftune_noise_alpha", &[]),
-    ("lr_scheduler_kwargs", &["{}"]),
     ("optim_args", &[]),
     ("optim_target_modules", &[]),
     ("data_seed", &[]),

@@ -1,5 +1,6 @@
 //! Option values that are one of a few names, and those with a small language of their own.
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
+pub use crate::curves::Scheduler;
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;
 pub use crate::losses::divergence::FDivergence;
@@ -45,20 +46,6 @@ impl WeightType {
             WeightType::Float16 => Some(DType::F16),
             WeightType::Auto => None,
         }
-    }
-}
-
-named! {
-    /// How the learning rate moves over the run; see [`crate::run::schedule`].
-    pub enum Scheduler {
-        /// After the warm-up a straight line, which reaches 0 at the end of the run.
-        Linear = "linear",
-        /// After the warm-up half a cosine, which reaches 0 at the end of the run.
-        Cosine = "cosine",
-        /// The same from the first step to the last: there is no warm-up.
-        Constant = "constant",
-        /// After the warm-up the same to the end.
-        ConstantWithWarmup = "constant_with_warmup",
     }
 }
 

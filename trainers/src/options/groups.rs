@@ -2,6 +2,7 @@
 //!
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
+use super::lists::Mapping;
 use super::spec::option_group;
 use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
 use crate::device::DeviceChoice;
@@ -110,6 +111,9 @@ option_group! {
         learning_rate: f64 = "2e-5", Trl, at_least(0.0);
         /// How the learning rate falls (or not) after the warm-up.
         lr_scheduler_type: Scheduler = "linear", Trl;
+        /// Parameters of the schedule, as transformers calls them: num_cycles (cosine…), lr_end and power (polynomial),
+        /// timescale (inverse_sqrt), min_lr or min_lr_rate (cosine_with_min_lr), num_decay_steps (warmup_stable_decay) …
+        lr_scheduler_kwargs: Mapping = none, Trl;
         /// Optimiser steps in which the learning rate rises from 0; below 1, a share of all steps.
         warmup_steps: f64 = "0", Trl, at_least(0.0);
         /// The warm-up as a share of all steps: the older name of warmup_steps below 1.

@@ -28,7 +28,7 @@ mod tests;
 pub use choices::*;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
-pub use lists::List;
+pub use lists::{List, Mapping};
 pub use parse::Parsed;
 pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,

@@ -3,6 +3,7 @@ use super::choices::*;
 use super::given::Given;
 use super::groups::*;
 use super::spec::Command;
+use crate::curves::Curve;
 use crate::data::DataSet;
 use crate::device::DeviceChoice;
 use crate::error::Result;
@@ -133,6 +134,9 @@ impl TrainingOptions {
         if self.warmup_ratio.is_some() && self.warmup_steps > 0.0 {
             notes.push("warmup_ratio has no effect: warmup_steps is given".into());
             self.warmup_ratio = None;
+        }
+        if let Err(detail) = Curve::new(self.lr_scheduler_type, &self.lr_scheduler_kwargs.0, self.learning_rate) {
+            return given.complain("lr_scheduler_kwargs", detail);
         }
         let warms_up = self.warmup_steps > 0.0 || self.warmup_ratio.is_some_and(|ratio| ratio > 0.0);
         if warms_up && self.lr_scheduler_type == Scheduler::Constant {
