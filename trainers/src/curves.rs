@@ -109,9 +109,8 @@ pub struct Stages {
 
 /// `max(0, (n − s) / max(1, n − w))`
 pub fn linear(at: Place) -> f64 {
-    at.rise().unwrap_or_else(|| {
-        at.total.saturating_sub(at.step) as f64 / at.total.saturating_sub(at.warmup).max(1) as f64
-    })
+    at.rise()
+        .unwrap_or_else(|| at.total.saturating_sub(at.step) as f64 / at.total.saturating_sub(at.warmup).max(1) as f64)
 }
 
 /// ½ (1 + cos(2 π c p)) of the share p of the way, c waves.
@@ -244,9 +243,9 @@ impl Curve {
                 given.number("warmup_lr_rate")?,
             ),
             Scheduler::WarmupStableDecay => Curve::WarmupStableDecay(Stages {
-                decay: given.steps("num_decay_steps")?.ok_or(
-                    "num_decay_steps is missing: the steps of the fall, such as {\"num_decay_steps\": 100}",
-                )?,
+                decay: given
+                    .steps("num_decay_steps")?
+                    .ok_or("num_decay_steps is missing: the steps of the fall, such as {\"num_decay_steps\": 100}")?,
                 stable: given.steps("num_stable_steps")?,
                 rises: given.slope("warmup_type", Slope::Linear)?,
                 falls: given.slope("decay_type", Slope::Cosine)?,

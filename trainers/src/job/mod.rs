@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod stepper;
 pub mod learner;
+pub mod moving_reference;
 pub mod scoring;
 pub mod setup;
 
@@ -29,6 +30,7 @@ use crate::run::{
 use engine::backend::Device;
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::linear::DropoutKey;
+use engine::model::neftune::EmbeddingNoise;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -155,6 +157,8 @@ pub struct Job {
     /// Whether checkpoints are written.
     pub saves: bool,
     checkpointing: bool,
+    /// α of NEFTune.
+    neftune: Option<f32>,
     save_total_limit: Option<usize>,
     /// Whether the evaluation rows are to be looked at before the first step.
     pub evaluates_first: bool,
@@ -213,6 +217,7 @@ impl Job {
             seed: training.seed,
             saves: record.save_strategy != Strategy::No,
             checkpointing: training.gradient_checkpointing,
+            neftune: training.neftune_noise_alpha.filter(|alpha| *alpha > 0.0).map(|alpha| alpha as f32),
             save_total_limit: record.save_total_limit,
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
@@ -250,7 +255,8 @@ impl Job {
     /// How micro-batch `i` of a step is passed through the model in training.
     pub fn pass(&self, step: &Step, i: usize) -> Pass {
         let key = DropoutKey { seed: self.seed, pass: step.index * self.length.batches_per_step + i as u64 };
-        Pass { checkpointing: self.checkpointing, dropout: Some(key) }
+        let noise = self.neftune.map(|alpha| EmbeddingNoise { alpha, key, length: None });
+        Pass { checkpointing: self.checkpointing, dropout: Some(key), noise }
     }
 
     /// The learning rate of the step that is next.

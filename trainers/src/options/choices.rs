@@ -53,7 +53,9 @@ named! {
     /// transformers names one optimiser after each of PyTorch's implementations of it.
     pub enum Optimizer {
         /// AdamW with decoupled weight decay; see [`engine::backend::AdamWStep`].
-        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused",
+        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused"
+            | "adamw_8bit" | "adamw_bnb_8bit" | "adamw_torch_8bit" | "adamw_torch_4bit" | "paged_adamw_8bit"
+            | "paged_adamw_32bit" | "paged_adamw",
         /// Plain gradient descent with weight decay: no momentum, no state.
         Sgd = "sgd",
     }

@@ -130,6 +130,9 @@ option_group! {
         weight_decay: f64 = "0", Trl, at_least(0.0);
         /// Gradients are scaled down to this norm (over all of them) if theirs is larger; 0 switches it off.
         max_grad_norm: f64 = "1", Trl, at_least(0.0);
+        /// NEFTune: noise of up to α / √(L · D) on the embeddings in training, for L tokens of the longest sequence of a
+        /// batch and D entries each; none for none. The numbers drawn are not PyTorch's.
+        neftune_noise_alpha: Option<f64> = none, Trl, at_least(0.0);
         /// Compute activations again in the backward pass instead of keeping them: less memory, some more time.
         gradient_checkpointing | activation_checkpointing: bool = "true", Trl, ANY, free;
         /// Products with frozen weights of --dtype float16 take float16 operands on a GPU with matrix units; each row is

@@ -2,12 +2,14 @@
 //!
 //! Modules in reading order; each uses only those before it (`spec` and `given` read together).
 pub mod value;
+pub mod refused;
 pub mod spec;
 pub mod given;
 pub mod lists;
 pub mod choices;
 pub mod groups;
 pub mod shared;
+pub mod sync;
 pub mod sft;
 pub mod rl_values;
 pub mod drawing;
@@ -41,6 +43,7 @@ pub use rl_values::*;
 pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
+pub use sync::SyncOptions;
 pub use tools::{
     CheckOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions, MergeOptions, PreviewOptions,
     QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,

@@ -6,7 +6,7 @@ use super::spec::Command;
 use crate::curves::Curve;
 use crate::data::DataSet;
 use crate::device::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The groups that every training command has.
@@ -59,18 +59,16 @@ pub(super) fn check_shared(
     given: &Given,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    training.check(given, notes)?;
-    lora.check(given)?;
-    record.check(data, given, notes)?;
-    if training.use_cpu {
-        if given.has("device") && device.device != DeviceChoice::Cpu {
-            return given.complain("use_cpu", format!("contradicts --device {}", device.device));
-        }
-        device.device = DeviceChoice::Cpu;
-    }
-    if record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
-        return given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them");
-    }
+    Error::all([
+        training.check(given, notes),
+        lora.check(given),
+        record.check(data, given, notes),
+        device.settle(training.use_cpu, given),
+        match record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
+            true => given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them"),
+            false => Ok(()),
+        },
+    ])?;
     if training.fp16 && (!lora.is_used() || !matches!(model.dtype, WeightType::Float16 | WeightType::Auto)) {
         notes.push("fp16 has no effect: it is for frozen weights of dtype float16 (with use_peft)".into());
     } else if training.fp16 && device.device == DeviceChoice::Cpu {
@@ -83,6 +81,19 @@ pub(super) fn check_shared(
         ));
     }
     Ok(())
+}
+
+impl DeviceOptions {
+    /// `use_cpu` is `--device cpu`.
+    fn settle(&mut self, use_cpu: bool, given: &Given) -> Result<()> {
+        if use_cpu && given.has("device") && self.device != DeviceChoice::Cpu {
+            return given.complain("use_cpu", format!("contradicts --device {}", self.device));
+        }
+        if use_cpu {
+            self.device = DeviceChoice::Cpu;
+        }
+        Ok(())
+    }
 }
 
 impl DataOptions {
@@ -144,6 +155,9 @@ impl TrainingOptions {
         }
         if self.max_steps.is_some() && given.differs("num_train_epochs") {
             notes.push("num_train_epochs has no effect: max_steps is given".into());
+        }
+        if let Some(name) = given.text("optim").filter(|name| name.ends_with("bit") || name.starts_with("paged")) {
+            notes.push(format!("optim {name} is adamw here: its moments stay float32, in the device's memory"));
         }
         if self.optim == Optimizer::Sgd {
             for name in ["adam_beta1", "adam_beta2", "adam_epsilon"] {

@@ -39,10 +39,10 @@ pub fn read_prompts(
             std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
         tokenizer.set_chat_template(&source);
     }
-    let room = context.checked_sub(rollout.max_completion_length).filter(|room| *room > 0).ok_or_else(|| {
+    let room = context.checked_sub(rollout.longest_completion()).filter(|room| *room > 0).ok_or_else(|| {
         Error::Input(format!(
             "max_completion_length is {}, but the model's context is {context}: no prompt fits beside it",
-            rollout.max_completion_length
+            rollout.longest_completion()
         ))
     })?;
     let mut notes = Vec::new();

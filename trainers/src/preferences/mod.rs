@@ -18,18 +18,16 @@ use crate::data::{Loaded, Sequence, load, load_evaluation};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::moving_reference;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
-    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
+    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand, TruncationMode,
 };
-use crate::run::side_files::{REFERENCE, read_weights, write_weights};
 use crate::text::Tokenizer;
-use engine::dtype::DType;
 use engine::model::decoder::{Decoder, Pass};
-use engine::ops;
 use engine::tensor::Tensor;
 use std::path::Path;
 
@@ -221,11 +219,10 @@ pub enum Reference {
 
 impl Reference {
     /// The model as it was before training; of a resumed run whose reference moves, as it was in the checkpoint.
-    pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Self> {
+    pub fn open(job: &Job, options: &SyncOptions) -> Result<Self> {
         let mut model = job.policy.reference(&job.learner.model, &job.source, job.resumed.is_some())?;
-        let moved = job.resumed.as_ref().filter(|_| options.sync_ref_model);
-        if let Some(checkpoint) = moved {
-            read_weights(&checkpoint.path, REFERENCE, model.parameters_mut())?;
+        if let Some(checkpoint) = &job.resumed {
+            moving_reference::restore(&mut model, &checkpoint.path, options)?;
         }
         Ok(Reference::Model(Box::new(model)))
     }
@@ -235,28 +232,19 @@ impl Reference {
         if options.precompute_ref_log_probs { 0 } else { Policy::reference_bytes(source, lora) }
     }
 
-    /// reference ← α · policy + (1 − α) · reference, when due. A. Gorbatovski et al., "Learn your reference model for
-    /// real good alignment" (TR-DPO), ICLR 2025, equation 5.
-    pub fn sync(&mut self, policy: &Decoder, step: u64, options: &ReferenceOptions) -> Result<()> {
-        let Reference::Model(reference) = self else { return Ok(()) };
-        if !options.sync_ref_model || !step.is_multiple_of(options.ref_model_sync_steps) {
-            return Ok(());
+    /// Moves the reference towards the policy, when due.
+    pub fn sync(&mut self, policy: &Decoder, step: u64, options: &SyncOptions) -> Result<()> {
+        match self {
+            Reference::Model(reference) => moving_reference::sync(reference, policy, step, options),
+            Reference::Known(_) => Ok(()),
         }
-        let alpha = options.ref_model_mixup_alpha as f32;
-        for (old, new) in reference.parameters_mut().into_iter().zip(policy.parameters()) {
-            old.tensor = ops::scale(old, 1.0 - alpha)?;
-            old.tensor.add_in_place(alpha, new)?;
-        }
-        Ok(())
     }
 
     /// Keeps a reference that moves in a checkpoint.
-    pub fn save(&mut self, checkpoint: &Path, options: &ReferenceOptions) -> Result<()> {
+    pub fn save(&self, checkpoint: &Path, options: &SyncOptions) -> Result<()> {
         match self {
-            Reference::Model(model) if options.sync_ref_model => {
-                write_weights(checkpoint, REFERENCE, &model.host_tensors(DType::F32)?)
-            }
-            _ => Ok(()),
+            Reference::Model(reference) => moving_reference::save(reference, checkpoint, options),
+            Reference::Known(_) => Ok(()),
         }
     }
 }

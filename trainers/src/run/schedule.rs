@@ -114,10 +114,7 @@ mod tests {
 
     #[test]
     fn beyond_the_end() {
-        assert_eq!(
-            Schedule { curve: Curve::Linear, learning_rate: 1.0, warmup_steps: 0, total_steps: 4 }.at(9),
-            0.0
-        );
+        assert_eq!(Schedule { curve: Curve::Linear, learning_rate: 1.0, warmup_steps: 0, total_steps: 4 }.at(9), 0.0);
         // More warm-up than steps, as with a warm-up meant for a longer run.
         assert_eq!(rates(Curve::Linear, 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
         assert_eq!(rates(Curve::Cosine(0.5, 0.0), 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
