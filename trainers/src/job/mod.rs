@@ -26,6 +26,7 @@ use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, MetricsLog, Progress, RunDirectory, TrainerState,
+    Watch,
 };
 use engine::backend::Device;
 use engine::model::decoder::{Decoder, Pass};
@@ -160,6 +161,8 @@ pub struct Job {
     /// α of NEFTune.
     neftune: Option<f32>,
     save_total_limit: Option<usize>,
+    /// What makes an evaluation the best, if somebody asks for it.
+    watch: Option<Watch>,
     /// Whether the evaluation rows are to be looked at before the first step.
     pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
@@ -219,6 +222,7 @@ impl Job {
             checkpointing: training.gradient_checkpointing,
             neftune: training.neftune_noise_alpha.filter(|alpha| *alpha > 0.0).map(|alpha| alpha as f32),
             save_total_limit: record.save_total_limit,
+            watch: Watch::new(record),
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
             learner,
@@ -234,8 +238,11 @@ impl Job {
         })
     }
 
-    /// The next optimiser step; None when the run is complete.
+    /// The next optimiser step; None when the run is complete, or no evaluation has been better for too long.
     pub fn next_step(&self) -> Option<Step> {
+        if self.watch.as_ref().is_some_and(|watch| watch.is_over(&self.state.best)) {
+            return None;
+        }
         let index = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(index);
         (index < self.length.total_steps).then_some(Step { index, epoch, batches })
@@ -355,6 +362,15 @@ impl Job {
         if let Some((name, value)) = values.first() {
             self.progress.say(&format!("step {now}: {name} {value:.4}"));
         }
+        // What is measured before the first step is no model of this run.
+        if let Some(watch) = self.watch.as_ref().filter(|_| now > 0) {
+            watch.see(&mut self.state.best, now, values)?;
+            if watch.is_over(&self.state.best) {
+                let said =
+                    format!("{} is no better for {} evaluations: the run stops", watch.metric, self.state.best.since);
+                self.progress.say(&format!("step {now}: {said}"));
+            }
+        }
         Ok(())
     }
 
@@ -366,12 +382,26 @@ impl Job {
         self.policy.save(writer.path(), &self.learner.model, &self.source.tokenizer)?;
         besides(writer.path())?;
         writer.commit(&self.state, &self.learner.optimizer_state()?)?;
-        self.directory.rotate(self.save_total_limit)
+        let best = self.watch.as_ref().filter(|watch| watch.loads).and(self.state.best.step);
+        self.directory.rotate(self.save_total_limit, best)
+    }
+
+    /// Takes up the model of the best evaluation, if that is asked for and is another than the last.
+    fn load_best(&mut self) -> Result<()> {
+        let Some(watch) = self.watch.as_ref().filter(|watch| watch.loads) else { return Ok(()) };
+        let step = self.state.best.step.filter(|step| *step != self.state.global_step);
+        let Some(checkpoint) = self.directory.checkpoint_of(step)? else { return Ok(()) };
+        self.learner.model = self.policy.model(&self.device, &self.source, Some(&checkpoint))?;
+        let value = self.state.best.value.unwrap_or(f64::NAN);
+        let said = format!("the finished model is that of step {}: {} {value:.4}", checkpoint.step, watch.metric);
+        self.progress.say(&said);
+        Ok(())
     }
 
     /// Saves the finished model.
     pub fn finish(mut self) -> Result<Summary> {
         self.progress.finish();
+        self.load_best()?;
         if let (Some(needed), Some(peak)) = (self.needed, run::memory::peak_bytes()) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));

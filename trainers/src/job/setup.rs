@@ -207,14 +207,8 @@ impl Policy {
         4 * (2 + moments) * self.n_whole
     }
 
-    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
-    pub fn learner(
-        &self,
-        device: &Device,
-        source: &ModelSource,
-        training: &TrainingOptions,
-        resumed: Option<&Checkpoint>,
-    ) -> Result<Learner> {
+    /// Loads the model, with its trained weights those of a checkpoint if one is given.
+    pub fn model(&self, device: &Device, source: &ModelSource, resumed: Option<&Checkpoint>) -> Result<Decoder> {
         let resumed_files = match (resumed, &self.adapter) {
             (Some(checkpoint), None) => Some(ModelFiles::open(&checkpoint.path)?),
             _ => None,
@@ -226,6 +220,18 @@ impl Policy {
             (None, Some(config), None) => model.add_lora(config, self.seed)?,
             (_, None, _) => {}
         }
+        Ok(model)
+    }
+
+    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
+    pub fn learner(
+        &self,
+        device: &Device,
+        source: &ModelSource,
+        training: &TrainingOptions,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Learner> {
+        let model = self.model(device, source, resumed)?;
         let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
         let optimizer = match training.optim {
             options::Optimizer::AdamW => learner::Optimizer::AdamW(adamw),
@@ -328,7 +334,11 @@ fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig, targets: &[Targ
 
 /// The files of each role with their hashes, for the manifest.
 pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(String, FileHash)>>> {
-    read.iter().map(|(role, path)| Ok((role.to_string(), durable::hash_files(path)?))).collect()
+    let mut by_role: BTreeMap<String, Vec<(String, FileHash)>> = BTreeMap::new();
+    for (role, path) in read {
+        by_role.entry(role.to_string()).or_default().extend(durable::hash_files(path)?);
+    }
+    Ok(by_role)
 }
 
 /// One hash a role: resuming compares them.

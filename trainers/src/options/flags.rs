@@ -51,6 +51,7 @@ fn help(spec: &OptionSpec, defaults: &'static [(&'static str, &'static str)]) ->
 pub fn default_text(spec: &OptionSpec, defaults: &'static [(&'static str, &'static str)]) -> String {
     match default_of(spec, defaults) {
         DefaultValue::Required => "[required]".into(),
+        DefaultValue::RequiredUnless(other) => format!("[required, unless {other} is given]"),
         DefaultValue::None => format!("[default: none, as in {}]", spec.source.name()),
         DefaultValue::Written(text) => format!("[default: {text}, as in {}]", spec.source.name()),
     }

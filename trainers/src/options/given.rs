@@ -70,7 +70,7 @@ impl Given {
     pub fn differs(&self, name: &str) -> bool {
         let Some((spec, (raw, _))) = self.spec(name).zip(self.values.get(name)) else { return false };
         let default = match default_of(spec, self.defaults) {
-            DefaultValue::Required => return true,
+            DefaultValue::Required | DefaultValue::RequiredUnless(_) => return true,
             DefaultValue::None => (spec.normal)(&Raw::Null, ANY),
             DefaultValue::Written(text) => (spec.normal)(&Raw::Text(text.into()), spec.range),
         };
@@ -81,12 +81,21 @@ impl Given {
     pub fn wrong_values(&self) -> Vec<String> {
         let about = |spec: &&'static OptionSpec| match self.values.get(spec.name) {
             Some((raw, origin)) => (spec.normal)(raw, spec.range).is_none().then(|| wrong_value(spec, raw, origin)),
-            None => (default_of(spec, self.defaults) == DefaultValue::Required).then(|| missing(spec)),
+            None => self.is_missing(spec).then(|| missing(spec)),
         };
         let mut all: Vec<(u64, String)> =
             self.specs.iter().filter_map(|spec| Some((self.line(spec.name), about(spec)?))).collect();
         all.sort_by_key(|(line, _)| *line);
         all.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Whether an option that is not given must be.
+    fn is_missing(&self, spec: &OptionSpec) -> bool {
+        match default_of(spec, self.defaults) {
+            DefaultValue::Required => true,
+            DefaultValue::RequiredUnless(other) => !self.differs(other),
+            DefaultValue::None | DefaultValue::Written(_) => false,
+        }
     }
 
     /// The line of the file in which an option is given; behind all lines where it is not.
@@ -114,6 +123,8 @@ impl Given {
         let wrong = || Error::Internal(format!("the default of {name} is not {}", spec.accepts()));
         match default_of(spec, self.defaults) {
             DefaultValue::Required => Err(Error::Input(missing(spec))),
+            DefaultValue::RequiredUnless(other) if !self.differs(other) => Err(Error::Input(missing(spec))),
+            DefaultValue::RequiredUnless(other) => T::parse(&Raw::Text(other.into()), spec.range).ok_or_else(wrong),
             DefaultValue::None => T::parse(&Raw::Null, ANY).ok_or_else(wrong),
             DefaultValue::Written(text) => T::parse(&Raw::Text(text.into()), spec.range).ok_or_else(wrong),
         }

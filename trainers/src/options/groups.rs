@@ -2,6 +2,7 @@
 //!
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
+use super::datasets::Datasets;
 use super::lists::Mapping;
 use super::spec::option_group;
 use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
@@ -35,7 +36,12 @@ option_group! {
     pub struct DataOptions "Data" {
         /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), or a
         /// directory of them, of which one split is read.
-        dataset_name: Location = required, Trl, ANY, free;
+        dataset_name: Location = (required unless datasets), Trl, ANY, free;
+        /// Several data sets in place of dataset_name, one after the other: a list of mappings, each with path and, where
+        /// wanted, name (a configuration), data_dir, data_files, split, columns, and fraction (its share of the whole).
+        datasets: Datasets = none, Trl;
+        /// Hold out so many rows of datasets for evaluation, or below 1 this share of them, drawn from the seed.
+        test_split_size: Option<f64> = none, Trl, above(0.0);
         /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.
         dataset_config: Option<String> = none, Trl, ANY, free;
         /// Which split of a directory is trained on.
@@ -164,6 +170,16 @@ option_group! {
         save_steps: Steps = "500", Trl, ANY, free;
         /// How many checkpoints are kept, the newest; none for all.
         save_total_limit: Option<usize> = none, Trl, at_least(1.0), free;
+        /// The finished model is that of the best evaluation, whose checkpoint is kept.
+        load_best_model_at_end: bool = "false", Trl;
+        /// What an evaluation is judged by: eval_loss (or loss) or another metric of evaluations; none for the loss.
+        metric_for_best_model: Option<String> = none, Trl;
+        /// Whether more of it is better; none for yes unless its name ends in loss.
+        greater_is_better: Option<bool> = none, Trl;
+        /// Stop when so many evaluations in a row were no better than the best before them; none for never.
+        early_stopping_patience: Option<u64> = none, Lapidary, at_least(1.0);
+        /// By how much an evaluation must be better to count for that.
+        early_stopping_threshold: f64 = "0", Lapidary, at_least(0.0);
         /// Go on from a checkpoint, to the very bits of a run that was never interrupted.
         resume_from_checkpoint: ResumeFrom = none, Trl, ANY, free;
     }

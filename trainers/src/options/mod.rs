@@ -6,6 +6,7 @@ pub mod refused;
 pub mod spec;
 pub mod given;
 pub mod lists;
+pub mod datasets;
 pub mod choices;
 pub mod groups;
 pub mod shared;
@@ -28,6 +29,7 @@ pub mod reference;
 mod tests;
 
 pub use choices::*;
+pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
 pub use lists::{List, Mapping};

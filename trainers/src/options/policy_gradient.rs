@@ -55,6 +55,7 @@ macro_rules! policy_gradient {
                     self.reward.check(given, &mut notes),
                     self.reward.check_judges(gold, group, given, &mut notes),
                     self.guard.check(&self.rollout, given),
+                    self.guard.check_best(&self.record, given),
                 ])?;
                 Ok(notes)
             }

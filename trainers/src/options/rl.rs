@@ -2,7 +2,7 @@
 use super::choices::{OnlineDpoLoss, VerdictRule};
 use super::drawing::RolloutOptions;
 use super::given::Given;
-use super::groups::{DataOptions, LoraOptions, TrainingOptions};
+use super::groups::{DataOptions, LoraOptions, RecordOptions, TrainingOptions};
 use super::lists::List;
 use super::rl_values::*;
 use super::spec::option_group;
@@ -243,7 +243,7 @@ impl RolloutOptions {
                 ),
             );
         }
-        if data.eval_dataset.is_none() && (given.differs("eval_temperature") || given.differs("num_generations_eval")) {
+        if !data.evaluates() && (given.differs("eval_temperature") || given.differs("num_generations_eval")) {
             notes.push("num_generations_eval and eval_temperature have no effect without eval_dataset".into());
         }
         let drops = lora.use_peft && lora.lora_dropout > 0.0 && lora.adapter_name_or_path.is_none();
@@ -302,6 +302,16 @@ impl JudgingOptions {
 }
 
 impl GuardOptions {
+    /// A run has one finished model.
+    pub(super) fn check_best(&self, record: &RecordOptions, given: &Given) -> Result<()> {
+        let keeps = self.kl_budget.is_some() || self.gold_patience.is_some();
+        if record.load_best_model_at_end && keeps {
+            let detail = "contradicts kl_budget and gold_patience, which keep a policy of their own; give one of them";
+            return given.complain("load_best_model_at_end", detail);
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self, rollout: &RolloutOptions, given: &Given) -> Result<()> {
         if self.gold_patience.is_some() && self.gold_funcs.0.is_empty() {
             return given.complain("gold_patience", "needs --gold_funcs: what the completions are checked by");

@@ -230,7 +230,7 @@ fn label_notes(rows: &[Labelled], weights: Option<[f64; 2]>) -> Result<Vec<Strin
 /// Reads rows of single answers.
 fn read(
     text: &AnswerOptions,
-    data: &DataOptions,
+    data: (&DataOptions, u64),
     source: &ModelSource,
     weights: Option<[f64; 2]>,
 ) -> Result<Rows<Labelled>> {
@@ -274,7 +274,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
     let loss = &options.loss;
     let balance = Some([loss.desirable_weight, loss.undesirable_weight]);
-    let rows = read(&options.text, &options.data, &source, balance)?;
+    let rows = read(&options.text, (&options.data, options.training.seed), &source, balance)?;
     let (batch_size, max_length) = (options.training.per_device_train_batch_size, options.text.max_length);
     if loss.loss_type == KtoLoss::Kto && batch_size < 2 {
         return Err(Error::input(
@@ -302,7 +302,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
 /// Runs `lapidary bco`.
 pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
-    let rows = read(&options.text, &options.data, &source, None)?;
+    let rows = read(&options.text, (&options.data, options.training.seed), &source, None)?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
     let objective = Single {

@@ -14,7 +14,7 @@ use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
 use crate::data::format::columns_not_read;
 use crate::data::preference_rows::COLUMNS;
 use crate::data::tokenize::TruncationMode as Keep;
-use crate::data::{Loaded, Sequence, load, load_evaluation};
+use crate::data::{Loaded, Sequence};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
@@ -100,7 +100,7 @@ pub fn encoding(text: &AnswerOptions, rules: Rules) -> Encoding {
 
 /// Reads training and evaluation rows: `sort` says what kind they are, `tokenize` makes tokens of them.
 pub fn read<S, R>(
-    data: &DataOptions,
+    (data, seed): (&DataOptions, u64),
     tokenizer: &Tokenizer,
     encoding: &Encoding,
     sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
@@ -116,15 +116,15 @@ pub fn read<S, R>(
         Ok((rows, stats, notes))
     };
     let calls = setup::calls_of(tokenizer);
-    let (train, stats, mut notes) = one(load(data.train(), calls)?)?;
+    let (train, stats, mut notes) = one(data.load_train(seed, calls)?)?;
     if data.shuffle_dataset {
         return Err(Error::input(
             "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
         ));
     }
     let mut eval = Vec::new();
-    if let Some(set) = data.evaluation() {
-        let (rows, _, more) = one(load_evaluation(set, calls)?)?;
+    if let Some(loaded) = data.load_evaluation(seed, calls)? {
+        let (rows, _, more) = one(loaded)?;
         notes.extend(more.into_iter().map(|note| format!("eval_dataset: {note}")));
         eval = rows;
     }
@@ -134,9 +134,8 @@ pub fn read<S, R>(
 /// The files that a run reads, by role.
 fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(&'static str, &'a Path)> {
     let common = options.common();
-    let mut all =
-        vec![("model", Path::new(&*common.model.model_name_or_path)), ("data", Path::new(&*data.dataset_name))];
-    all.extend(data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+    let mut all = vec![("model", Path::new(&*common.model.model_name_or_path))];
+    all.extend(data.reads());
     all.extend(common.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
     all
 }

@@ -7,12 +7,14 @@ pub mod schedule;
 pub mod metrics;
 pub mod progress;
 pub mod cadence;
+pub mod best;
 pub mod state;
 pub mod optimizer_file;
 pub mod side_files;
 pub mod checkpoint;
 pub mod directory;
 
+pub use best::{BestSoFar, Watch};
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use directory::{Begin, RunDirectory, RunPlan};

@@ -1,7 +1,7 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
 use crate::data::pack::{best_fit_decreasing, wrapped};
 use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
-use crate::data::{Example, Row, Stats, load, load_evaluation, order, tokenize_sft};
+use crate::data::{Example, Row, Stats, order, tokenize_sft};
 use crate::error::Result;
 use crate::job::setup;
 use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
@@ -25,18 +25,18 @@ pub struct SftData {
 pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<SftData> {
     let text = &options.text;
     adjust_tokenizer(text, tokenizer)?;
-    let loaded = load(options.data.train(), setup::calls_of(tokenizer))?;
+    let (seed, calls) = (options.training.seed, setup::calls_of(tokenizer));
+    let loaded = options.data.load_train(seed, calls)?;
     let (mut examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
     let mut notes = loaded.notes;
     notes.extend(stats.warnings());
     if options.data.shuffle_dataset {
-        let order = order::epoch_order(examples.len(), order::Sampling::Random, options.training.seed, u64::MAX);
+        let order = order::epoch_order(examples.len(), order::Sampling::Random, seed, u64::MAX);
         examples = order.into_iter().map(|i| examples[i].clone()).collect();
     }
     let train = rows(examples, text, text.packing);
     let mut eval = Vec::new();
-    if let Some(set) = options.data.evaluation() {
-        let loaded = load_evaluation(set, setup::calls_of(tokenizer))?;
+    if let Some(loaded) = options.data.load_evaluation(seed, calls)? {
         let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
         notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
         eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
@@ -47,11 +47,8 @@ pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<
 impl SftData {
     /// The files a run reads, by role.
     pub fn paths<'a>(&self, options: &'a SftOptions) -> Vec<(&'static str, &'a Path)> {
-        let mut all = vec![
-            ("model", Path::new(&*options.model.model_name_or_path)),
-            ("data", Path::new(&*options.data.dataset_name)),
-        ];
-        all.extend(options.data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+        let mut all = vec![("model", Path::new(&*options.model.model_name_or_path))];
+        all.extend(options.data.reads());
         all.extend(options.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
         all
     }

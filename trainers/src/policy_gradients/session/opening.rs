@@ -70,11 +70,9 @@ pub(super) fn check_same_prompts(job: &mut Job, prompts: &PromptSet) -> Result<(
 pub(super) fn reads<C: PolicyGradient>(options: &C, is_task: bool) -> Vec<(&'static str, &Path)> {
     let (data, rollout, _) = options.rollout();
     let mut all = vec![("model", Path::new(&*options.common().model.model_name_or_path))];
-    if !is_task {
-        all.push(("data", Path::new(&*data.dataset_name)));
-    }
-    let evaluated = data.eval_dataset.as_deref().filter(|p| !p.to_string_lossy().starts_with("task:"));
-    all.extend(evaluated.map(|p| ("evaluation data", p)));
+    // What is made on the spot is no file.
+    let made = |role: &str, path: &Path| (is_task && role == "data") || path.to_string_lossy().starts_with("task:");
+    all.extend(data.reads().into_iter().filter(|(role, path)| !made(role, path)));
     all.extend(rollout.completions_file.as_deref().map(|p| ("completions", p)));
     all.extend(options.common().lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
     all
