@@ -47,7 +47,7 @@ named! {
 
 /// Where in a run a step is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Place {
+pub struct Moment {
     /// The step, counted from 0.
     pub step: u64,
     /// Steps of warm-up.
@@ -56,7 +56,7 @@ pub struct Place {
     pub total: u64,
 }
 
-impl Place {
+impl Moment {
     /// s / w before the end of the warm-up, None behind it.
     fn rise(self) -> Option<f64> {
         (self.step < self.warmup).then(|| self.step as f64 / self.warmup as f64)
@@ -108,7 +108,7 @@ pub struct Stages {
 }
 
 /// `max(0, (n − s) / max(1, n − w))`
-pub fn linear(at: Place) -> f64 {
+pub fn linear(at: Moment) -> f64 {
     at.rise()
         .unwrap_or_else(|| at.total.saturating_sub(at.step) as f64 / at.total.saturating_sub(at.warmup).max(1) as f64)
 }
@@ -124,12 +124,12 @@ fn above(least: f64, x: f64) -> f64 {
 }
 
 /// `max(0, m + (1 − m) · ½ (1 + cos(2 π c p)))`, p = (s − w) / (n − w), c waves, m the least share.
-pub fn cosine(at: Place, cycles: f64, least: f64) -> f64 {
+pub fn cosine(at: Moment, cycles: f64, least: f64) -> f64 {
     at.rise().unwrap_or_else(|| above(least, wave(cycles, at.progress())).max(0.0))
 }
 
 /// `max(0, ½ (1 + cos(π (c p mod 1))))`, 0 at the end.
-pub fn cosine_with_restarts(at: Place, cycles: f64) -> f64 {
+pub fn cosine_with_restarts(at: Moment, cycles: f64) -> f64 {
     at.rise().unwrap_or_else(|| match at.progress() {
         progress if progress >= 1.0 => 0.0,
         progress => (0.5 * (1.0 + (PI * (cycles * progress).rem_euclid(1.0)).cos())).max(0.0),
@@ -137,7 +137,7 @@ pub fn cosine_with_restarts(at: Place, cycles: f64) -> f64 {
 }
 
 /// `((lr − e) (1 − p)^k + e) / lr`, e the last learning rate.
-pub fn polynomial(at: Place, learning_rate: f64, end: f64, power: f64) -> f64 {
+pub fn polynomial(at: Moment, learning_rate: f64, end: f64, power: f64) -> f64 {
     at.rise().unwrap_or_else(|| {
         let left = (1.0 - at.progress()).max(0.0);
         ((learning_rate - end) * left.powf(power) + end) / learning_rate
@@ -145,12 +145,12 @@ pub fn polynomial(at: Place, learning_rate: f64, end: f64, power: f64) -> f64 {
 }
 
 /// 1 after the warm-up.
-pub fn constant_with_warmup(at: Place) -> f64 {
+pub fn constant_with_warmup(at: Moment) -> f64 {
     at.rise().unwrap_or(1.0)
 }
 
 /// `1 / √((s + t − w) / t)`; t is w where it is not given, and 10 000 without a warm-up.
-pub fn inverse_sqrt(at: Place, timescale: Option<f64>) -> f64 {
+pub fn inverse_sqrt(at: Moment, timescale: Option<f64>) -> f64 {
     at.rise().unwrap_or_else(|| {
         let scale = timescale.unwrap_or(if at.warmup == 0 { 10_000.0 } else { at.warmup as f64 });
         1.0 / ((at.step as f64 + (scale - at.warmup as f64)) / scale).sqrt()
@@ -158,7 +158,7 @@ pub fn inverse_sqrt(at: Place, timescale: Option<f64>) -> f64 {
 }
 
 /// As [`cosine`] one step ahead; the warm-up rises from `first` (or 1 / w) to 1.
-pub fn cosine_warmup_with_min_lr(at: Place, cycles: f64, least: f64, first: Option<f64>) -> f64 {
+pub fn cosine_warmup_with_min_lr(at: Moment, cycles: f64, least: f64, first: Option<f64>) -> f64 {
     let (step, warmup) = (at.step as f64, at.warmup as f64);
     match first {
         None if at.step < at.warmup => (step + 1.0) / warmup.max(1.0),
@@ -171,7 +171,7 @@ pub fn cosine_warmup_with_min_lr(at: Place, cycles: f64, least: f64, first: Opti
 }
 
 /// Rise, plateau and fall, between the least share and 1; the least share behind them.
-pub fn warmup_stable_decay(at: Place, stages: Stages) -> f64 {
+pub fn warmup_stable_decay(at: Moment, stages: Stages) -> f64 {
     let (step, warmup) = (at.step as f64, at.warmup as f64);
     if let Some(progress) = at.rise() {
         let risen = match stages.rises {
@@ -199,7 +199,7 @@ pub fn warmup_stable_decay(at: Place, stages: Stages) -> f64 {
 
 impl Curve {
     /// The share of the peak `learning_rate` at a step.
-    pub fn factor(self, at: Place, learning_rate: f64) -> f64 {
+    pub fn factor(self, at: Moment, learning_rate: f64) -> f64 {
         match self {
             Curve::Linear => linear(at),
             Curve::Cosine(cycles, least) => cosine(at, cycles, least),
@@ -339,7 +339,7 @@ mod tests {
             let kind = Scheduler::from_name(text("name")).expect("a schedule");
             let curve = Curve::new(kind, case["kwargs"].as_object().unwrap(), learning_rate).expect("fits");
             for (step, rate) in case["rates"].as_array().unwrap().iter().enumerate() {
-                let at = Place { step: step as u64, warmup, total };
+                let at = Moment { step: step as u64, warmup, total };
                 let (got, want) = (learning_rate * curve.factor(at, learning_rate), rate.as_str().unwrap());
                 assert_eq!(got, want.parse::<f64>().unwrap(), "step {step} of {case}");
             }

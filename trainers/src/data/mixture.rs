@@ -11,7 +11,7 @@ const SPLIT: u64 = 0x0073_706C_6974 << 8;
 
 /// One data set of a mixture.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub struct MixturePart {
     /// A file or directory of rows, or several files.
     pub paths: Vec<PathBuf>,
     /// Which of a directory's configurations.
@@ -26,7 +26,7 @@ pub struct Part {
 
 /// The rows of all parts, one part after the other. With fractions each gives the first round(fᵢ n / Σ f) of its rows, for
 /// the largest n at which every part has so many.
-pub fn load_mixture(parts: &[Part], calls: Calls) -> Result<Loaded> {
+pub fn load_mixture(parts: &[MixturePart], calls: Calls) -> Result<Loaded> {
     let loaded: Vec<Loaded> = parts.iter().map(|part| load_part(part, calls)).collect::<Result<_>>()?;
     let counts: Vec<usize> = loaded.iter().map(|part| part.rows.len()).collect();
     let fractions: Option<Vec<f64>> = parts.iter().map(|part| part.fraction).collect();
@@ -55,7 +55,7 @@ fn shares(counts: &[usize], fractions: &[f64]) -> Vec<usize> {
         .collect()
 }
 
-fn load_part(part: &Part, calls: Calls) -> Result<Loaded> {
+fn load_part(part: &MixturePart, calls: Calls) -> Result<Loaded> {
     let mut all = Loaded::default();
     for path in &part.paths {
         let one = load(DataSet { path, config: part.config.as_deref(), split: &part.split }, calls)?;
@@ -98,8 +98,8 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn part(path: &std::path::Path) -> Part {
-        Part { paths: vec![path.into()], config: None, split: "train".into(), columns: None, fraction: None }
+    fn part(path: &std::path::Path) -> MixturePart {
+        MixturePart { paths: vec![path.into()], config: None, split: "train".into(), columns: None, fraction: None }
     }
 
     fn file(dir: &std::path::Path, name: &str, n: usize) -> PathBuf {
@@ -115,13 +115,13 @@ mod tests {
         let (a, b) = (file(dir.path(), "a.jsonl", 6), file(dir.path(), "b.jsonl", 10));
         let all = load_mixture(&[part(&a), part(&b)], Calls::AsCalls).expect("read");
         assert_eq!((all.rows.len(), all.rows[6].fields["text"].as_str()), (16, Some("b.jsonl 0")));
-        let shared = |path, fraction| Part { fraction: Some(fraction), ..part(path) };
+        let shared = |path, fraction| MixturePart { fraction: Some(fraction), ..part(path) };
         let all = load_mixture(&[shared(&a, 3.0), shared(&b, 1.0)], Calls::AsCalls).expect("read");
         // n = 8: all six rows of a, two of b.
         assert_eq!(all.rows.len(), 8);
-        let text = Part { columns: Some(vec!["text".into()]), ..part(&a) };
+        let text = MixturePart { columns: Some(vec!["text".into()]), ..part(&a) };
         assert_eq!(load_mixture(&[text], Calls::AsCalls).expect("read").rows[0].fields.len(), 1);
-        let wrong = Part { columns: Some(vec!["prompt".into()]), ..part(&a) };
+        let wrong = MixturePart { columns: Some(vec!["prompt".into()]), ..part(&a) };
         let told = load_mixture(&[wrong], Calls::AsCalls).expect_err("has no prompt").to_string();
         assert!(told.contains("a.jsonl:1: the column \"prompt\" of datasets is missing"), "{told}");
     }

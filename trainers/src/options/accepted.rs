@@ -12,6 +12,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         "there is one way to compute attention and the rest of the model",
         &[
             "attn_implementation",
+            "use_flash_attention_2",
             "use_liger_kernel",
             "liger_kernel_config",
             "torch_compile*",
@@ -57,6 +58,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         &[
             "dataloader_*",
             "dataset_num_proc",
+            "preprocessing_num_workers",
             "dataset_batch_size",
             "remove_unused_columns",
             "label_names",
@@ -140,6 +142,9 @@ const SETTLED: &str = "a model is opened as its files say and as dtype says";
 const ONE_SEED: &str = "one seed decides all that is random: give seed";
 const SIZES: &str = "BCO here has no classifier of prompts, whose density ratios this is about";
 
+const RECIPES: &str = "it is of the alignment handbook's scripts; TRL's datasets is a list of path, name, split, columns, fraction, \
+                       with test_split_size beside it";
+
 /// Options that would change the run: the values that do not (null is always one), and why others are refused.
 const NOT_SUPPORTED: &[(&str, &[&str], &str)] = &[
     ("label_smoothing_factor", &["0", "0.0"], "the loss of a token is that of its target alone"),
@@ -176,6 +181,10 @@ const NOT_SUPPORTED: &[(&str, &[&str], &str)] = &[
         &["{}"],
         "templates are given messages and tools only; chat_template_path takes a changed one",
     ),
+    ("chat_template", &[], "write the template to a file, and give that as chat_template_path"),
+    ("dataset_mixture", &[], RECIPES),
+    ("dataset_mixer", &[], RECIPES),
+    ("dataset_splits", &[], RECIPES),
     ("eval_delay", &["0", "0.0"], "evaluations begin with the first that is due"),
     ("generate_during_eval", &["false"], "evaluations of pairs draw no answers; lapidary generate does"),
     ("is_encoder_decoder", &["false"], "models here are decoders"),

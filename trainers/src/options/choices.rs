@@ -98,6 +98,8 @@ named! {
     pub enum PackingStrategy {
         /// Best fit, longest first.
         BestFitDecreasing = "bfd",
+        /// The same, with longer rows taken apart instead of cut.
+        BestFitSplit = "bfd_split" | "bfd-requeue",
         /// One stream, cut every max_length tokens.
         Wrapped = "wrapped",
     }

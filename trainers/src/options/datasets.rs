@@ -1,12 +1,12 @@
 //! TRL's `datasets`: a list of data sets that are trained on as one.
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
-use crate::data::mixture::Part;
+use crate::data::mixture::MixturePart;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// Data sets that are read one after the other; empty where none is given.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Datasets(pub Vec<Part>);
+pub struct Datasets(pub Vec<MixturePart>);
 
 /// What TRL's DatasetConfig has.
 const KEYS: [&str; 7] = ["path", "name", "data_dir", "data_files", "split", "columns", "fraction"];
@@ -27,7 +27,7 @@ impl OptionValue for Datasets {
             Raw::Text(text) | Raw::Other(text) => text,
         };
         let items: Vec<Map<String, Value>> = serde_json::from_str(text).ok()?;
-        let parts: Vec<Part> = items.iter().map(part).collect::<Option<_>>()?;
+        let parts: Vec<MixturePart> = items.iter().map(part).collect::<Option<_>>()?;
         let with = parts.iter().filter(|part| part.fraction.is_some()).count();
         (with == 0 || with == parts.len()).then_some(Datasets(parts))
     }
@@ -36,7 +36,7 @@ impl OptionValue for Datasets {
     }
 }
 
-fn part(fields: &Map<String, Value>) -> Option<Part> {
+fn part(fields: &Map<String, Value>) -> Option<MixturePart> {
     if fields.keys().any(|key| !KEYS.contains(&key.as_str())) {
         return None;
     }
@@ -51,7 +51,7 @@ fn part(fields: &Map<String, Value>) -> Option<Part> {
         None => PathBuf::from(path),
     };
     let fraction = given("fraction").map(Value::as_f64);
-    Some(Part {
+    Some(MixturePart {
         paths: files.map_or(vec![base.clone()], |files| files.iter().map(|file| base.join(with_home(file))).collect()),
         config: text("name").map_or(Some(None), |name| name.map(Some))?,
         split: text("split").unwrap_or(Some("train".into()))?,
@@ -75,7 +75,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
 }
 
 /// As `part` reads it back.
-fn written(part: &Part) -> Value {
+fn written(part: &MixturePart) -> Value {
     let mut fields = Map::new();
     let shown = |path: &PathBuf| Value::from(path.to_string_lossy());
     match &part.paths[..] {
@@ -97,7 +97,7 @@ mod tests {
     use super::super::value::ANY;
     use super::*;
 
-    fn parsed(json: &str) -> Option<Vec<Part>> {
+    fn parsed(json: &str) -> Option<Vec<MixturePart>> {
         Datasets::parse(&Raw::Other(json.into()), ANY).map(|all| all.0)
     }
 

@@ -20,22 +20,22 @@ pub struct Entry {
 }
 
 /// A mapping's entries in the order of the file, repeated keys included.
-struct Pairs(Vec<(Spanned<String>, Spanned<Value>)>);
+struct KeyedValues(Vec<(Spanned<String>, Spanned<Value>)>);
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de> Deserialize<'de> for KeyedValues {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct Reader;
         impl<'de> Visitor<'de> for Reader {
-            type Value = Pairs;
+            type Value = KeyedValues;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a mapping from option names to values")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Pairs, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<KeyedValues, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(key) = map.next_key()? {
                     pairs.push((key, map.next_value()?));
                 }
-                Ok(Pairs(pairs))
+                Ok(KeyedValues(pairs))
             }
         }
         deserializer.deserialize_map(Reader)
@@ -71,7 +71,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Entries> {
     if is_empty(text) {
         return Ok(Entries::default());
     }
-    let pairs: Pairs = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+    let pairs: KeyedValues = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let line = e.location().map_or(String::new(), |at| format!("{}:", at.line()));
         let detail = in_words(&e.without_snippet().to_string().replace('\n', " "));
         Error::Input(format!("{}:{line} {detail}", path.display()))

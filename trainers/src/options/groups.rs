@@ -77,7 +77,8 @@ option_group! {
         truncation_mode: TruncationMode = "keep_start", Trl;
         /// Put several rows into each sequence of max_length tokens. They do not see each other (but with strategy wrapped they do).
         packing: bool = "false", Trl;
-        /// How rows are packed: bfd (best fit, longest first) or wrapped (one stream, cut every max_length tokens).
+        /// How rows are packed: bfd (best fit, longest first; longer rows are cut), bfd_split (longer rows are taken apart
+        /// first), or wrapped (one stream, cut every max_length tokens).
         packing_strategy: PackingStrategy = "bfd", Trl;
         /// Whether eval_dataset is packed; none for the same as packing.
         eval_packing: Option<bool> = none, Trl, ANY, free;

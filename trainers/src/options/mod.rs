@@ -27,6 +27,8 @@ pub mod parse;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trl_tests;
 
 pub use choices::*;
 pub use datasets::Datasets;

@@ -53,6 +53,13 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
 /// Puts the entries of a file into `given`; what is wrong with them, a line each.
 fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut WithoutEffect) -> Result<Vec<String>> {
     let file::Entries { entries, repeated: mut wrong } = file::read(path)?;
+    if entries.iter().any(|entry| entry.key == "distributed_type" || entry.key == "compute_environment") {
+        return Err(Error::Input(format!(
+            "{}: a config of accelerate, which says how processes are started; what is wanted is a file of the trainer's \
+             options, such as learning_rate: 1e-5",
+            path.display()
+        )));
+    }
     for entry in entries {
         let at = format!("{}:{}", path.display(), entry.line);
         if let Some(spec) = given.spec(&entry.key) {

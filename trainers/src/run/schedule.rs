@@ -1,6 +1,6 @@
 //! How long a run is, and its learning rate at each optimiser step: transformers' arithmetic, as pure functions. The
 //! schedules themselves are in `curves.rs`.
-use crate::curves::{Curve, Place};
+use crate::curves::{Curve, Moment};
 use crate::error::{Error, Result};
 use crate::options::TrainingOptions;
 
@@ -89,7 +89,7 @@ impl Schedule {
 
     /// Learning rate of optimiser step `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
-        let at = Place { step, warmup: self.warmup_steps, total: self.total_steps };
+        let at = Moment { step, warmup: self.warmup_steps, total: self.total_steps };
         self.learning_rate * self.curve.factor(at, self.learning_rate)
     }
 }

@@ -55,7 +55,7 @@ fn open(options: &SftOptions) -> Result<(Job, SftData)> {
 pub fn train(options: &SftOptions) -> Result<Summary> {
     let (mut job, data) = open(options)?;
     let loss = options.loss.loss_type.value();
-    let is_flat = options.text.packing && options.text.packing_strategy == PackingStrategy::BestFitDecreasing;
+    let is_flat = options.text.packing && options.text.packing_strategy != PackingStrategy::Wrapped;
     let evaluate = |job: &mut Job| {
         job.evaluate(data.eval.len(), options.training.per_device_eval_batch_size, |model, rows| {
             let batch = Batch::from_examples(rows.iter().flat_map(|&row| &data.eval[row]))?;

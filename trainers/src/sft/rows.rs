@@ -1,5 +1,5 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
-use crate::data::pack::{best_fit_decreasing, wrapped};
+use crate::data::pack::{best_fit_decreasing, split, wrapped};
 use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
 use crate::data::{Example, Row, Stats, order, tokenize_sft};
 use crate::error::Result;
@@ -64,8 +64,10 @@ pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Resu
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let options = TokenizeOptions {
         dataset_text_field: text.dataset_text_field.clone(),
-        // Wrapped packing cuts the stream, not the rows.
-        max_length: text.max_length.filter(|_| !(text.packing && text.packing_strategy == PackingStrategy::Wrapped)),
+        // Other strategies of packing cut the stream, or take rows apart.
+        max_length: text
+            .max_length
+            .filter(|_| !text.packing || text.packing_strategy == PackingStrategy::BestFitDecreasing),
         truncation_mode: match text.truncation_mode {
             TruncationMode::KeepStart => Keep::KeepStart,
             TruncationMode::KeepEnd => Keep::KeepEnd,
@@ -89,6 +91,13 @@ fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Ex
             let bins = best_fit_decreasing(&lengths, capacity);
             bins.iter().map(|bin| bin.iter().map(|&i| examples[i].clone()).collect()).collect()
         }
+        PackingStrategy::BestFitSplit => {
+            let pieces = split(&lengths, capacity);
+            let of_pieces: Vec<usize> = pieces.iter().map(|(_, start, end)| end - start).collect();
+            let bins = best_fit_decreasing(&of_pieces, capacity);
+            let rows = bins.iter().map(|bin| bin.iter().map(|&i| joined(&examples, &pieces[i..=i])).collect());
+            rows.filter(|row: &Vec<Example>| row.iter().any(|piece| piece.n_trained() > 0)).collect()
+        }
         PackingStrategy::Wrapped => wrapped(&lengths, capacity)
             .iter()
             .map(|pieces| vec![joined(&examples, pieces)])
@@ -97,7 +106,7 @@ fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Ex
     }
 }
 
-/// One stretch of the wrapped stream: its tokens are one sequence, as in TRL.
+/// One stretch of the wrapped stream, or a piece of a row: its tokens are one sequence, as in TRL.
 fn joined(examples: &[Example], pieces: &[(usize, usize, usize)]) -> Example {
     let mut all = Example::default();
     for &(index, start, end) in pieces {
