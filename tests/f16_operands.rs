@@ -61,7 +61,7 @@ fn trajectory(device: Device, factor: f32) -> engine::Result<Vec<(f64, f64)>> {
     for _ in 0..STEPS {
         let tape = Tape::new();
         let watched = learner.model.watch(&tape);
-        let hidden = watched.hidden(&batch.forest, Pass { checkpointing: false, dropout: None })?;
+        let hidden = watched.hidden(&batch.forest, Pass { checkpointing: false, ..Pass::default() })?;
         let logp = watched.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp;
         let loss = ops::scale(&ops::sum(&logp)?, -factor / batch.n_items() as f32)?;
         let value = f64::from(loss.item()?) / f64::from(factor);

@@ -78,7 +78,7 @@ fn loss_and_gradients(model: &Decoder, ids: &[u32], checkpointing: bool) -> (f32
     let tape = Tape::new();
     let watched = model.watch(&tape);
     let forest = Forest::from_sequences(&[ids]).unwrap();
-    let hidden = watched.hidden(&forest, Pass { checkpointing, dropout: None }).unwrap();
+    let hidden = watched.hidden(&forest, Pass { checkpointing, ..Pass::default() }).unwrap();
     let rows: Vec<u32> = (0..ids.len() as u32 - 1).collect();
     let scored = watched.score(&hidden, &rows, &ids[1..], 1.0).unwrap();
     let loss = ops::scale(&ops::sum(&scored.logp).unwrap(), -1.0 / rows.len() as f32).unwrap();

@@ -85,7 +85,7 @@ fn logits_and_gradients_equal_transformers() {
 fn checkpointed_gradients_too() {
     for (device, tolerance) in devices() {
         for family in ["qwen2", "granite", "olmo2"] {
-            compare(family, &device, tolerance, Pass { checkpointing: true, dropout: None });
+            compare(family, &device, tolerance, Pass { checkpointing: true, ..Pass::default() });
         }
     }
 }

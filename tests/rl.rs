@@ -56,11 +56,13 @@ fn numbers(metrics: &[Value]) -> Vec<Value> {
 
 /// (command, options): every trainer; GRPO and RLOO learn twice from each generation, PPO and GRPO are interrupted
 /// while completions are still unused.
-const RUNS: [(&str, &str); 7] = [
+const RUNS: [(&str, &str); 9] = [
     ("reinforce", "--num_generations 2 --beta 0.1"),
     ("reinforce", "--plus_plus --num_generations 2 --beta 0.1 --num_iterations 2 --use_peft --lora_r 4"),
     ("rloo", "--num_iterations 2"),
+    ("rloo", "--disable_dropout --use_peft --lora_r 4 --max_completion_length none"),
     ("grpo", "--num_generations 2 --num_iterations 3 --beta 0.1"),
+    ("grpo", "--num_generations 2 --beta 0.1 --sync_ref_model --ref_model_sync_steps 1"),
     ("grpo", "--num_generations 2 --use_peft --lora_r 4 --steps_per_generation 3 --beta 0.1"),
     ("ppo", "--num_ppo_epochs 3 --kl_target 1"),
     ("ppo", "--num_ppo_epochs 3 --num_mini_batches 2 --critic head --use_peft --lora_r 4"),

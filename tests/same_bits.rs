@@ -79,9 +79,15 @@ fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
                 --per_device_train_batch_size 3";
     let rows = "--use_peft --lora_r 4 --lora_target_modules q_proj lm_head --lora_trainable_token_indices 5 9 40 \
                 --max_steps 4 --per_device_train_batch_size 3";
-    for kind in
-        [LORA, parts, dora, rows, "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2"]
-    {
+    let noisy = "--max_steps 4 --per_device_train_batch_size 3 --neftune_noise_alpha 5";
+    for kind in [
+        LORA,
+        parts,
+        dora,
+        rows,
+        noisy,
+        "--max_steps 4 --per_device_train_batch_size 5 --gradient_accumulation_steps 2",
+    ] {
         resumes("sft", "data/messages.jsonl", kind);
     }
 }
@@ -103,6 +109,46 @@ fn resumed_preference_runs_end_in_the_same_bits() {
     ] {
         resumes(command, data, &kind);
     }
+}
+
+/// Judged by the highest loss, the first of three evaluations is the best: the run stops after the third, and its finished
+/// model is that of the first, with and without an adapter.
+#[test]
+fn the_best_evaluation_is_the_finished_model() {
+    let rows = golden("data/messages.jsonl").display().to_string();
+    for kind in ["--per_device_train_batch_size 3", LORA] {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let more = format!(
+            "{kind} --eval_dataset {rows} --eval_strategy steps --eval_steps 1 --save_steps 1 --save_total_limit 1 \
+             --load_best_model_at_end --greater_is_better true --early_stopping_patience 2"
+        );
+        let metrics = sft(&arguments("models/llama", "data/messages.jsonl", &out, &more), &out);
+        let measured = losses(&metrics, "eval_loss");
+        assert!(measured.len() == 3 && measured[0] > measured[1] && measured[1] > measured[2], "{measured:?}");
+        assert!(weights(&out) == weights(&out.join("checkpoint-1")), "not the model of step 1: {kind}");
+        assert!(weights(&out) != weights(&out.join("checkpoint-3")) && !out.join("checkpoint-2").exists(), "{kind}");
+    }
+}
+
+/// Noise on the embeddings changes a step, but no evaluation; packed rows count as one sequence.
+#[test]
+fn noise_is_of_training_only() {
+    let rows = golden("data/messages.jsonl").display().to_string();
+    let of = |more: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let more = format!(
+            "--max_steps 1 --per_device_train_batch_size 3 --eval_dataset {rows} --eval_strategy steps --eval_steps 1 \
+             --eval_on_start {more}"
+        );
+        let metrics = sft(&arguments("models/llama", "data/messages.jsonl", &out, &more), &out);
+        (losses(&metrics, "eval_loss")[0], losses(&metrics, "loss")[0])
+    };
+    let (plain, noisy, packed) = (of(""), of("--neftune_noise_alpha 5"), of("--neftune_noise_alpha 5 --packing"));
+    assert_eq!(plain.0, noisy.0);
+    assert_ne!(plain.1, noisy.1);
+    assert!((plain.1 - noisy.1).abs() < 0.5 && packed.1.is_finite(), "{plain:?} {noisy:?} {packed:?}");
 }
 
 /// Runs to the end, then again from the checkpoint in the middle: the same weights and losses.

@@ -39,6 +39,18 @@ impl Error {
     pub fn input(text: impl Into<String>) -> Self {
         Error::Input(text.into())
     }
+    /// Nothing wrong, or all that is wrong with the input, a line each. An error of another kind comes alone.
+    pub fn all(results: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+        let mut lines = Vec::new();
+        for result in results {
+            match result {
+                Ok(()) => {}
+                Err(Error::Input(text)) => lines.push(text),
+                Err(other) => return Err(other),
+            }
+        }
+        if lines.is_empty() { Ok(()) } else { Err(Error::Input(lines.join("\n"))) }
+    }
     /// An [`Error::Data`] about a line of a data file, counted from 1.
     pub fn data(path: impl Into<PathBuf>, line: usize, detail: impl Into<String>) -> Self {
         Error::Data { path: path.into(), line, detail: detail.into() }

@@ -18,6 +18,7 @@ pub mod small_model;
 pub mod data;
 mod named;
 pub mod statistics;
+pub mod curves;
 pub mod losses;
 pub mod advantages;
 pub mod options;

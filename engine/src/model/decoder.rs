@@ -9,6 +9,7 @@ use super::block::{Block, Context, Residual, scaled};
 use super::cache::KvCache;
 use super::dora;
 use super::linear::{DropoutKey, Linear, Lora};
+use super::neftune::EmbeddingNoise;
 use super::parameter::{Parameter, Parts, Walk, walk};
 use super::rope::inverse_frequencies;
 use super::token_rows::TokenRows;
@@ -57,6 +58,8 @@ pub struct Pass {
     pub checkpointing: bool,
     /// Drop inputs of LoRA layers (training); None leaves all.
     pub dropout: Option<DropoutKey>,
+    /// Add noise to the embeddings (training); None adds none.
+    pub noise: Option<EmbeddingNoise>,
 }
 
 walk!(Decoder { embed, embed_lora, embed_tokens, blocks, norm, head, head_lora, head_tokens, score });
@@ -162,8 +165,8 @@ impl Decoder {
         }
     }
 
-    /// x₀ = embed[tokens] (+ s · A[tokens] Bᵀ; of DoRA times m / ‖V‖), times the family's factor: [T, D].
-    fn embedded(&self, tokens: &[u32]) -> Result<Tensor> {
+    /// x₀ = embed[tokens] (+ s · A[tokens] Bᵀ; of DoRA times m / ‖V‖) (+ noise), times the family's factor: [T, D].
+    fn embedded(&self, tokens: &[u32], noise: Option<Vec<f32>>) -> Result<Tensor> {
         let index = Arc::new(RowIndex::new(&*self.device, tokens)?);
         let mut x = match &self.embed_tokens {
             Some(rows) => rows.looked_up(&self.embed, tokens)?,
@@ -175,6 +178,10 @@ impl Decoder {
                 x = ops::mul(&x, &dora::factor(&self.embed, lora, magnitude)?)?;
             }
         }
+        if let Some(noise) = noise {
+            let shape = x.shape().to_vec();
+            x = ops::add(&x, &Tensor::from_f32(&self.device, noise, &shape)?)?;
+        }
         scaled(x, self.config.scales.embedding as f32)
     }
 
@@ -182,13 +189,15 @@ impl Decoder {
     pub fn hidden(&self, forest: &Forest, pass: Pass) -> Result<Tensor> {
         self.check_tokens(&forest.tokens)?;
         let positions = forest.positions();
+        let n_positions = positions.iter().max().map_or(0, |&p| p as usize + 1);
         let context = Context {
             plan: Arc::new(forest.attention_plan()),
-            rope: self.rope_table(positions.iter().max().map_or(0, |&p| p as usize + 1))?,
+            rope: self.rope_table(n_positions)?,
             positions: self.device.upload(Host::U32(positions))?,
             dropout: pass.dropout,
         };
-        let mut x = Residual::of(self.embedded(&forest.tokens)?);
+        let noise = pass.noise.map(|noise| noise.values(forest.tokens.len(), self.config.hidden_size, n_positions));
+        let mut x = Residual::of(self.embedded(&forest.tokens, noise)?);
         for block in &self.blocks {
             x = if pass.checkpointing && (x.needs_grad() || block.needs_grad()) {
                 Residual::of(block.checkpointed(&x.sum()?, &context)?)
@@ -230,7 +239,7 @@ impl Decoder {
             dropout: None,
         };
         let index = RowIndex::new(&*self.device, rows)?;
-        let mut x = Residual::of(self.embedded(tokens)?);
+        let mut x = Residual::of(self.embedded(tokens, None)?);
         for (block, layer) in self.blocks.iter().zip(&mut cache.layers) {
             x = block.forward(x, &context, Some((layer, &index)))?;
         }

@@ -2,6 +2,7 @@
 pub mod parameter;
 pub mod rope;
 pub mod linear;
+pub mod neftune;
 pub mod cache;
 pub mod block;
 pub mod token_rows;

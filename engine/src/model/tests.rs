@@ -210,7 +210,7 @@ fn every_block_with_an_adapter_is_checkpointed() {
         let watched = model.watch(&tape);
         let leaves = tape.len();
         assert_eq!(leaves, 4, "{target}");
-        watched.hidden(&forest, Pass { checkpointing: true, dropout: None }).unwrap();
+        watched.hidden(&forest, Pass { checkpointing: true, ..Pass::default() }).unwrap();
         assert_eq!(tape.len() - leaves, model.blocks.len(), "{target}");
     }
 }

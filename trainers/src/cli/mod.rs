@@ -159,9 +159,11 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
     let mut names = names_of(command);
-    names.push("config");
+    // Without a command clap says what is wrong.
+    let is_none = names.is_empty();
+    names.extend(["config", "help"]);
     let is_declared = |flag: &str| {
-        names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
+        is_none || names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
     };
     let arguments = with_names(command.to_string(), arguments);
     let Prepared { arguments, foreign } = flags::prepare(arguments, is_declared);

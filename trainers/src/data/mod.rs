@@ -8,6 +8,7 @@ pub mod read;
 pub mod splits;
 pub mod others;
 pub mod load;
+pub mod mixture;
 pub mod format;
 pub mod order;
 pub mod pack;

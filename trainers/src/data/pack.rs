@@ -38,6 +38,15 @@ pub fn best_fit_decreasing(lengths: &[usize], capacity: usize) -> Vec<Vec<usize>
     bins
 }
 
+/// Sequences taken apart into pieces (index, first token, end token) of at most `capacity` tokens, in their order.
+pub fn split(lengths: &[usize], capacity: usize) -> Vec<(usize, usize, usize)> {
+    let capacity = capacity.max(1);
+    let pieces = |(index, &length): (usize, &usize)| {
+        (0..length).step_by(capacity).map(move |at| (index, at, length.min(at + capacity)))
+    };
+    lengths.iter().enumerate().flat_map(pieces).collect()
+}
+
 /// Sequences one behind the other, cut every `capacity` tokens without regard to where they end.
 ///
 /// Returns the bins, each as pieces (index, first token, end token) of the sequences.
@@ -89,5 +98,10 @@ mod tests {
             wrapped(&[5, 2, 0, 3], 4),
             [vec![(0, 0, 4)], vec![(0, 4, 5), (1, 0, 2), (3, 0, 1)], vec![(3, 1, 3)]]
         );
+    }
+
+    #[test]
+    fn long_sequences_are_taken_apart() {
+        assert_eq!(split(&[3, 0, 9, 4], 4), [(0, 0, 3), (2, 0, 4), (2, 4, 8), (2, 8, 9), (3, 0, 4)]);
     }
 }

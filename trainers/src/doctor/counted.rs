@@ -60,7 +60,7 @@ pub fn count_step(gpu: &Arc<Gpu>, config: &ModelConfig, step: &CountedStep) -> R
 pub fn train(learner: &mut Learner, batch: &Batch, checkpointing: bool) -> engine::Result<f32> {
     let tape = Tape::new();
     let watched = learner.model.watch(&tape);
-    let hidden = watched.hidden(&batch.forest, Pass { checkpointing, dropout: None })?;
+    let hidden = watched.hidden(&batch.forest, Pass { checkpointing, ..Pass::default() })?;
     let logp = watched.score(&hidden, &batch.rows, &batch.targets, 1.0)?.logp;
     let loss = ops::scale(&ops::sum(&logp)?, -1.0 / batch.n_items().max(1) as f32)?;
     let value = loss.item()?;

@@ -13,6 +13,7 @@
 pub mod batch;
 pub mod stepper;
 pub mod learner;
+pub mod moving_reference;
 pub mod scoring;
 pub mod setup;
 
@@ -29,12 +30,13 @@ use crate::run::summary::quoted;
 use crate::run::tensorboard::EventFile;
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Outcome,
-    Progress, RunDirectory, TrainerState,
+    Progress, RunDirectory, TrainerState, Watch,
 };
 use engine::backend::Device;
 use engine::config::Head;
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::linear::DropoutKey;
+use engine::model::neftune::EmbeddingNoise;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -164,7 +166,11 @@ pub struct Job {
     /// Whether checkpoints are written.
     pub saves: bool,
     checkpointing: bool,
+    /// α of NEFTune.
+    neftune: Option<f32>,
     save_total_limit: Option<usize>,
+    /// What makes an evaluation the best, if somebody asks for it.
+    watch: Option<Watch>,
     /// Whether the evaluation rows are to be looked at before the first step.
     pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
@@ -193,12 +199,12 @@ fn going_on(
     }
     let mut said = vec![format!("resumed from {}: step {done} of {now}", checkpoint.path.display())];
     if then != now {
-        let rate = |total| Schedule::new(training, total).at(done);
+        let rate = |total| Schedule::new(training, total).map(|schedule| schedule.at(done));
         said.push(format!(
             "note: the run was begun for {then} steps and now has {now}, as transformers does it: the learning rate goes on \
              where a run of {now} steps would be, at {:.3e} (over {then} steps: {:.3e})",
-            rate(now),
-            rate(then)
+            rate(now)?,
+            rate(then)?
         ));
     }
     if done == now {
@@ -261,7 +267,7 @@ impl Job {
         }
         Ok(Job {
             window: Window(std::mem::take(&mut state.accumulators)),
-            schedule: Schedule::new(training, length.total_steps),
+            schedule: Schedule::new(training, length.total_steps)?,
             cadence: Cadence::new(record, length),
             grad_norm: f64::NAN,
             collected: (0.0, 0),
@@ -269,7 +275,9 @@ impl Job {
             seed: training.seed,
             saves: record.save_strategy != Strategy::No,
             checkpointing: training.gradient_checkpointing,
+            neftune: training.neftune_noise_alpha.filter(|alpha| *alpha > 0.0).map(|alpha| alpha as f32),
             save_total_limit: record.save_total_limit,
+            watch: Watch::new(record),
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
             command: C::NAME,
@@ -288,9 +296,11 @@ impl Job {
         })
     }
 
-    /// The next optimiser step; None when the run is complete, or was asked to stop.
+    /// The next optimiser step; None when the run is complete, was asked to stop, or no evaluation has been better for too
+    /// long.
     pub fn next_step(&self) -> Option<Step> {
-        self.upcoming().filter(|_| !self.stops)
+        let is_over = self.watch.as_ref().is_some_and(|watch| watch.is_over(&self.state.best));
+        self.upcoming().filter(|_| !self.stops && !is_over)
     }
 
     /// Whether the run ends before its last step, since it was asked to.
@@ -319,7 +329,8 @@ impl Job {
     /// How micro-batch `i` of a step is passed through the model in training.
     pub fn pass(&self, step: &Step, i: usize) -> Pass {
         let key = DropoutKey { seed: self.seed, pass: step.index * self.length.batches_per_step + i as u64 };
-        Pass { checkpointing: self.checkpointing, dropout: Some(key) }
+        let noise = self.neftune.map(|alpha| EmbeddingNoise { alpha, key, length: None });
+        Pass { checkpointing: self.checkpointing, dropout: Some(key), noise }
     }
 
     /// The learning rate of the step that is next.
@@ -428,6 +439,15 @@ impl Job {
         if let Some((name, value)) = values.first() {
             self.progress.say(&format!("step {now}: {name} {value:.4}"));
         }
+        // What is measured before the first step is no model of this run.
+        if let Some(watch) = self.watch.as_ref().filter(|_| now > 0) {
+            watch.see(&mut self.state.best, now, values)?;
+            if watch.is_over(&self.state.best) {
+                let said =
+                    format!("{} is no better for {} evaluations: the run stops", watch.metric, self.state.best.since);
+                self.progress.say(&format!("step {now}: {said}"));
+            }
+        }
         Ok(())
     }
 
@@ -439,7 +459,20 @@ impl Job {
         self.policy.save(writer.path(), &self.learner.model, &self.source.tokenizer)?;
         besides(writer.path())?;
         writer.commit(&self.state, &self.learner.optimizer_state()?)?;
-        self.directory.rotate(self.save_total_limit)
+        let best = self.watch.as_ref().filter(|watch| watch.loads).and(self.state.best.step);
+        self.directory.rotate(self.save_total_limit, best)
+    }
+
+    /// Takes up the model of the best evaluation, if that is asked for and is another than the last.
+    fn load_best(&mut self) -> Result<()> {
+        let Some(watch) = self.watch.as_ref().filter(|watch| watch.loads) else { return Ok(()) };
+        let step = self.state.best.step.filter(|step| *step != self.state.global_step);
+        let Some(checkpoint) = self.directory.checkpoint_of(step)? else { return Ok(()) };
+        self.learner.model = self.policy.model(&self.device, &self.source, Some(&checkpoint))?;
+        let value = self.state.best.value.unwrap_or(f64::NAN);
+        let said = format!("the finished model is that of step {}: {} {value:.4}", checkpoint.step, watch.metric);
+        self.progress.say(&said);
+        Ok(())
     }
 
     /// Saves the finished model and says what the run has learnt. Of a run that was asked to stop, says how it goes on.
@@ -449,6 +482,7 @@ impl Job {
             run::interrupt::end();
             return Err(self.stopped());
         }
+        self.load_best()?;
         let peak = run::memory::peak_bytes();
         if let (Some(needed), Some(peak)) = (self.needed, peak) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));

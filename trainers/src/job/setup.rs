@@ -204,14 +204,8 @@ impl Policy {
         4 * (2 + moments) * (self.n_whole + rows) + 4 * places
     }
 
-    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
-    pub fn learner(
-        &self,
-        device: &Device,
-        source: &ModelSource,
-        training: &TrainingOptions,
-        resumed: Option<&Checkpoint>,
-    ) -> Result<Learner> {
+    /// Loads the model, with its trained weights those of a checkpoint if one is given.
+    pub fn model(&self, device: &Device, source: &ModelSource, resumed: Option<&Checkpoint>) -> Result<Decoder> {
         let resumed_files = match (resumed, &self.adapter) {
             (Some(checkpoint), None) => Some(ModelFiles::open(&checkpoint.path)?),
             _ => None,
@@ -223,6 +217,18 @@ impl Policy {
             (None, Some(config), None) => model.add_lora(config, self.seed)?,
             (_, None, _) => {}
         }
+        Ok(model)
+    }
+
+    /// Loads the model, and from a checkpoint the trained weights and the optimiser's state.
+    pub fn learner(
+        &self,
+        device: &Device,
+        source: &ModelSource,
+        training: &TrainingOptions,
+        resumed: Option<&Checkpoint>,
+    ) -> Result<Learner> {
+        let model = self.model(device, source, resumed)?;
         let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
         let optimizer = match training.optim {
             options::Optimizer::AdamW => learner::Optimizer::AdamW(adamw),
@@ -354,7 +360,11 @@ pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(Strin
             Ok(all.concat())
         }
     };
-    read.iter().map(|(role, path)| Ok((role.to_string(), of(role, path)?))).collect()
+    let mut by_role: BTreeMap<String, Vec<(String, FileHash)>> = BTreeMap::new();
+    for (role, path) in read {
+        by_role.entry(role.to_string()).or_default().extend(of(role, path)?);
+    }
+    Ok(by_role)
 }
 
 /// All parts of a GGUF that was split (`name-00001-of-00003.gguf` …), those that are there; else the path alone.

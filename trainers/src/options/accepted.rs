@@ -12,6 +12,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         "there is one way to compute attention and the rest of the model",
         &[
             "attn_implementation",
+            "use_flash_attention_2",
             "use_liger_kernel",
             "liger_kernel_config",
             "torch_compile*",
@@ -21,11 +22,9 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "pad_to_multiple_of",
             "padding_free",
             "pad_token",
-            "neftune_post_forward_hook",
             "gradient_checkpointing_kwargs",
             "activation_checkpointing_kwargs",
             "activation_offloading",
-            "group_by_length",
             "length_column_name",
         ],
     ),
@@ -44,6 +43,7 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "log_on_each_node",
             "save_on_each_node",
             "ignore_bias_buffers",
+            "accelerate_config",
             "dispatch_batches",
             "split_batches",
             "tpu_*",
@@ -58,10 +58,12 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         &[
             "dataloader_*",
             "dataset_num_proc",
+            "preprocessing_num_workers",
             "dataset_batch_size",
             "remove_unused_columns",
             "label_names",
             "dataset_streaming",
+            "streaming",
         ],
     ),
     (
@@ -107,6 +109,12 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "cast_lm_head_to_fp32",
         ],
     ),
+    ("no tools are called in rollouts", &["max_tool_calling_iterations"]),
+    (
+        "they steer use_adaptive_entropy, which is off",
+        &["entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"],
+    ),
+    ("whether a run fits into memory is checked before its first step", &["auto_find_batch_size"]),
     ("nothing is uploaded", &["push_to_hub*", "hub_*"]),
     ("no code from a model repository is ever run", &["trust_remote_code"]),
     ("files are local", &["model_revision"]),
@@ -117,14 +125,10 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         "it concerns PyTorch only",
         &[
             "torch_empty_cache_steps",
-            "ignore_data_skip",
             "restore_callback_states_from_checkpoint",
             "bnb_4bit_*",
             "use_bnb_nested_quant",
             "env",
-            "metric_for_best_model",
-            "greater_is_better",
-            "auto_find_batch_size",
             "past_index",
             "padding_value",
             "label_pad_token_id",
@@ -132,40 +136,66 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Options that would change the run, and the values that do not; null is always one.
-const NOT_SUPPORTED: &[(&str, &[&str])] = &[
-    ("label_smoothing_factor", &["0", "0.0"]),
-    ("neftune_noise_alpha", &[]),
-    ("lr_scheduler_kwargs", &["{}"]),
-    ("optim_args", &[]),
-    ("optim_target_modules", &[]),
-    ("data_seed", &[]),
-    ("router_aux_loss_coef", &[]),
-    ("model_init_kwargs", &["{}"]),
-    ("dataset_kwargs", &["{}"]),
-    ("datasets", &["[]"]),
-    ("lora_target_parameters", &[]),
-    ("load_in_8bit", &["false"]),
-    ("dataloader_drop_last", &["false"]),
-    ("save_only_model", &["false"]),
-    ("load_best_model_at_end", &["false"]),
-    ("generation_kwargs", &["{}"]),
-    ("entropy_coef", &["0", "0.0"]),
-    ("use_adaptive_entropy", &["false"]),
-    ("off_policy_mask_threshold", &[]),
-    ("chat_template_kwargs", &["{}"]),
-    ("eval_delay", &["0", "0.0"]),
-    ("generate_during_eval", &["false"]),
-    ("is_encoder_decoder", &["false"]),
-    ("max_prompt_length", &[]),
-    ("ref_model_init_kwargs", &["{}"]),
-    ("base_model_attribute_name", &["model"]),
-    ("force_use_ref_model", &["false"]),
-    ("reference_free", &["false"]),
-    ("rpo_alpha", &[]),
-    ("prompt_sample_size", &["1024"]),
-    ("min_density_ratio", &["0.5"]),
-    ("max_density_ratio", &["10.0", "10"]),
+const ENTROPY: &str = "the entropy of tokens is measured, but no gradient flows through it";
+const SETTLED: &str = "a model is opened as its files say and as dtype says";
+const ONE_SEED: &str = "one seed decides all that is random: give seed";
+const SIZES: &str = "BCO here has no classifier of prompts, whose density ratios this is about";
+
+const RECIPES: &str = "it is of the alignment handbook's scripts; TRL's datasets is a list of path, name, split, columns, fraction, \
+                       with test_split_size beside it";
+
+/// Options that would change the run: the values that do not (null is always one), and why others are refused.
+const NOT_SUPPORTED: &[(&str, &[&str], &str)] = &[
+    ("label_smoothing_factor", &["0", "0.0"], "the loss of a token is that of its target alone"),
+    ("optim_args", &[], "it is for optimisers that are not here; adam_beta1, adam_beta2, adam_epsilon are options"),
+    ("optim_target_modules", &[], "it is for GaLore and APOLLO, which are not here"),
+    ("data_seed", &[], ONE_SEED),
+    ("router_aux_loss_coef", &["0", "0.0", "0.001"], "it is for mixtures of experts, which are not here"),
+    ("model_init_kwargs", &["{}"], SETTLED),
+    ("dataset_kwargs", &["{}", "{\"skip_prepare_dataset\":false}"], "rows are prepared in one way"),
+    ("lora_target_parameters", &[], "adapters are for whole linear layers: name them in lora_target_modules"),
+    ("load_in_8bit", &["false"], "weights are not held in 8 bits; --dtype bfloat16 halves the frozen ones"),
+    ("dataloader_drop_last", &["false"], "the last batch of an epoch may be smaller, and all rows are trained on"),
+    (
+        "group_by_length",
+        &["false"],
+        "it would put rows of one length together to save padding, and there is no padding here",
+    ),
+    ("ignore_data_skip", &["false"], "a resumed run goes on with the rows that it had not seen, to the same bits"),
+    (
+        "save_only_model",
+        &["false"],
+        "a checkpoint is what an interrupted run goes on from; save_strategy no writes none",
+    ),
+    ("generation_kwargs", &["{}"], "each parameter of sampling that there is has an option of its own"),
+    ("entropy_coef", &["0", "0.0"], ENTROPY),
+    ("use_adaptive_entropy", &["false"], ENTROPY),
+    (
+        "off_policy_mask_threshold",
+        &[],
+        "sequences are not masked by their KL; delta bounds the ratios of single tokens",
+    ),
+    (
+        "chat_template_kwargs",
+        &["{}"],
+        "templates are given messages and tools only; chat_template_path takes a changed one",
+    ),
+    ("chat_template", &[], "write the template to a file, and give that as chat_template_path"),
+    ("dataset_mixture", &[], RECIPES),
+    ("dataset_mixer", &[], RECIPES),
+    ("dataset_splits", &[], RECIPES),
+    ("eval_delay", &["0", "0.0"], "evaluations begin with the first that is due"),
+    ("generate_during_eval", &["false"], "evaluations of pairs draw no answers; lapidary generate does"),
+    ("is_encoder_decoder", &["false"], "models here are decoders"),
+    ("max_prompt_length", &[], "TRL 1.16 has it no longer: max_length is the limit of prompt and answer together"),
+    ("ref_model_init_kwargs", &["{}"], SETTLED),
+    ("base_model_attribute_name", &["model"], "models here are built in one way"),
+    ("force_use_ref_model", &["false"], "with an adapter the reference is the model without it"),
+    ("reference_free", &["false"], "a loss without a reference is orpo's and cpo's"),
+    ("rpo_alpha", &[], "TRL 1.16 has it no longer: loss_type [sigmoid, sft] with loss_weights [1, α] is the same"),
+    ("prompt_sample_size", &["1024"], SIZES),
+    ("min_density_ratio", &["0.5"], SIZES),
+    ("max_density_ratio", &["10.0", "10"], SIZES),
 ];
 
 /// What becomes of an option of TRL that is not declared here.
@@ -173,15 +203,15 @@ const NOT_SUPPORTED: &[(&str, &[&str])] = &[
 pub enum Foreign {
     /// Accepted; the text says why it has no effect.
     WithoutEffect(&'static str),
-    /// Only these values are accepted.
-    NotSupported(&'static [&'static str]),
+    /// Only these values are accepted; the text says why.
+    NotSupported(&'static [&'static str], &'static str),
 }
 
 /// What is known about an option of TRL that is not declared here.
 pub fn foreign(name: &str) -> Option<Foreign> {
     let is_called = |known: &str| known.strip_suffix('*').map_or(known == name, |prefix| name.starts_with(prefix));
-    if let Some((_, neutral)) = NOT_SUPPORTED.iter().find(|(known, _)| *known == name) {
-        return Some(Foreign::NotSupported(neutral));
+    if let Some((_, neutral, why)) = NOT_SUPPORTED.iter().find(|(known, ..)| *known == name) {
+        return Some(Foreign::NotSupported(neutral, why));
     }
     let reason = WITHOUT_EFFECT.iter().find(|(_, names)| names.iter().any(|known| is_called(known)));
     reason.map(|(reason, _)| Foreign::WithoutEffect(reason))
@@ -192,7 +222,7 @@ impl Foreign {
     pub fn judge(self, raw: &Raw) -> Result<Option<&'static str>, String> {
         match self {
             Foreign::WithoutEffect(reason) => Ok(Some(reason).filter(|_| !is_off(raw))),
-            Foreign::NotSupported(neutral) => {
+            Foreign::NotSupported(neutral, why) => {
                 let is_neutral = match raw {
                     Raw::Null => true,
                     Raw::Text(text) => {
@@ -202,7 +232,7 @@ impl Foreign {
                     Raw::List(items) => items.is_empty() && neutral.contains(&"[]"),
                     Raw::Other(text) => neutral.contains(&text.as_str()),
                 };
-                if is_neutral { Ok(None) } else { Err(format!("{} is not supported yet; leave it out", raw.show())) }
+                if is_neutral { Ok(None) } else { Err(format!("{} is refused: {why}", raw.show())) }
             }
         }
     }
@@ -249,7 +279,7 @@ mod tests {
         assert!(matches!(foreign("bf16"), Some(Foreign::WithoutEffect(_))));
         assert!(matches!(foreign("dataloader_num_workers"), Some(Foreign::WithoutEffect(_))));
         assert!(matches!(foreign("fsdp"), Some(Foreign::WithoutEffect(_))));
-        assert!(matches!(foreign("neftune_noise_alpha"), Some(Foreign::NotSupported(_))));
+        assert!(matches!(foreign("label_smoothing_factor"), Some(Foreign::NotSupported(..))));
         assert_eq!(foreign("learning_rat"), None);
         assert_eq!(foreign("bf"), None);
     }
@@ -259,8 +289,8 @@ mod tests {
         for (name, raw, fine) in [
             ("label_smoothing_factor", Raw::Text("0.0".into()), true),
             ("label_smoothing_factor", Raw::Text("0.1".into()), false),
-            ("neftune_noise_alpha", Raw::Null, true),
-            ("neftune_noise_alpha", Raw::Text("5".into()), false),
+            ("optim_args", Raw::Null, true),
+            ("optim_args", Raw::Text("rank=5".into()), false),
             ("load_in_8bit", Raw::Text("False".into()), true),
             ("load_in_8bit", Raw::Text("true".into()), false),
             ("lora_target_parameters", Raw::List(vec!["mlp.experts.up_proj".into()]), false),

@@ -1,5 +1,6 @@
 //! Option values that are one of a few names, and those with a small language of their own.
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
+pub use crate::curves::Scheduler;
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;
 pub use crate::losses::divergence::FDivergence;
@@ -67,24 +68,12 @@ named! {
 }
 
 named! {
-    /// How the learning rate moves over the run; see [`crate::run::schedule`].
-    pub enum Scheduler {
-        /// After the warm-up a straight line, which reaches 0 at the end of the run.
-        Linear = "linear",
-        /// After the warm-up half a cosine, which reaches 0 at the end of the run.
-        Cosine = "cosine",
-        /// The same from the first step to the last: there is no warm-up.
-        Constant = "constant",
-        /// After the warm-up the same to the end.
-        ConstantWithWarmup = "constant_with_warmup",
-    }
-}
-
-named! {
     /// transformers names one optimiser after each of PyTorch's implementations of it.
     pub enum Optimizer {
         /// AdamW with decoupled weight decay; see [`engine::backend::AdamWStep`].
-        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused",
+        AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused"
+            | "adamw_8bit" | "adamw_bnb_8bit" | "adamw_torch_8bit" | "adamw_torch_4bit" | "paged_adamw_8bit"
+            | "paged_adamw_32bit" | "paged_adamw",
         /// Plain gradient descent with weight decay: no momentum, no state.
         Sgd = "sgd",
     }
@@ -127,6 +116,8 @@ named! {
     pub enum PackingStrategy {
         /// Best fit, longest first.
         BestFitDecreasing = "bfd",
+        /// The same, with longer rows taken apart instead of cut.
+        BestFitSplit = "bfd_split" | "bfd-requeue",
         /// One stream, cut every max_length tokens.
         Wrapped = "wrapped",
     }

@@ -54,8 +54,8 @@ sampling_parameters! {
         num_generations: usize = "8", Trl, at_least(1.0);
         /// Completions drawn of each prompt of eval_dataset; none for num_generations.
         num_generations_eval: Option<usize> = none, Trl, at_least(1.0), free;
-        /// Most tokens of a completion.
-        max_completion_length | response_length | max_new_tokens: usize = "512", Trl, at_least(1.0);
+        /// Most tokens of a completion; none for as many as the model's context leaves beside the longest prompt.
+        max_completion_length | response_length | max_new_tokens: Option<usize> = "512", Trl, at_least(1.0);
         /// Completions drawn at once; none for as many as one optimiser step takes.
         generation_batch_size: Option<usize> = none, Trl, at_least(1.0);
         /// Batches of per_device_train_batch_size completions that are drawn at once; none for

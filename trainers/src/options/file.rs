@@ -20,30 +20,39 @@ pub struct Entry {
 }
 
 /// A mapping's entries in the order of the file, repeated keys included.
-struct Entries(Vec<(Spanned<String>, Spanned<Value>)>);
+struct KeyedValues(Vec<(Spanned<String>, Spanned<Value>)>);
 
-impl<'de> Deserialize<'de> for Entries {
+impl<'de> Deserialize<'de> for KeyedValues {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Entries;
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = KeyedValues;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("a mapping from option names to values")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Entries, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<KeyedValues, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some(key) = map.next_key()? {
                     pairs.push((key, map.next_value()?));
                 }
-                Ok(Entries(pairs))
+                Ok(KeyedValues(pairs))
             }
         }
-        deserializer.deserialize_map(Pairs)
+        deserializer.deserialize_map(Reader)
     }
 }
 
+/// A config file as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entries {
+    /// Every key once, in the order of the file.
+    pub entries: Vec<Entry>,
+    /// A line about each key that is given again.
+    pub repeated: Vec<String>,
+}
+
 /// The entries of a config file. Errors name file and line.
-pub fn read(path: &Path) -> Result<Vec<Entry>> {
+pub fn read(path: &Path) -> Result<Entries> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let why = match e.kind() {
             std::io::ErrorKind::InvalidData => "is not UTF-8 text; save the file as UTF-8".to_string(),
@@ -55,33 +64,34 @@ pub fn read(path: &Path) -> Result<Vec<Entry>> {
 }
 
 /// The entries of a config file's text.
-pub fn parse(path: &Path, text: &str) -> Result<Vec<Entry>> {
+pub fn parse(path: &Path, text: &str) -> Result<Entries> {
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;
     if is_empty(text) {
-        return Ok(Vec::new());
+        return Ok(Entries::default());
     }
-    let entries: Entries = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+    let pairs: KeyedValues = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
         let line = e.location().map_or(String::new(), |at| format!("{}:", at.line()));
         let detail = in_words(&e.without_snippet().to_string().replace('\n', " "));
         Error::Input(format!("{}:{line} {detail}", path.display()))
     })?;
-    let mut seen: Vec<Entry> = Vec::new();
-    for (key, value) in entries.0 {
+    let (mut seen, mut repeated): (Vec<Entry>, Vec<String>) = Default::default();
+    for (key, value) in pairs.0 {
         let line = key.referenced.line();
         if let Some(first) = seen.iter().find(|entry| entry.key == key.value) {
             let first_line = first.line;
-            return Err(Error::Input(format!(
+            repeated.push(format!(
                 "{}:{line}: {} is given twice (also in line {first_line})",
                 path.display(),
                 key.value
-            )));
+            ));
+            continue;
         }
         let written = written_scalar(text, &value);
         seen.push(Entry { key: key.value, raw: to_raw(value.value, written), line });
     }
-    Ok(seen)
+    Ok(Entries { entries: seen, repeated })
 }
 
 /// The YAML reader's message in the words of who writes the file.
@@ -139,7 +149,9 @@ mod tests {
     use super::*;
 
     fn entries(text: &str) -> Vec<(String, Raw, u64)> {
-        parse(Path::new("run.yaml"), text).expect("parses").into_iter().map(|e| (e.key, e.raw, e.line)).collect()
+        let read = parse(Path::new("run.yaml"), text).expect("parses");
+        assert_eq!(read.repeated, Vec::<String>::new());
+        read.entries.into_iter().map(|e| (e.key, e.raw, e.line)).collect()
     }
     fn error(text: &str) -> String {
         parse(Path::new("run.yaml"), text).expect_err("is wrong").to_string()
@@ -192,7 +204,9 @@ mod tests {
 
     #[test]
     fn errors_name_the_line() {
-        assert_eq!(error("a: 1\nb: 2\na: 3\n"), "run.yaml:3: a is given twice (also in line 1)");
+        let twice = parse(Path::new("run.yaml"), "a: 1\nb: 2\na: 3\n").expect("parses");
+        assert_eq!(twice.repeated, ["run.yaml:3: a is given twice (also in line 1)"]);
+        assert_eq!(twice.entries.len(), 2);
         for (text, start) in
             [("a: [1, 2\n", "run.yaml:"), ("- a\n- b\n", "run.yaml:1:"), ("just text\n", "run.yaml:1:")]
         {

@@ -1,9 +1,8 @@
 //! The command line: clap's parser and help, made from the declarations.
-use super::accepted::foreign;
 use super::given::{Given, Origin, default_of, suggestion};
 use super::spec::{Command, DefaultValue, OptionSpec};
 use super::value::{Kind, Raw};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 use std::ffi::OsString;
@@ -52,6 +51,7 @@ fn help(spec: &OptionSpec, defaults: &'static [(&'static str, &'static str)]) ->
 pub fn default_text(spec: &OptionSpec, defaults: &'static [(&'static str, &'static str)]) -> String {
     match default_of(spec, defaults) {
         DefaultValue::Required => "[required]".into(),
+        DefaultValue::RequiredUnless(other) => format!("[required, unless {other} is given]"),
         DefaultValue::None => format!("[default: none, as in {}]", spec.source.name()),
         DefaultValue::Written(text) => format!("[default: {text}, as in {}]", spec.source.name()),
     }
@@ -73,16 +73,16 @@ fn value_name(kind: Kind) -> &'static str {
     }
 }
 
-/// Arguments made ready for clap, and TRL's options that are not declared here, with what was given to them.
+/// Arguments made ready for clap, and the options that are not declared here, with what was given to them.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
     /// What clap is to parse: flags as declared, each with its value behind `=` where that was written or begins with a dash.
     pub arguments: Vec<OsString>,
-    /// (name without dashes, value) of TRL's other flags, in order; "true" where no value followed.
+    /// (name without dashes, value) of the other flags, TRL's and unknown ones, in order; "true" where no value followed.
     pub foreign: Vec<(String, Raw)>,
 }
 
-/// Writes `-` in flags as `_`, and takes out the flags of TRL that `declared` does not know.
+/// Writes `-` in flags as `_`, and takes out the flags that `declared` does not know.
 pub fn prepare(arguments: impl IntoIterator<Item = OsString>, declared: impl Fn(&str) -> bool) -> Prepared {
     let mut prepared = Prepared::default();
     let mut arguments = arguments.into_iter().peekable();
@@ -95,7 +95,7 @@ pub fn prepare(arguments: impl IntoIterator<Item = OsString>, declared: impl Fn(
         };
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
         let name = name.replace('-', "_");
-        if declared(&name) || foreign(&name).is_none() {
+        if declared(&name) {
             let dashed =
                 arguments.peek().and_then(|next| next.to_str()).filter(|next| value.is_none() && is_dashed(next));
             let value = value.or(dashed).map_or(String::new(), |value| format!("={value}"));
@@ -130,8 +130,9 @@ fn is_flag(text: &str) -> bool {
     text.starts_with('-') && text.parse::<f64>().is_err()
 }
 
-/// Puts what clap found into `given`.
-pub fn collect(matches: &ArgMatches, specs: &[&'static OptionSpec], given: &mut Given) -> Result<()> {
+/// Puts what clap found into `given`; what is wrong with it, a line each.
+pub fn collect(matches: &ArgMatches, specs: &[&'static OptionSpec], given: &mut Given) -> Vec<String> {
+    let mut wrong = Vec::new();
     for spec in specs {
         let mut raw = matches.get_many::<String>(spec.name).map(|values| {
             let values: Vec<String> = values.cloned().collect();
@@ -139,7 +140,7 @@ pub fn collect(matches: &ArgMatches, specs: &[&'static OptionSpec], given: &mut 
         });
         if spec.kind == Kind::Bool && matches.get_flag(spec.negative) {
             if raw.is_some() {
-                return Err(Error::Input(format!("--{} and --{} are both given", spec.name, spec.negative)));
+                wrong.push(format!("--{} and --{} are both given", spec.name, spec.negative));
             }
             raw = Some(Raw::Text("false".into()));
         }
@@ -147,7 +148,7 @@ pub fn collect(matches: &ArgMatches, specs: &[&'static OptionSpec], given: &mut 
             given.put(spec, raw, Origin::Flag);
         }
     }
-    Ok(())
+    wrong
 }
 
 /// clap's complaint in one line, with the nearest known name.
@@ -203,7 +204,7 @@ mod tests {
     #[test]
     fn prepares_arguments() {
         let list = |items: &[&str]| items.iter().map(OsString::from).collect::<Vec<_>>();
-        let declared = |name: &str| matches!(name, "max_steps" | "packing" | "bf16_mine");
+        let declared = |name: &str| matches!(name, "max_steps" | "packing" | "no_packing");
         let got = prepare(
             list(&[
                 "sft",
@@ -230,6 +231,6 @@ mod tests {
         );
         let dashed = prepare(list(&["--prompt", "- a item", "--packing", "--max_steps=1", "-x"]), |_| true).arguments;
         assert_eq!(dashed, list(&["--prompt=- a item", "--packing", "--max_steps=1", "-x"]));
-        assert_eq!(prepare(list(&["--a-b=c-d", "-x", "--"]), declared).arguments, list(&["--a_b=c-d", "-x", "--"]));
+        assert_eq!(prepare(list(&["--a-b=c-d", "-x", "--"]), |_| true).arguments, list(&["--a_b=c-d", "-x", "--"]));
     }
 }

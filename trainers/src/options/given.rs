@@ -1,4 +1,5 @@
 //! What was given, by flag or by file, and where: the input of every option's parser.
+use super::refused::refused;
 use super::spec::{DefaultValue, OptionSpec};
 use super::value::{ANY, OptionValue, Raw};
 use crate::error::{Error, Result};
@@ -69,24 +70,61 @@ impl Given {
     pub fn differs(&self, name: &str) -> bool {
         let Some((spec, (raw, _))) = self.spec(name).zip(self.values.get(name)) else { return false };
         let default = match default_of(spec, self.defaults) {
-            DefaultValue::Required => return true,
+            DefaultValue::Required | DefaultValue::RequiredUnless(_) => return true,
             DefaultValue::None => (spec.normal)(&Raw::Null, ANY),
             DefaultValue::Written(text) => (spec.normal)(&Raw::Text(text.into()), spec.range),
         };
         (spec.normal)(raw, spec.range) != default
     }
 
+    /// All that is wrong with single values, a line each: those that no option takes, and those that are missing.
+    pub fn wrong_values(&self) -> Vec<String> {
+        let about = |spec: &&'static OptionSpec| match self.values.get(spec.name) {
+            Some((raw, origin)) => (spec.normal)(raw, spec.range).is_none().then(|| wrong_value(spec, raw, origin)),
+            None => self.is_missing(spec).then(|| missing(spec)),
+        };
+        let mut all: Vec<(u64, String)> =
+            self.specs.iter().filter_map(|spec| Some((self.line(spec.name), about(spec)?))).collect();
+        all.sort_by_key(|(line, _)| *line);
+        all.into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Whether an option that is not given must be.
+    fn is_missing(&self, spec: &OptionSpec) -> bool {
+        match default_of(spec, self.defaults) {
+            DefaultValue::Required => true,
+            DefaultValue::RequiredUnless(other) => !self.differs(other),
+            DefaultValue::None | DefaultValue::Written(_) => false,
+        }
+    }
+
+    /// The line of the file in which an option is given; behind all lines where it is not.
+    fn line(&self, name: &str) -> u64 {
+        match self.values.get(name) {
+            Some((_, Origin::File { line, .. })) => *line,
+            _ => u64::MAX,
+        }
+    }
+
+    /// The text given to an option, as it was written.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.values.get(name) {
+            Some((Raw::Text(text), _)) => Some(text.trim()),
+            _ => None,
+        }
+    }
+
     /// The value of an option: as given, else its default.
     pub fn read<T: OptionValue>(&self, name: &'static str) -> Result<T> {
         let spec = self.spec(name).ok_or_else(|| Error::Internal(format!("option {name} is not declared")))?;
         if let Some((raw, origin)) = self.values.get(spec.name) {
-            return T::parse(raw, spec.range).ok_or_else(|| {
-                Error::Input(format!("{}: got {}, but it takes {}", At(origin, spec.name), raw.show(), spec.accepts()))
-            });
+            return T::parse(raw, spec.range).ok_or_else(|| Error::Input(wrong_value(spec, raw, origin)));
         }
         let wrong = || Error::Internal(format!("the default of {name} is not {}", spec.accepts()));
         match default_of(spec, self.defaults) {
-            DefaultValue::Required => Err(Error::Input(format!("--{name} is missing. {}", spec.paragraph()))),
+            DefaultValue::Required => Err(Error::Input(missing(spec))),
+            DefaultValue::RequiredUnless(other) if !self.differs(other) => Err(Error::Input(missing(spec))),
+            DefaultValue::RequiredUnless(other) => T::parse(&Raw::Text(other.into()), spec.range).ok_or_else(wrong),
             DefaultValue::None => T::parse(&Raw::Null, ANY).ok_or_else(wrong),
             DefaultValue::Written(text) => T::parse(&Raw::Text(text.into()), spec.range).ok_or_else(wrong),
         }
@@ -97,6 +135,20 @@ impl Given {
         let origin = self.values.get(name).map_or(&Origin::Default, |(_, origin)| origin);
         Err(Error::Input(format!("{}: {detail}", At(origin, name))))
     }
+}
+
+/// What is wrong with a value, and what the option takes or why it is refused.
+fn wrong_value(spec: &OptionSpec, raw: &Raw, origin: &Origin) -> String {
+    let reason = if let Raw::Text(text) = raw { refused(spec.name, text.trim()) } else { None };
+    match reason {
+        Some(why) => format!("{}: {} is refused: {why}", At(origin, spec.name), raw.show()),
+        None => format!("{}: got {}, but it takes {}", At(origin, spec.name), raw.show(), spec.accepts()),
+    }
+}
+
+/// That a required option is missing, and what it is.
+fn missing(spec: &OptionSpec) -> String {
+    format!("--{} is missing. {}", spec.name, spec.paragraph())
 }
 
 /// The default of an option in a command that may override it.

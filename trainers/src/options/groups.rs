@@ -2,7 +2,8 @@
 //!
 //! Defaults are those of TRL 1.16's command line (which takes them from transformers 5.23 where it does not set its own).
 use super::choices::*;
-use super::lists::List;
+use super::datasets::Datasets;
+use super::lists::{List, Mapping};
 use super::spec::option_group;
 use super::value::{ANY, Location, Steps, above, at_least, between, limit, share};
 use crate::device::DeviceChoice;
@@ -35,7 +36,12 @@ option_group! {
     pub struct DataOptions "Data" {
         /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), or a
         /// directory of them, of which one split is read.
-        dataset_name: Location = required, Trl, ANY, free;
+        dataset_name: Location = (required unless datasets), Trl, ANY, free;
+        /// Several data sets in place of dataset_name, one after the other: a list of mappings, each with path and, where
+        /// wanted, name (a configuration), data_dir, data_files, split, columns, and fraction (its share of the whole).
+        datasets: Datasets = none, Trl;
+        /// Hold out so many rows of datasets for evaluation, or below 1 this share of them, drawn from the seed.
+        test_split_size: Option<f64> = none, Trl, above(0.0);
         /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.
         dataset_config: Option<String> = none, Trl, ANY, free;
         /// Which split of a directory is trained on.
@@ -71,7 +77,8 @@ option_group! {
         truncation_mode: TruncationMode = "keep_start", Trl;
         /// Put several rows into each sequence of max_length tokens. They do not see each other (but with strategy wrapped they do).
         packing: bool = "false", Trl;
-        /// How rows are packed: bfd (best fit, longest first) or wrapped (one stream, cut every max_length tokens).
+        /// How rows are packed: bfd (best fit, longest first; longer rows are cut), bfd_split (longer rows are taken apart
+        /// first), or wrapped (one stream, cut every max_length tokens).
         packing_strategy: PackingStrategy = "bfd", Trl;
         /// Whether eval_dataset is packed; none for the same as packing.
         eval_packing: Option<bool> = none, Trl, ANY, free;
@@ -111,6 +118,9 @@ option_group! {
         learning_rate: f64 = "2e-5", Trl, at_least(0.0);
         /// How the learning rate falls (or not) after the warm-up.
         lr_scheduler_type: Scheduler = "linear", Trl;
+        /// Parameters of the schedule, as transformers calls them: num_cycles (cosine…), lr_end and power (polynomial),
+        /// timescale (inverse_sqrt), min_lr or min_lr_rate (cosine_with_min_lr), num_decay_steps (warmup_stable_decay) …
+        lr_scheduler_kwargs: Mapping = none, Trl;
         /// Optimiser steps in which the learning rate rises from 0; below 1, a share of all steps.
         warmup_steps: f64 = "0", Trl, at_least(0.0);
         /// The warm-up as a share of all steps: the older name of warmup_steps below 1.
@@ -127,6 +137,9 @@ option_group! {
         weight_decay: f64 = "0", Trl, at_least(0.0);
         /// Gradients are scaled down to this norm (over all of them) if theirs is larger; 0 switches it off.
         max_grad_norm: f64 = "1", Trl, at_least(0.0);
+        /// NEFTune: noise of up to α / √(L · D) on the embeddings in training, for L tokens of the longest sequence of a
+        /// batch and D entries each; none for none. The numbers drawn are not PyTorch's.
+        neftune_noise_alpha: Option<f64> = none, Trl, at_least(0.0);
         /// Compute activations again in the backward pass instead of keeping them: less memory, some more time.
         gradient_checkpointing | activation_checkpointing: bool = "true", Trl, ANY, free;
         /// Products with frozen weights of --dtype float16 take float16 operands on a GPU with matrix units; each row is
@@ -160,6 +173,16 @@ option_group! {
         save_steps: Steps = "500", Trl, ANY, free;
         /// How many checkpoints are kept, the newest; none for all.
         save_total_limit: Option<usize> = none, Trl, at_least(1.0), free;
+        /// The finished model is that of the best evaluation, whose checkpoint is kept.
+        load_best_model_at_end: bool = "false", Trl;
+        /// What an evaluation is judged by: eval_loss (or loss) or another metric of evaluations; none for the loss.
+        metric_for_best_model: Option<String> = none, Trl;
+        /// Whether more of it is better; none for yes unless its name ends in loss.
+        greater_is_better: Option<bool> = none, Trl;
+        /// Stop when so many evaluations in a row were no better than the best before them; none for never.
+        early_stopping_patience: Option<u64> = none, Lapidary, at_least(1.0);
+        /// By how much an evaluation must be better to count for that.
+        early_stopping_threshold: f64 = "0", Lapidary, at_least(0.0);
         /// Go on from a checkpoint, to the very bits of a run that was never interrupted.
         resume_from_checkpoint: ResumeFrom = none, Trl, ANY, free;
     }

@@ -2,13 +2,16 @@
 //!
 //! Modules in reading order; each uses only those before it (`spec` and `given` read together).
 pub mod value;
+pub mod refused;
 pub mod spec;
 pub mod given;
 pub mod lists;
+pub mod datasets;
 pub mod choices;
 pub mod groups;
 pub mod adapted;
 pub mod shared;
+pub mod sync;
 pub mod sft;
 pub mod rl_values;
 pub mod drawing;
@@ -25,12 +28,15 @@ pub mod parse;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trl_tests;
 
 pub use adapted::base_of;
 pub use choices::*;
+pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
-pub use lists::List;
+pub use lists::{List, Mapping};
 pub use parse::Parsed;
 pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
@@ -46,6 +52,7 @@ pub use rl_values::*;
 pub use sft::{SftLossOptions, SftOptions};
 pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
+pub use sync::SyncOptions;
 pub use tools::{
     CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions,
     MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,

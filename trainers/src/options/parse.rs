@@ -24,26 +24,43 @@ pub fn known_names<C: Command>() -> Vec<&'static str> {
 }
 
 /// Reads the options of command C from clap's matches; `strangers` are the flags that [`flags::prepare`] took out.
+///
+/// Errors: all names and values that are wrong, a line each; if there are none, what contradicts each other.
 pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> Result<Parsed<C>> {
     let mut given = Given::new(C::specs(), C::DEFAULTS);
     let mut without_effect = WithoutEffect::default();
+    let mut wrong = Vec::new();
     if let Some(path) = matches.get_one::<String>("config") {
-        read_file::<C>(Path::new(&with_home(path)), &mut given, &mut without_effect)?;
+        wrong = read_file::<C>(Path::new(&with_home(path)), &mut given, &mut without_effect)?;
     }
     for (name, raw) in strangers {
-        if let Some(foreign) = foreign(name) {
-            let reason = foreign.judge(raw).map_err(|e| Error::Input(format!("--{name}: {e}")))?;
-            reason.inspect(|reason| without_effect.add(name, reason));
+        match foreign(name).map(|foreign| foreign.judge(raw)) {
+            Some(Ok(reason)) => reason.into_iter().for_each(|reason| without_effect.add(name, reason)),
+            Some(Err(detail)) => wrong.push(format!("--{name}: {detail}")),
+            None => wrong.push(format!("unknown option --{name}{}", suggestion(name, "--", known_names::<C>()))),
         }
     }
-    flags::collect(matches, &C::specs(), &mut given)?;
+    wrong.extend(flags::collect(matches, &C::specs(), &mut given));
+    wrong.extend(given.wrong_values());
+    if !wrong.is_empty() {
+        return Err(Error::Input(wrong.join("\n")));
+    }
     let mut options = C::read(&given)?;
     let notes = without_effect.notes().chain(options.check(&given)?).collect();
     Ok(Parsed { options, notes })
 }
 
-fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut WithoutEffect) -> Result<()> {
-    for entry in file::read(path)? {
+/// Puts the entries of a file into `given`; what is wrong with them, a line each.
+fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut WithoutEffect) -> Result<Vec<String>> {
+    let file::Entries { entries, repeated: mut wrong } = file::read(path)?;
+    if entries.iter().any(|entry| entry.key == "distributed_type" || entry.key == "compute_environment") {
+        return Err(Error::Input(format!(
+            "{}: a config of accelerate, which says how processes are started; what is wanted is a file of the trainer's \
+             options, such as learning_rate: 1e-5",
+            path.display()
+        )));
+    }
+    for entry in entries {
         let at = format!("{}:{}", path.display(), entry.line);
         if let Some(spec) = given.spec(&entry.key) {
             if entry.key != spec.name && entry.raw == Raw::Null {
@@ -51,17 +68,19 @@ fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut Wi
                 continue;
             }
             if given.has(spec.name) {
-                return Err(Error::Input(format!("{at}: {} is given twice, by two of its names", spec.name)));
+                wrong.push(format!("{at}: {} is given twice, by two of its names", spec.name));
+                continue;
             }
             given.put(spec, entry.raw, Origin::File { path: path.into(), line: entry.line });
         } else if let Some(foreign) = foreign(&entry.key) {
-            let reason = foreign.judge(&entry.raw);
-            let reason = reason.map_err(|e| Error::Input(format!("{at}: {}: {e}", entry.key)))?;
-            reason.inspect(|reason| without_effect.add(&entry.key, reason));
+            match foreign.judge(&entry.raw) {
+                Ok(reason) => reason.into_iter().for_each(|reason| without_effect.add(&entry.key, reason)),
+                Err(detail) => wrong.push(format!("{at}: {}: {detail}", entry.key)),
+            }
         } else {
             let near = suggestion(&entry.key, "", known_names::<C>());
-            return Err(Error::Input(format!("{at}: unknown option {}{near}", entry.key)));
+            wrong.push(format!("{at}: unknown option {}{near}", entry.key));
         }
     }
-    Ok(())
+    Ok(wrong)
 }

@@ -6,7 +6,8 @@ use super::rl::*;
 use super::rl_values::{CriticKind, GrpoLoss};
 use super::shared::{TrainingCommand, check_shared, training_command};
 use super::spec::{Command, option_set};
-use crate::error::Result;
+use super::sync::SyncOptions;
+use crate::error::{Error, Result};
 
 /// Declares a policy-gradient command: the groups they all have, and its own.
 macro_rules! policy_gradient {
@@ -45,13 +46,17 @@ macro_rules! policy_gradient {
             fn check_common(&mut self, least: usize, given: &Given) -> Result<Vec<String>> {
                 let mut notes = Vec::new();
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                check_shared(&mut self.model, &mut self.data, settled, given, &mut notes)?;
+                let shared = check_shared(&mut self.model, &mut self.data, settled, given, &mut notes);
                 let batch = self.completions_per_batch();
-                self.rollout.check((&self.training, &self.data, &self.lora), batch, least, given, &mut notes)?;
-                self.reward.check(given, &mut notes)?;
                 let (gold, group) = (&self.guard.gold_funcs, self.rollout.num_generations);
-                self.reward.check_judges(gold, group, given, &mut notes)?;
-                self.guard.check(&self.rollout, given)?;
+                Error::all([
+                    shared,
+                    self.rollout.check((&self.training, &self.data, &self.lora), batch, least, given, &mut notes),
+                    self.reward.check(given, &mut notes),
+                    self.reward.check_judges(gold, group, given, &mut notes),
+                    self.guard.check(&self.rollout, given),
+                    self.guard.check_best(&self.record, given),
+                ])?;
                 Ok(notes)
             }
         }
@@ -68,6 +73,14 @@ pub trait PolicyGradient: TrainingCommand {
     fn completions_per_batch(&self) -> usize {
         self.common().training.per_device_train_batch_size
     }
+    /// How the reference moves, where it may.
+    fn sync(&self) -> Option<&SyncOptions> {
+        None
+    }
+    /// Whether nothing is dropped in training.
+    fn disables_dropout(&self) -> bool {
+        false
+    }
     /// Most tokens of a prompt and its completion, if not the model's context.
     fn max_length(&self) -> Option<usize> {
         None
@@ -79,6 +92,14 @@ policy_gradient! {
     pub struct GrpoOptions {
         pub ratio: RatioOptions,
         pub loss: GrpoLossOptions,
+        pub dropout: DropoutOptions,
+        pub sync: SyncOptions,
+    }
+    fn sync(&self) -> Option<&SyncOptions> {
+        Some(&self.sync)
+    }
+    fn disables_dropout(&self) -> bool {
+        self.dropout.disable_dropout
     }
 }
 
@@ -89,6 +110,7 @@ impl Command for GrpoOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = self.check_common(2, given)?;
+        self.sync.check(&self.lora, no_reference(&self.ratio, &self.guard), given, &mut notes)?;
         let loss = self.loss.loss_type;
         for (name, of) in [("sapo_temperature_neg", GrpoLoss::Sapo), ("sapo_temperature_pos", GrpoLoss::Sapo)] {
             if given.differs(name) && loss != of {
@@ -108,11 +130,28 @@ impl Command for GrpoOptions {
     }
 }
 
+/// Why there is no reference that could move.
+fn no_reference(ratio: &RatioOptions, guard: &GuardOptions) -> Option<&'static str> {
+    match (ratio.beta == 0.0, guard.kl_budget.is_some()) {
+        (true, _) => Some("moves the reference, and with beta 0 there is none"),
+        (false, true) => Some("contradicts kl_budget, which is measured from the start of the run"),
+        (false, false) => None,
+    }
+}
+
 policy_gradient! {
     /// Everything `lapidary rloo` can be told.
     pub struct RlooOptions {
         pub ratio: RatioOptions,
         pub loss: RlooLossOptions,
+        pub dropout: DropoutOptions,
+        pub sync: SyncOptions,
+    }
+    fn sync(&self) -> Option<&SyncOptions> {
+        Some(&self.sync)
+    }
+    fn disables_dropout(&self) -> bool {
+        self.dropout.disable_dropout
     }
 }
 
@@ -123,7 +162,8 @@ impl Command for RlooOptions {
         &[("learning_rate", "1e-6"), ("shuffle_dataset", "true"), ("num_generations", "2"), ("beta", "0.05")];
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
-        let notes = self.check_common(2, given)?;
+        let mut notes = self.check_common(2, given)?;
+        self.sync.check(&self.lora, no_reference(&self.ratio, &self.guard), given, &mut notes)?;
         match self.loss.reward_clip_range.0[..] {
             [] => {}
             [low, high] if low < high => {}
@@ -258,8 +298,9 @@ impl Command for OnlineDpoOptions {
             let detail = "a pair needs both of its completions; --missing_eos_penalty makes those without an end lose";
             return given.complain("mask_truncated_completions", detail);
         }
-        let longest = self.rollout.max_completion_length;
-        if let Some(max) = self.loss.max_length.filter(|max| longest >= *max) {
+        if let (Some(max), Some(longest)) = (self.loss.max_length, self.rollout.max_completion_length)
+            && longest >= max
+        {
             let detail = format!("is {max}, which leaves no room for a prompt beside {longest} new tokens");
             return given.complain("max_length", detail);
         }

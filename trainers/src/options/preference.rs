@@ -5,8 +5,9 @@ use super::groups::*;
 use super::lists::List;
 use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
+use super::sync::SyncOptions;
 use super::value::{above, at_least, between};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::PathBuf;
 
 option_group! {
@@ -33,31 +34,13 @@ option_group! {
         precompute_ref_log_probs: bool = "false", Trl;
         /// Rows that are computed at once for that; none for per_device_train_batch_size.
         precompute_ref_batch_size: Option<usize> = none, Trl, at_least(1.0), free;
-        /// Draw the reference towards the policy every ref_model_sync_steps (TR-DPO).
-        sync_ref_model: bool = "false", Trl;
-        /// α: the reference becomes α · policy + (1 − α) · reference.
-        ref_model_mixup_alpha: f64 = "0.6", Trl, between(0.0, 1.0);
-        /// Optimiser steps between two such updates.
-        ref_model_sync_steps: u64 = "512", Trl, at_least(1.0);
     }
 }
 
 impl ReferenceOptions {
-    fn check(&self, lora: &LoraOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
-        if self.sync_ref_model && lora.is_used() {
-            let detail = "needs a reference of its own; with an adapter the reference is the model without it";
-            return given.complain("sync_ref_model", detail);
-        }
-        if self.sync_ref_model && self.precompute_ref_log_probs {
-            return given
-                .complain("sync_ref_model", "contradicts precompute_ref_log_probs: the reference would change");
-        }
-        for name in ["ref_model_mixup_alpha", "ref_model_sync_steps"] {
-            if given.differs(name) && !self.sync_ref_model {
-                notes.push(format!("{name} has no effect without sync_ref_model"));
-            }
-        }
-        Ok(())
+    fn check(&self, sync: &SyncOptions, lora: &LoraOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        let known = "contradicts precompute_ref_log_probs: the reference would change";
+        sync.check(lora, self.precompute_ref_log_probs.then_some(known), given, notes)
     }
 }
 
@@ -194,16 +177,22 @@ macro_rules! trainer {
             const DEFAULTS: &'static [(&'static str, &'static str)] = $defaults;
 
             fn check(&mut self, $given: &Given) -> Result<Vec<String>> {
-                let mut all = Vec::new();
+                let mut notes = Vec::new();
                 if $given.differs("truncation_mode") && self.text.max_length.is_none() {
-                    all.push("truncation_mode has no effect without max_length".into());
+                    notes.push("truncation_mode has no effect without max_length".into());
                 }
-                let $notes = &mut all;
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                check_shared(&mut self.model, &mut self.data, settled, $given, $notes)?;
+                let shared = check_shared(&mut self.model, &mut self.data, settled, $given, &mut notes);
+                Error::all([shared, self.check_own($given, &mut notes)])?;
+                Ok(notes)
+            }
+        }
+        impl $options {
+            /// What this trainer's own options contradict.
+            fn check_own(&mut self, $given: &Given, $notes: &mut Vec<String>) -> Result<()> {
                 let $this = self;
                 $check
-                Ok(all)
+                Ok(())
             }
         }
         training_command!($options);
@@ -215,10 +204,10 @@ trainer! {
     /// Everything `lapidary dpo` can be told.
     DpoOptions "dpo" "Learn from pairs of answers, one preferred to the other (direct preference optimisation and its kin)",
     defaults &[("learning_rate", "1e-6")],
-    loss: DpoLossOptions, reference: ReferenceOptions;
+    loss: DpoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
     check(this, given, notes) {
         this.loss.check(given)?;
-        this.reference.check(&this.lora, given, notes)?;
+        this.reference.check(&this.sync, &this.lora, given, notes)?;
     }
 }
 
@@ -227,7 +216,7 @@ trainer! {
     OrpoOptions "orpo" "Learn from pairs of answers without a reference: likelihood and odds ratio in one loss",
     defaults &[("learning_rate", "1e-6")],
     loss: OrpoLossOptions;
-    check(this, given, notes) { let _ = (this, notes); }
+    check(this, given, notes) { let _ = (this, given, notes); }
 }
 
 trainer! {
@@ -253,14 +242,14 @@ trainer! {
     /// Everything `lapidary kto` can be told.
     KtoOptions "kto" "Learn from single answers, each good or bad (Kahneman-Tversky optimisation)",
     defaults &[("learning_rate", "1e-6"), ("train_sampling_strategy", "sequential")],
-    loss: KtoLossOptions, reference: ReferenceOptions;
-    check(this, given, notes) { this.reference.check(&this.lora, given, notes)?; }
+    loss: KtoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
+    check(this, given, notes) { this.reference.check(&this.sync, &this.lora, given, notes)?; }
 }
 
 trainer! {
     /// Everything `lapidary bco` can be told.
     BcoOptions "bco" "Learn from single answers, each good or bad (binary classifier optimisation)",
     defaults &[("learning_rate", "5e-7")],
-    loss: BcoLossOptions, reference: ReferenceOptions;
-    check(this, given, notes) { this.reference.check(&this.lora, given, notes)?; }
+    loss: BcoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
+    check(this, given, notes) { this.reference.check(&this.sync, &this.lora, given, notes)?; }
 }

@@ -5,7 +5,7 @@ use super::preference::{AnswerOptions, trainer};
 use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
 use super::value::{ANY, Location, at_least};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::PathBuf;
 
 option_group! {

@@ -2,7 +2,7 @@
 use super::choices::{OnlineDpoLoss, VerdictRule};
 use super::drawing::RolloutOptions;
 use super::given::Given;
-use super::groups::{DataOptions, LoraOptions, TrainingOptions};
+use super::groups::{DataOptions, LoraOptions, RecordOptions, TrainingOptions};
 use super::lists::List;
 use super::rl_values::*;
 use super::spec::option_group;
@@ -108,6 +108,14 @@ option_group! {
 }
 
 option_group! {
+    /// What is dropped at random.
+    pub struct DropoutOptions "Policy gradient" {
+        /// Drop nothing at random in training, adapters' inputs included.
+        disable_dropout: bool = "false", Trl;
+    }
+}
+
+option_group! {
     /// RLOO's advantages.
     pub struct RlooLossOptions "Policy gradient" {
         /// Normalise the advantages over the batch.
@@ -183,6 +191,17 @@ option_group! {
 }
 
 impl RolloutOptions {
+    /// Most tokens of a completion beside prompts of up to `longest_prompt` tokens in a context of `context`.
+    pub fn settled(&self, context: usize, longest_prompt: usize) -> RolloutOptions {
+        let longest = self.max_completion_length.unwrap_or(context.saturating_sub(longest_prompt)).max(1);
+        RolloutOptions { max_completion_length: Some(longest), ..self.clone() }
+    }
+
+    /// Most tokens of a completion; 1 at least, until [`Self::settled`] has said what none is.
+    pub fn longest_completion(&self) -> usize {
+        self.max_completion_length.unwrap_or(1)
+    }
+
     /// Batches of per_device_train_batch_size completions that come from one generation.
     pub fn batches_per_generation(&self, training: &TrainingOptions) -> usize {
         match (self.steps_per_generation, self.generation_batch_size) {
@@ -224,11 +243,12 @@ impl RolloutOptions {
                 ),
             );
         }
-        if data.eval_dataset.is_none() && (given.differs("eval_temperature") || given.differs("num_generations_eval")) {
+        if !data.evaluates() && (given.differs("eval_temperature") || given.differs("num_generations_eval")) {
             notes.push("num_generations_eval and eval_temperature have no effect without eval_dataset".into());
         }
-        if lora.use_peft && lora.lora_dropout > 0.0 && !given.has("lora_dropout") && lora.adapter_name_or_path.is_none()
-        {
+        let drops = lora.use_peft && lora.lora_dropout > 0.0 && lora.adapter_name_or_path.is_none();
+        let keeps_all = given.read("disable_dropout").unwrap_or(false);
+        if drops && !keeps_all && !given.has("lora_dropout") {
             notes.push(
                 "lora_dropout makes the trained policy differ from the one that drew; --lora_dropout 0 avoids it"
                     .into(),
@@ -282,6 +302,16 @@ impl JudgingOptions {
 }
 
 impl GuardOptions {
+    /// A run has one finished model.
+    pub(super) fn check_best(&self, record: &RecordOptions, given: &Given) -> Result<()> {
+        let keeps = self.kl_budget.is_some() || self.gold_patience.is_some();
+        if record.load_best_model_at_end && keeps {
+            let detail = "contradicts kl_budget and gold_patience, which keep a policy of their own; give one of them";
+            return given.complain("load_best_model_at_end", detail);
+        }
+        Ok(())
+    }
+
     pub(super) fn check(&self, rollout: &RolloutOptions, given: &Given) -> Result<()> {
         if self.gold_patience.is_some() && self.gold_funcs.0.is_empty() {
             return given.complain("gold_patience", "needs --gold_funcs: what the completions are checked by");

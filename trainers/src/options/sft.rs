@@ -4,7 +4,7 @@ use super::given::Given;
 use super::groups::*;
 use super::shared::{check_shared, training_command};
 use super::spec::{Command, option_group, option_set};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 option_group! {
     /// The loss.
@@ -34,14 +34,9 @@ impl Command for SftOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        self.text.check(given, &mut notes)?;
-        check_shared(
-            &mut self.model,
-            &mut self.data,
-            (&mut self.training, &mut self.lora, &mut self.record, &mut self.device),
-            given,
-            &mut notes,
-        )?;
+        let text = self.text.check(given, &mut notes);
+        let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
+        Error::all([text, check_shared(&mut self.model, &mut self.data, settled, given, &mut notes)])?;
         Ok(notes)
     }
 }

@@ -3,9 +3,11 @@ use super::choices::*;
 use super::given::Given;
 use super::groups::*;
 use super::spec::Command;
-use crate::data::DataSet;
+use crate::curves::Curve;
+use crate::data::mixture::{hold_out, load_mixture};
+use crate::data::{Calls, DataSet, Loaded, load, load_evaluation};
 use crate::device::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The groups that every training command has.
@@ -58,19 +60,18 @@ pub(super) fn check_shared(
     given: &Given,
     notes: &mut Vec<String>,
 ) -> Result<()> {
-    model.find_base(&mut lora.adapter_name_or_path, given, notes)?;
-    training.check(given, notes)?;
-    lora.check(given)?;
-    record.check(data, given, notes)?;
-    if training.use_cpu {
-        if given.has("device") && device.device != DeviceChoice::Cpu {
-            return given.complain("use_cpu", format!("contradicts --device {}", device.device));
-        }
-        device.device = DeviceChoice::Cpu;
-    }
-    if record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
-        return given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them");
-    }
+    Error::all([
+        model.find_base(&mut lora.adapter_name_or_path, given, notes),
+        data.check(given, notes),
+        training.check(given, notes),
+        lora.check(given),
+        record.check(data, given, notes),
+        device.settle(training.use_cpu, given),
+        match record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
+            true => given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them"),
+            false => Ok(()),
+        },
+    ])?;
     if training.fp16 && (!lora.is_used() || !matches!(model.dtype, WeightType::Float16 | WeightType::Auto)) {
         notes.push("fp16 has no effect: it is for frozen weights of dtype float16 (with use_peft)".into());
     } else if training.fp16 && device.device == DeviceChoice::Cpu {
@@ -85,19 +86,79 @@ pub(super) fn check_shared(
     Ok(())
 }
 
+impl DeviceOptions {
+    /// `use_cpu` is `--device cpu`.
+    fn settle(&mut self, use_cpu: bool, given: &Given) -> Result<()> {
+        if use_cpu && given.has("device") && self.device != DeviceChoice::Cpu {
+            return given.complain("use_cpu", format!("contradicts --device {}", self.device));
+        }
+        if use_cpu {
+            self.device = DeviceChoice::Cpu;
+        }
+        Ok(())
+    }
+}
+
 impl DataOptions {
-    /// The rows that are trained on.
-    pub fn train(&self) -> DataSet<'_> {
-        let (config, split) = (self.dataset_config.as_deref(), self.dataset_train_split.as_str());
-        DataSet { path: Path::new(&*self.dataset_name), config, split }
+    /// The rows that are trained on. `calls`: what the model's chat template does with calls of functions.
+    pub fn load_train(&self, seed: u64, calls: Calls) -> Result<Loaded> {
+        if self.datasets.0.is_empty() {
+            let (config, split) = (self.dataset_config.as_deref(), self.dataset_train_split.as_str());
+            return load(DataSet { path: Path::new(&*self.dataset_name), config, split }, calls);
+        }
+        let mut all = load_mixture(&self.datasets.0, calls)?;
+        if let Some(size) = self.test_split_size {
+            all.rows = hold_out(all.rows, size, seed)?.0;
+        }
+        Ok(all)
     }
 
     /// The rows that are evaluated on, if there are any. Another data set than the one that is trained on has
     /// configurations of its own.
-    pub fn evaluation(&self) -> Option<DataSet<'_>> {
-        let path = self.eval_dataset.as_deref()?;
-        let config = self.dataset_config.as_deref().filter(|_| path == Path::new(&*self.dataset_name));
-        Some(DataSet { path, config, split: &self.dataset_test_split })
+    pub fn load_evaluation(&self, seed: u64, calls: Calls) -> Result<Option<Loaded>> {
+        if let Some(path) = self.eval_dataset.as_deref() {
+            let config = self.dataset_config.as_deref().filter(|_| path == Path::new(&*self.dataset_name));
+            return load_evaluation(DataSet { path, config, split: &self.dataset_test_split }, calls).map(Some);
+        }
+        let Some(size) = self.test_split_size else { return Ok(None) };
+        let rows = hold_out(load_mixture(&self.datasets.0, calls)?.rows, size, seed)?.1;
+        Ok(Some(Loaded { rows, ..Loaded::default() }))
+    }
+
+    /// Whether there are rows to evaluate on.
+    pub fn evaluates(&self) -> bool {
+        self.eval_dataset.is_some() || self.test_split_size.is_some()
+    }
+
+    /// The files that are read, by role.
+    pub fn reads(&self) -> Vec<(&'static str, &Path)> {
+        let mut all: Vec<(&str, &Path)> = match &self.datasets.0[..] {
+            [] => vec![("data", Path::new(&*self.dataset_name))],
+            parts => parts.iter().flat_map(|part| &part.paths).map(|path| ("data", path.as_path())).collect(),
+        };
+        all.extend(self.eval_dataset.as_deref().map(|path| ("evaluation data", path)));
+        all
+    }
+
+    /// As TRL: datasets stand in the place of dataset_name.
+    fn check(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        if self.test_split_size.is_some() && self.datasets.0.is_empty() {
+            return given
+                .complain("test_split_size", "holds out rows of datasets; with dataset_name give eval_dataset");
+        }
+        if self.test_split_size.is_some() && self.eval_dataset.is_some() {
+            return given.complain("test_split_size", "contradicts eval_dataset; give one of them");
+        }
+        if let Some(size) = self.test_split_size.filter(|size| *size >= 1.0 && size.fract() != 0.0) {
+            return given.complain("test_split_size", format!("is {size}: a whole number of rows, or below 1 a share"));
+        }
+        for name in ["dataset_name", "dataset_config"] {
+            let is_default = name == "dataset_name" && *self.dataset_name == *"datasets";
+            if given.differs(name) && !is_default && !self.datasets.0.is_empty() {
+                notes.push(format!("{name} has no effect: datasets is given"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -135,12 +196,18 @@ impl TrainingOptions {
             notes.push("warmup_ratio has no effect: warmup_steps is given".into());
             self.warmup_ratio = None;
         }
+        if let Err(detail) = Curve::new(self.lr_scheduler_type, &self.lr_scheduler_kwargs.0, self.learning_rate) {
+            return given.complain("lr_scheduler_kwargs", detail);
+        }
         let warms_up = self.warmup_steps > 0.0 || self.warmup_ratio.is_some_and(|ratio| ratio > 0.0);
         if warms_up && self.lr_scheduler_type == Scheduler::Constant {
             notes.push("lr_scheduler_type constant has no warm-up; constant_with_warmup has".into());
         }
         if self.max_steps.is_some() && given.differs("num_train_epochs") {
             notes.push("num_train_epochs has no effect: max_steps is given".into());
+        }
+        if let Some(name) = given.text("optim").filter(|name| name.ends_with("bit") || name.starts_with("paged")) {
+            notes.push(format!("optim {name} is adamw here: its moments stay float32, in the device's memory"));
         }
         if self.optim == Optimizer::Sgd {
             for name in ["adam_beta1", "adam_beta2", "adam_epsilon"] {
@@ -197,25 +264,30 @@ impl RecordOptions {
 
     /// Evaluation needs rows to evaluate on; rows to evaluate on mean evaluation.
     pub(super) fn check(&mut self, data: &mut DataOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
-        match (&data.eval_dataset, self.eval_strategy) {
+        match (data.evaluates(), self.eval_strategy) {
             // As in TRL, the data set's own split.
-            (None, Strategy::Steps | Strategy::Epoch) if Path::new(&*data.dataset_name).is_dir() => {
+            (false, Strategy::Steps | Strategy::Epoch)
+                if data.datasets.0.is_empty() && Path::new(&*data.dataset_name).is_dir() =>
+            {
                 data.eval_dataset = Some(PathBuf::from(&*data.dataset_name));
             }
-            (None, Strategy::Steps | Strategy::Epoch) => {
+            (false, Strategy::Steps | Strategy::Epoch) => {
                 let detail = format!(
                     "{} needs rows to evaluate on: --eval_dataset, or a directory with splits as dataset_name",
                     self.eval_strategy.name()
                 );
                 return given.complain("eval_strategy", detail);
             }
-            (None, Strategy::No) if given.differs("eval_steps") => {
+            (false, Strategy::No) if given.differs("eval_steps") => {
                 notes.push("eval_steps has no effect without eval_dataset".into());
             }
-            (Some(_), Strategy::No) if given.has("eval_strategy") => {
-                notes.push("eval_dataset has no effect: eval_strategy is no".into());
+            (true, Strategy::No) if given.has("eval_strategy") => {
+                notes.push(match data.eval_dataset {
+                    Some(_) => "eval_dataset has no effect: eval_strategy is no".into(),
+                    None => "the rows of test_split_size are not used: eval_strategy is no".into(),
+                });
             }
-            (Some(_), Strategy::No) => {
+            (true, Strategy::No) => {
                 self.eval_strategy = if given.differs("eval_steps") { Strategy::Steps } else { Strategy::Epoch };
             }
             _ => {}
@@ -230,11 +302,42 @@ impl RecordOptions {
                 ),
             });
         }
+        self.check_best(given, notes)?;
         if given.differs("save_steps") && self.save_strategy != Strategy::Steps {
             notes.push(format!("save_steps has no effect: save_strategy is {}", self.save_strategy.name()));
         }
         if given.differs("logging_steps") && self.logging_strategy != Strategy::Steps {
             notes.push(format!("logging_steps has no effect: logging_strategy is {}", self.logging_strategy.name()));
+        }
+        Ok(())
+    }
+
+    /// The best model is one of those that have been evaluated and saved.
+    fn check_best(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        let (loads, stops) = (self.load_best_model_at_end, self.early_stopping_patience.is_some());
+        let asked = if loads { "load_best_model_at_end" } else { "early_stopping_patience" };
+        if (loads || stops) && self.eval_strategy == Strategy::No {
+            return given.complain(asked, "needs evaluations: rows to evaluate on (eval_dataset) and an eval_strategy");
+        }
+        if loads && self.save_strategy != self.eval_strategy {
+            let detail = format!(
+                "needs a checkpoint of each evaluation: save_strategy is {}, but eval_strategy {}",
+                self.save_strategy.name(),
+                self.eval_strategy.name()
+            );
+            return given.complain(asked, detail);
+        }
+        let (every, evaluated) = (self.save_steps, self.eval_steps.unwrap_or(self.logging_steps));
+        if loads && self.eval_strategy == Strategy::Steps && !every.is_multiple_of(evaluated) {
+            return given.complain(
+                asked,
+                "needs an evaluation before each checkpoint: save_steps must be a multiple of eval_steps",
+            );
+        }
+        for name in ["metric_for_best_model", "greater_is_better", "early_stopping_threshold"] {
+            if given.differs(name) && !loads && !stops {
+                notes.push(format!("{name} has no effect without load_best_model_at_end or early_stopping_patience"));
+            }
         }
         Ok(())
     }

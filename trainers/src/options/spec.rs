@@ -31,6 +31,8 @@ impl Source {
 pub enum DefaultValue {
     /// It must be given.
     Required,
+    /// It must be given, unless the option of this name is, which then stands in its place.
+    RequiredUnless(&'static str),
     /// Absent: what it would choose stays off.
     None,
     /// As one would write it.
@@ -127,7 +129,7 @@ pub fn fingerprint<G: OptionGroup>(options: &G) -> Map<String, Value> {
 ///     name | other_name: Type = "default", Source, range, free;
 /// }
 /// ```
-/// The default is as one would write it, or `none`, or `required`. The range (and `free`: see
+/// The default is as one would write it, or `none`, or `required`, or `(required unless other_name)`. The range (and `free`: see
 /// [`OptionSpec::free_on_resume`]) may be left out.
 macro_rules! option_group {
     ($(#[$meta:meta])* pub struct $group:ident $heading:literal {$(
@@ -205,6 +207,9 @@ macro_rules! default_value {
     };
     (required) => {
         $crate::options::spec::DefaultValue::Required
+    };
+    ((required unless $other:ident)) => {
+        $crate::options::spec::DefaultValue::RequiredUnless(stringify!($other))
     };
     ($text:literal) => {
         $crate::options::spec::DefaultValue::Written($text)

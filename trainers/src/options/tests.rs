@@ -228,8 +228,8 @@ fn mistakes_on_the_command_line() {
         ("--learning_rate", "--learning_rate: its value is missing"),
         ("stray", "unexpected \"stray\": options begin with --"),
         ("-x", "unexpected -x; options begin with --"),
-        ("--neftune_noise_alpha 5", "--neftune_noise_alpha: \"5\" is not supported yet; leave it out"),
-        ("--dataloader_drop_last", "--dataloader_drop_last: \"true\" is not supported yet"),
+        ("--neftune_noise_alpha -5", "--neftune_noise_alpha: got \"-5\", but it takes a number at least 0"),
+        ("--dataloader_drop_last", "--dataloader_drop_last: \"true\" is refused: the last batch of an epoch"),
         ("--config no/such.yaml", "--config no/such.yaml: cannot be read"),
     ] {
         let got = sft_error(flags);
@@ -253,7 +253,7 @@ fn mistakes_in_the_file() {
         ("config: other.yaml\n", ":1: unknown option config"),
         ("packing: null\n", ":1: packing: got null, but it takes true or false"),
         ("lora_r: 4\n", ":1: lora_r: needs --use_peft"),
-        ("label_smoothing_factor: 0.1\n", ":1: label_smoothing_factor: \"0.1\" is not supported yet; leave it out"),
+        ("label_smoothing_factor: 0.1\n", ":1: label_smoothing_factor: \"0.1\" is refused: the loss of a token"),
         ("packing: [a\n", "a"),
     ] {
         let file = config(text);

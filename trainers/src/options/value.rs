@@ -312,6 +312,17 @@ pub enum Steps {
 }
 
 impl Steps {
+    /// Whether every so many steps are also every so many of `other`; shares only of shares.
+    pub fn is_multiple_of(self, other: Steps) -> bool {
+        match (self, other) {
+            (Steps::Count(n), Steps::Count(other)) => n.is_multiple_of(other),
+            (Steps::Share(share), Steps::Share(other)) => {
+                let times = share / other;
+                (times - times.round()).abs() < 1e-9
+            }
+            _ => false,
+        }
+    }
     /// In steps, at least 1; a share is rounded up, as transformers does.
     pub fn of(self, total_steps: u64) -> u64 {
         match self {
@@ -431,6 +442,10 @@ mod tests {
         ] {
             assert_eq!(Steps::parse(&text(word), ANY), value, "{word}");
         }
+        assert!(Steps::Count(6).is_multiple_of(Steps::Count(3)) && !Steps::Count(6).is_multiple_of(Steps::Count(4)));
+        assert!(
+            Steps::Share(0.3).is_multiple_of(Steps::Share(0.1)) && !Steps::Share(0.3).is_multiple_of(Steps::Count(1))
+        );
         assert_eq!(Steps::Share(0.25).of(10), 3);
         assert_eq!(Steps::Count(7).of(3), 7);
     }

@@ -132,7 +132,7 @@ impl Watched {
         let hidden = match (&self.trunk, hidden) {
             (Some(trunk), _) => {
                 model = trunk;
-                own = trunk.hidden(&batch.forest, Pass { dropout: None, ..pass })?;
+                own = trunk.hidden(&batch.forest, Pass { dropout: None, noise: None, ..pass })?;
                 &own
             }
             (None, Some(hidden)) => {

@@ -1,7 +1,7 @@
 //! Prompts: rows with `prompt` (a text or messages) and columns for the rewards, from a file or made on the spot.
 use super::judged::Prompt;
 use super::tasks::{self, Task};
-use crate::data::{Row, format, load, load_evaluation};
+use crate::data::{Row, format};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{DataOptions, RolloutOptions};
@@ -39,10 +39,10 @@ pub fn read_prompts(
             std::fs::read_to_string(&file).map_err(|e| Error::file(&file, format!("chat_template_path: {e}")))?;
         tokenizer.set_chat_template(&source);
     }
-    let room = context.checked_sub(rollout.max_completion_length).filter(|room| *room > 0).ok_or_else(|| {
+    let room = context.checked_sub(rollout.longest_completion()).filter(|room| *room > 0).ok_or_else(|| {
         Error::Input(format!(
             "max_completion_length is {}, but the model's context is {context}: no prompt fits beside it",
-            rollout.max_completion_length
+            rollout.longest_completion()
         ))
     })?;
     let mut notes = Vec::new();
@@ -55,11 +55,12 @@ pub fn read_prompts(
                 made.rows
             }
             None => {
-                let set = if split == tasks::Split::Train { Some(data.train()) } else { data.evaluation() };
-                let set = set.ok_or_else(|| Error::internal("prompts without a data set"))?;
                 let calls = setup::calls_of(tokenizer);
-                let loaded =
-                    if split == tasks::Split::Train { load(set, calls)? } else { load_evaluation(set, calls)? };
+                let loaded = match split {
+                    tasks::Split::Train => Some(data.load_train(seed, calls)?),
+                    _ => data.load_evaluation(seed, calls)?,
+                };
+                let loaded = loaded.ok_or_else(|| Error::internal("prompts without a data set"))?;
                 notes.extend(loaded.notes);
                 loaded.rows
             }
@@ -83,9 +84,10 @@ pub fn read_prompts(
         Ok(fit)
     };
     let train = read(&data.dataset_name, tasks::Split::Train)?;
-    let eval = match &data.eval_dataset {
-        Some(path) => read(&path.to_string_lossy(), tasks::Split::Test)?,
-        None => vec![],
+    let eval = match (&data.eval_dataset, data.evaluates()) {
+        (Some(path), _) => read(&path.to_string_lossy(), tasks::Split::Test)?,
+        (None, true) => read("test_split_size", tasks::Split::Test)?,
+        (None, false) => vec![],
     };
     Ok(PromptSet { train, eval, notes, task })
 }

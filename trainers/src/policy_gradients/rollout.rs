@@ -128,7 +128,7 @@ impl Drawing {
     /// As the options say; completion i of the run draws from stream i of the seed.
     pub fn new(options: &RolloutOptions, stop_tokens: Vec<u32>, seed: u64) -> Self {
         let sampling = Sampling {
-            max_new_tokens: options.max_completion_length,
+            max_new_tokens: options.longest_completion(),
             temperature: options.temperature as f32,
             top_k: options.top_k,
             top_p: options.top_p as f32,

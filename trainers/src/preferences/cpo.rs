@@ -64,7 +64,7 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::BosEos);
     let rows = preferences::read(
-        &options.data,
+        (&options.data, options.training.seed),
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, false),

@@ -159,11 +159,11 @@ impl Objective for Dpo<'_> {
     }
 
     fn stepped(&mut self, model: &Decoder, step: u64) -> Result<()> {
-        self.reference.sync(model, step, &self.options.reference)
+        self.reference.sync(model, step, &self.options.sync)
     }
 
     fn save(&mut self, checkpoint: &Path) -> Result<()> {
-        self.reference.save(checkpoint, &self.options.reference)
+        self.reference.save(checkpoint, &self.options.sync)
     }
 }
 
@@ -172,7 +172,7 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::Prefix);
     let rows = preferences::read(
-        &options.data,
+        (&options.data, options.training.seed),
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, false),
@@ -187,7 +187,7 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
     let mut objective = Dpo {
         options,
         rows,
-        reference: Reference::open(&job, &options.reference)?,
+        reference: Reference::open(&job, &options.sync)?,
         losses,
         score: options.loss.f_divergence_type.value(),
     };

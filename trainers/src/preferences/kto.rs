@@ -13,7 +13,7 @@ use crate::job::setup::ModelSource;
 use crate::job::{Job, Measured, Summary};
 use crate::losses::kto::{self as losses, Unpaired};
 use crate::losses::sequences::{pick, sum_of_tokens};
-use crate::options::{AnswerOptions, BcoOptions, DataOptions, KtoLoss, KtoOptions, ReferenceOptions};
+use crate::options::{AnswerOptions, BcoOptions, DataOptions, KtoLoss, KtoOptions, ReferenceOptions, SyncOptions};
 use crate::preferences::likelihoods::Answers;
 use crate::preferences::{self, Objective, Reference, Rows, Set, known, reference_sums, shared_size};
 use crate::run::Accumulator;
@@ -39,7 +39,8 @@ struct Single<'a> {
     /// Of each row the answer of another prompt, for the divergence.
     mismatched: [Vec<Sequence>; 2],
     reference: Reference,
-    reference_options: &'a ReferenceOptions,
+    precomputed: &'a ReferenceOptions,
+    sync: &'a SyncOptions,
     loss: Unpaired,
     anchor: Anchor,
     beta: f32,
@@ -182,14 +183,14 @@ impl Objective for Single<'_> {
     }
 
     fn stepped(&mut self, model: &Decoder, step: u64) -> Result<()> {
-        self.reference.sync(model, step, self.reference_options)
+        self.reference.sync(model, step, self.sync)
     }
 
     fn save(&mut self, checkpoint: &Path) -> Result<()> {
         if let Anchor::RunningMean(rewards) = &self.anchor {
             write_json(checkpoint, REWARDS, rewards)?;
         }
-        self.reference.save(checkpoint, self.reference_options)
+        self.reference.save(checkpoint, self.sync)
     }
 }
 
@@ -229,7 +230,7 @@ fn label_notes(rows: &[Labelled], weights: Option<[f64; 2]>) -> Result<Vec<Strin
 /// Reads rows of single answers.
 fn read(
     text: &AnswerOptions,
-    data: &DataOptions,
+    data: (&DataOptions, u64),
     source: &ModelSource,
     weights: Option<[f64; 2]>,
 ) -> Result<Rows<Labelled>> {
@@ -260,9 +261,9 @@ fn precompute(objective: &Single, batch_size: usize) -> Result<Reference> {
 
 /// Computes the reference beforehand where asked for.
 fn with_reference<'a>(mut objective: Single<'a>, job: &Job, batch_size: usize) -> Result<Single<'a>> {
-    if objective.reference_options.precompute_ref_log_probs {
+    if objective.precomputed.precompute_ref_log_probs {
         job.progress.say("computing the reference's log-probabilities");
-        let size = objective.reference_options.precompute_ref_batch_size.unwrap_or(batch_size);
+        let size = objective.precomputed.precompute_ref_batch_size.unwrap_or(batch_size);
         objective.reference = precompute(&objective, size)?;
     }
     Ok(objective)
@@ -273,7 +274,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
     let loss = &options.loss;
     let balance = Some([loss.desirable_weight, loss.undesirable_weight]);
-    let rows = read(&options.text, &options.data, &source, balance)?;
+    let rows = read(&options.text, (&options.data, options.training.seed), &source, balance)?;
     let (batch_size, max_length) = (options.training.per_device_train_batch_size, options.text.max_length);
     if loss.loss_type == KtoLoss::Kto && batch_size < 2 {
         return Err(Error::input(
@@ -286,8 +287,9 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
     let objective = Single {
         mismatched: [&rows.train, &rows.eval].map(|set| mismatched(set, batch_size, max_length)),
         rows,
-        reference: Reference::open(&job, &options.reference)?,
-        reference_options: &options.reference,
+        reference: Reference::open(&job, &options.sync)?,
+        precomputed: &options.reference,
+        sync: &options.sync,
         loss: loss.loss_type.value(),
         anchor: if loss.loss_type == KtoLoss::Kto { Anchor::Divergence } else { Anchor::Nothing },
         beta: loss.beta as f32,
@@ -300,14 +302,15 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
 /// Runs `lapidary bco`.
 pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.text)?;
-    let rows = read(&options.text, &options.data, &source, None)?;
+    let rows = read(&options.text, (&options.data, options.training.seed), &source, None)?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
     let objective = Single {
         mismatched: [Vec::new(), Vec::new()],
         rows,
-        reference: Reference::open(&job, &options.reference)?,
-        reference_options: &options.reference,
+        reference: Reference::open(&job, &options.sync)?,
+        precomputed: &options.reference,
+        sync: &options.sync,
         loss: Unpaired { good: losses::bco_good, bad: losses::bco_bad },
         anchor: Anchor::RunningMean(running_mean(&job)?),
         beta: options.loss.beta as f32,

@@ -15,22 +15,20 @@ use crate::data::format::columns_not_read;
 use crate::data::marked::{Marked, first_rows};
 use crate::data::preference_rows::COLUMNS;
 use crate::data::tokenize::TruncationMode as Keep;
-use crate::data::{Loaded, Sequence, load, load_evaluation};
+use crate::data::{Loaded, Sequence};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::moving_reference;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
-    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, TrainingCommand, TruncationMode,
+    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand, TruncationMode,
 };
-use crate::run::side_files::{REFERENCE, read_weights, write_weights};
 use crate::text::Tokenizer;
-use engine::dtype::DType;
 use engine::model::decoder::{Decoder, Pass};
-use engine::ops;
 use engine::tensor::Tensor;
 use std::path::Path;
 
@@ -103,7 +101,7 @@ pub fn encoding(text: &AnswerOptions, rules: Rules) -> Encoding {
 
 /// Reads training and evaluation rows: `sort` says what kind they are, `tokenize` makes tokens of them.
 pub fn read<S, R>(
-    data: &DataOptions,
+    (data, seed): (&DataOptions, u64),
     tokenizer: &Tokenizer,
     encoding: &Encoding,
     sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
@@ -119,15 +117,15 @@ pub fn read<S, R>(
         Ok((rows, stats, notes))
     };
     let calls = setup::calls_of(tokenizer);
-    let (train, stats, mut notes) = one(load(data.train(), calls)?)?;
+    let (train, stats, mut notes) = one(data.load_train(seed, calls)?)?;
     if data.shuffle_dataset {
         return Err(Error::input(
             "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
         ));
     }
     let mut eval = Vec::new();
-    if let Some(set) = data.evaluation() {
-        let (rows, _, more) = one(load_evaluation(set, calls)?)?;
+    if let Some(loaded) = data.load_evaluation(seed, calls)? {
+        let (rows, _, more) = one(loaded)?;
         notes.extend(more.into_iter().map(|note| format!("eval_dataset: {note}")));
         eval = rows;
     }
@@ -137,9 +135,8 @@ pub fn read<S, R>(
 /// The files that a run reads, by role.
 fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(&'static str, &'a Path)> {
     let common = options.common();
-    let mut all =
-        vec![("model", Path::new(&*common.model.model_name_or_path)), ("data", Path::new(&*data.dataset_name))];
-    all.extend(data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+    let mut all = vec![("model", Path::new(&*common.model.model_name_or_path))];
+    all.extend(data.reads());
     all.extend(common.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
     all
 }
@@ -223,11 +220,10 @@ pub enum Reference {
 
 impl Reference {
     /// The model as it was before training; of a resumed run whose reference moves, as it was in the checkpoint.
-    pub fn open(job: &Job, options: &ReferenceOptions) -> Result<Self> {
+    pub fn open(job: &Job, options: &SyncOptions) -> Result<Self> {
         let mut model = job.policy.reference(&job.learner.model, &job.source, job.resumed.is_some())?;
-        let moved = job.resumed.as_ref().filter(|_| options.sync_ref_model);
-        if let Some(checkpoint) = moved {
-            read_weights(&checkpoint.path, REFERENCE, model.parameters_mut())?;
+        if let Some(checkpoint) = &job.resumed {
+            moving_reference::restore(&mut model, &checkpoint.path, options)?;
         }
         Ok(Reference::Model(Box::new(model)))
     }
@@ -237,28 +233,19 @@ impl Reference {
         if options.precompute_ref_log_probs { 0 } else { Policy::reference_bytes(source, lora) }
     }
 
-    /// reference ← α · policy + (1 − α) · reference, when due. A. Gorbatovski et al., "Learn your reference model for
-    /// real good alignment" (TR-DPO), ICLR 2025, equation 5.
-    pub fn sync(&mut self, policy: &Decoder, step: u64, options: &ReferenceOptions) -> Result<()> {
-        let Reference::Model(reference) = self else { return Ok(()) };
-        if !options.sync_ref_model || !step.is_multiple_of(options.ref_model_sync_steps) {
-            return Ok(());
+    /// Moves the reference towards the policy, when due.
+    pub fn sync(&mut self, policy: &Decoder, step: u64, options: &SyncOptions) -> Result<()> {
+        match self {
+            Reference::Model(reference) => moving_reference::sync(reference, policy, step, options),
+            Reference::Known(_) => Ok(()),
         }
-        let alpha = options.ref_model_mixup_alpha as f32;
-        for (old, new) in reference.parameters_mut().into_iter().zip(policy.parameters()) {
-            old.tensor = ops::scale(old, 1.0 - alpha)?;
-            old.tensor.add_in_place(alpha, new)?;
-        }
-        Ok(())
     }
 
     /// Keeps a reference that moves in a checkpoint.
-    pub fn save(&mut self, checkpoint: &Path, options: &ReferenceOptions) -> Result<()> {
+    pub fn save(&self, checkpoint: &Path, options: &SyncOptions) -> Result<()> {
         match self {
-            Reference::Model(model) if options.sync_ref_model => {
-                write_weights(checkpoint, REFERENCE, &model.host_tensors(DType::F32)?)
-            }
-            _ => Ok(()),
+            Reference::Model(reference) => moving_reference::save(reference, checkpoint, options),
+            Reference::Known(_) => Ok(()),
         }
     }
 }

@@ -130,7 +130,7 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
     let has_head = source.files.weights.contains(SCORE) || options.lora.adapter_name_or_path.is_some();
     let encoding = preferences::encoding(&options.text, Rules::Whole);
     let mut rows = preferences::read(
-        &options.data,
+        (&options.data, options.training.seed),
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, true),

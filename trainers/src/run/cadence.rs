@@ -83,6 +83,11 @@ mod tests {
             save_strategy: Strategy::Steps,
             save_steps: Steps::Count(500),
             save_total_limit: None,
+            load_best_model_at_end: false,
+            metric_for_best_model: None,
+            greater_is_better: None,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0,
             resume_from_checkpoint: ResumeFrom::Nothing,
         };
         change(&mut options);

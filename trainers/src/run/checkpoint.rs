@@ -204,16 +204,16 @@ impl Drop for CheckpointWriter {
     }
 }
 
-/// Removes the oldest checkpoints until `limit` are left. The newest stays, and so does `keep`, the one the run was
-/// resumed from, beyond the limit if need be.
-pub fn rotate(run: &Path, limit: Option<usize>, keep: Option<&Path>) -> Result<()> {
+/// Removes the oldest checkpoints until `limit` are left. The newest stays, and so do those of `keep` (the one that the run
+/// was resumed from, the best), beyond the limit if need be.
+pub fn rotate(run: &Path, limit: Option<usize>, keep: &[PathBuf]) -> Result<()> {
     let Some(limit) = limit else { return Ok(()) };
     let all = Checkpoint::list(run)?;
     let n_old = all.len().saturating_sub(limit.max(1));
     let canonical = |path: &Path| path.canonicalize().ok();
-    let kept = keep.and_then(canonical);
+    let kept: Vec<PathBuf> = keep.iter().filter_map(|path| canonical(path)).collect();
     for checkpoint in &all[..n_old] {
-        if kept.is_none() || canonical(&checkpoint.path) != kept {
+        if canonical(&checkpoint.path).is_none_or(|path| !kept.contains(&path)) {
             remove(&checkpoint.path)?;
         }
     }
@@ -373,13 +373,13 @@ mod tests {
         for step in [10, 20, 30, 40] {
             save(run.path(), step);
         }
-        rotate(run.path(), None, None).expect("rotated");
+        rotate(run.path(), None, &[]).expect("rotated");
         assert_eq!(steps(run.path()), [10, 20, 30, 40]);
-        rotate(run.path(), Some(3), None).expect("rotated");
+        rotate(run.path(), Some(3), &[]).expect("rotated");
         assert_eq!(steps(run.path()), [20, 30, 40]);
-        rotate(run.path(), Some(1), Some(&run.path().join("checkpoint-20"))).expect("rotated");
+        rotate(run.path(), Some(1), &[run.path().join("checkpoint-20")]).expect("rotated");
         assert_eq!(steps(run.path()), [20, 40]);
-        rotate(run.path(), Some(0), None).expect("rotated");
+        rotate(run.path(), Some(0), &[]).expect("rotated");
         assert_eq!(steps(run.path()), [40]);
         assert_eq!(names(run.path()), ["checkpoint-40"]);
     }

@@ -174,13 +174,16 @@ impl RunDirectory {
         MetricsLog::open(&self.path, self.resume.as_ref().map(|checkpoint| checkpoint.step))
     }
 
-    /// Removes old checkpoints, those that the run still may need excepted.
-    pub fn rotate(&self, save_total_limit: Option<usize>) -> Result<()> {
-        checkpoint::rotate(
-            &self.path,
-            save_total_limit,
-            self.resume.as_ref().map(|checkpoint| checkpoint.path.as_path()),
-        )
+    /// Removes old checkpoints, those that the run still may need excepted, and that of step `best`.
+    pub fn rotate(&self, save_total_limit: Option<usize>, best: Option<u64>) -> Result<()> {
+        let resumed = self.resume.as_ref().map(|checkpoint| checkpoint.path.clone());
+        let best = self.checkpoint_of(best)?.map(|checkpoint| checkpoint.path);
+        checkpoint::rotate(&self.path, save_total_limit, &resumed.into_iter().chain(best).collect::<Vec<_>>())
+    }
+
+    /// The checkpoint that was written after so many steps, if there is one.
+    pub fn checkpoint_of(&self, step: Option<u64>) -> Result<Option<Checkpoint>> {
+        Ok(Checkpoint::list(&self.path)?.into_iter().find(|checkpoint| Some(checkpoint.step) == step))
     }
 
     /// Says in the manifest that the run has come to its end.

@@ -117,7 +117,7 @@ fn resuming() {
     assert!(!path.join(".checkpoint-30.partial").exists());
     run.metrics().expect("opened");
     assert_eq!(fs::read_to_string(path.join(MetricsLog::FILE_NAME)).expect("read").lines().count(), 2);
-    run.rotate(Some(1)).expect("rotated");
+    run.rotate(Some(1), None).expect("rotated");
     assert!(!path.join("checkpoint-10").exists() && path.join("checkpoint-20").exists());
     assert_eq!(manifest(path)["resumed"][0]["from_step"], 20);
 

@@ -11,6 +11,7 @@ pub mod health;
 pub mod interrupt;
 pub mod progress;
 pub mod cadence;
+pub mod best;
 pub mod state;
 pub mod optimizer_file;
 pub mod side_files;
@@ -18,6 +19,7 @@ pub mod checkpoint;
 pub mod directory;
 pub mod summary;
 
+pub use best::{BestSoFar, Watch};
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use directory::{Begin, CONFIG, MANIFEST, OF_A_RUN, Outcome, PREVIEW, REPORT, RunDirectory, RunPlan, SAMPLES};

@@ -1,5 +1,8 @@
-//! How long a run is, and its learning rate at each optimiser step: transformers' arithmetic, as pure functions.
-use crate::options::{Scheduler, TrainingOptions};
+//! How long a run is, and its learning rate at each optimiser step: transformers' arithmetic, as pure functions. The
+//! schedules themselves are in `curves.rs`.
+use crate::curves::{Curve, Moment};
+use crate::error::{Error, Result};
+use crate::options::TrainingOptions;
 
 /// How many batches and optimiser steps a run has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,48 +62,35 @@ pub fn warmup_length(warmup_steps: f64, total_steps: u64) -> u64 {
 /// The learning rate of every step of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
-    /// How the learning rate goes on after the warm-up.
-    pub kind: Scheduler,
+    /// How the learning rate moves.
+    pub curve: Curve,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// Steps of the linear rise from 0.
+    /// Steps of the rise.
     pub warmup_steps: u64,
     /// Optimiser steps of the run.
     pub total_steps: u64,
 }
 
 impl Schedule {
-    /// The schedule that the options describe, for a run of so many steps.
-    pub fn new(options: &TrainingOptions, total_steps: u64) -> Self {
+    /// The schedule that the options describe, for a run of so many steps. Errors: lr_scheduler_kwargs do not fit it.
+    pub fn new(options: &TrainingOptions, total_steps: u64) -> Result<Self> {
         // An explicit warmup_steps wins over the older warmup_ratio. A ratio of 1 is all steps, not one.
         let warmup_steps = match options.warmup_ratio {
             Some(ratio) if options.warmup_steps == 0.0 => (total_steps as f64 * ratio).ceil() as u64,
             _ => warmup_length(options.warmup_steps, total_steps),
         };
-        Schedule { kind: options.lr_scheduler_type, learning_rate: options.learning_rate, warmup_steps, total_steps }
+        let (kind, parameters, learning_rate) =
+            (options.lr_scheduler_type, &options.lr_scheduler_kwargs.0, options.learning_rate);
+        let curve = Curve::new(kind, parameters, learning_rate)
+            .map_err(|detail| Error::Input(format!("lr_scheduler_kwargs: {detail}")))?;
+        Ok(Schedule { curve, learning_rate, warmup_steps, total_steps })
     }
 
-    /// Learning rate of optimiser step s, counted from 0. With w steps of warm-up and n steps in all:
-    /// ```text
-    /// s < w:     lr · s / w                                 (not for `constant`)
-    /// linear:    lr · max(0, (n − s) / (n − w))
-    /// cosine:    lr · max(0, ½ (1 + cos(π (s − w) / (n − w))))
-    /// constant:  lr
-    /// ```
+    /// Learning rate of optimiser step `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
-        let warms_up = self.kind != Scheduler::Constant && step < self.warmup_steps;
-        let decay_steps = self.total_steps.saturating_sub(self.warmup_steps).max(1) as f64;
-        let factor = match self.kind {
-            _ if warms_up => step as f64 / self.warmup_steps as f64,
-            Scheduler::Constant | Scheduler::ConstantWithWarmup => 1.0,
-            Scheduler::Linear => self.total_steps.saturating_sub(step) as f64 / decay_steps,
-            Scheduler::Cosine => {
-                let progress = (step - self.warmup_steps) as f64 / decay_steps;
-                // The order of these products is transformers' (half a cycle), so that the last bits agree.
-                (0.5 * (1.0 + (std::f64::consts::PI * 0.5 * 2.0 * progress).cos())).max(0.0)
-            }
-        };
-        self.learning_rate * factor
+        let at = Moment { step, warmup: self.warmup_steps, total: self.total_steps };
+        self.learning_rate * self.curve.factor(at, self.learning_rate)
     }
 }
 
@@ -108,8 +98,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn rates(kind: Scheduler, learning_rate: f64, warmup_steps: u64, total_steps: u64) -> Vec<f64> {
-        let schedule = Schedule { kind, learning_rate, warmup_steps, total_steps };
+    fn rates(curve: Curve, learning_rate: f64, warmup_steps: u64, total_steps: u64) -> Vec<f64> {
+        let schedule = Schedule { curve, learning_rate, warmup_steps, total_steps };
         (0..total_steps).map(|step| schedule.at(step)).collect()
     }
 
@@ -117,39 +107,17 @@ mod tests {
     #[test]
     fn linear_is_that_of_trl() {
         let warm = [0.0, 0.0003333333333333333, 0.0006666666666666666, 0.001, 0.0008, 0.0006, 0.0004, 0.0002];
-        assert_eq!(rates(Scheduler::Linear, 1e-3, 3, 8), warm);
+        assert_eq!(rates(Curve::Linear, 1e-3, 3, 8), warm);
         let plain = [0.001, 0.000875, 0.00075, 0.000625, 0.0005, 0.000375, 0.00025, 0.000125];
-        assert_eq!(rates(Scheduler::Linear, 1e-3, 0, 8), plain);
-    }
-
-    /// Made with `transformers.get_scheduler(name, AdamW(lr=1e-3), num_warmup_steps=w, num_training_steps=n)`, version 5.23.
-    #[test]
-    fn the_others_are_transformers() {
-        let cosine = [
-            0.001,
-            0.0009504844339512095,
-            0.0008117449009293668,
-            0.0006112604669781572,
-            0.00038873953302184284,
-            0.00018825509907063325,
-            4.9515566048790485e-05,
-        ];
-        assert_eq!(rates(Scheduler::Cosine, 1e-3, 0, 7), cosine);
-        assert_eq!(rates(Scheduler::Cosine, 1e-3, 2, 9), [&[0.0, 0.0005], &cosine[..]].concat());
-        assert_eq!(rates(Scheduler::Constant, 1e-3, 3, 5), [1e-3; 5]);
-        let warm = [0.0, 0.0003333333333333333, 0.0006666666666666666, 0.001, 0.001, 0.001];
-        assert_eq!(rates(Scheduler::ConstantWithWarmup, 1e-3, 3, 6), warm);
+        assert_eq!(rates(Curve::Linear, 1e-3, 0, 8), plain);
     }
 
     #[test]
     fn beyond_the_end() {
-        assert_eq!(
-            Schedule { kind: Scheduler::Linear, learning_rate: 1.0, warmup_steps: 0, total_steps: 4 }.at(9),
-            0.0
-        );
+        assert_eq!(Schedule { curve: Curve::Linear, learning_rate: 1.0, warmup_steps: 0, total_steps: 4 }.at(9), 0.0);
         // More warm-up than steps, as with a warm-up meant for a longer run.
-        assert_eq!(rates(Scheduler::Linear, 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
-        assert_eq!(rates(Scheduler::Cosine, 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
+        assert_eq!(rates(Curve::Linear, 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
+        assert_eq!(rates(Curve::Cosine(0.5, 0.0), 1.0, 8, 4), [0.0, 0.125, 0.25, 0.375]);
     }
 
     #[test]

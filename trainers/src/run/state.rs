@@ -1,4 +1,5 @@
 //! What a run must remember to go on to the same bits, apart from weights and optimiser.
+use super::best::BestSoFar;
 use super::durable::io_error;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,9 @@ pub struct TrainerState {
     pub random_counters: BTreeMap<String, u64>,
     /// Metrics that are still being gathered, by name.
     pub accumulators: BTreeMap<String, Accumulator>,
+    /// The best evaluation so far, where somebody asks for it.
+    #[serde(default)]
+    pub best: BestSoFar,
     /// The options that decide what the run computes ([`crate::options::fingerprint`]).
     pub options: Map<String, Value>,
     /// SHA-256 of what the run reads, by role: model, data …

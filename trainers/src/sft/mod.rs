@@ -10,9 +10,10 @@ use crate::job::scoring::score;
 use crate::job::setup;
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sft::TokenMean;
-use crate::options::SftOptions;
+use crate::options::{PackingStrategy, SftOptions};
 use crate::sft::rows::{SftData, read_sft_data};
 use engine::model::decoder::{Decoder, Pass};
+use engine::model::neftune::EmbeddingNoise;
 
 /// Forward, loss and metrics of a micro-batch; `n_items` predictions, those of the whole step, normalise the loss.
 fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: TokenMean, pass: Pass) -> Result<Measured> {
@@ -25,6 +26,12 @@ fn measure(model: &Decoder, batch: &Batch, n_items: usize, loss: TokenMean, pass
         metrics: vec![("entropy", entropy / n), ("mean_token_accuracy", correct as f64 / n)],
         n_tokens: batch.n_tokens() as u64,
     })
+}
+
+/// A pass whose batch is one sequence for NEFTune, as in TRL where rows are packed.
+fn as_one(pass: Pass, batch: &Batch, is_flat: bool) -> Pass {
+    let length = is_flat.then(|| batch.n_tokens());
+    Pass { noise: pass.noise.map(|noise| EmbeddingNoise { length, ..noise }), ..pass }
 }
 
 /// The run: everything is read and checked before anything is written.
@@ -49,6 +56,7 @@ fn open(options: &SftOptions) -> Result<(Job, SftData)> {
 pub fn train(options: &SftOptions) -> Result<Summary> {
     let (mut job, data) = open(options)?;
     let loss = options.loss.loss_type.value();
+    let is_flat = options.text.packing && options.text.packing_strategy != PackingStrategy::Wrapped;
     let evaluate = |job: &mut Job| {
         job.evaluate(data.eval.len(), options.training.per_device_eval_batch_size, |model, rows| {
             let batch = Batch::from_examples(rows.iter().flat_map(|&row| &data.eval[row]))?;
@@ -66,7 +74,7 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
             .collect::<engine::Result<_>>()?;
         let n_items: usize = micro_batches.iter().map(Batch::n_items).sum();
         for (i, batch) in micro_batches.iter().enumerate() {
-            job.learn(&step, i, |model, pass| measure(model, batch, n_items, loss, pass))?;
+            job.learn(&step, i, |model, pass| measure(model, batch, n_items, loss, as_one(pass, batch, is_flat)))?;
         }
         let due = job.step()?;
         if due.log {

@@ -1,7 +1,7 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
-use crate::data::pack::{best_fit_decreasing, wrapped};
+use crate::data::pack::{best_fit_decreasing, split, wrapped};
 use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
-use crate::data::{Example, Row, Stats, load, load_evaluation, order, tokenize_sft};
+use crate::data::{Example, Row, Stats, order, tokenize_sft};
 use crate::error::Result;
 use crate::job::setup;
 use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
@@ -25,18 +25,18 @@ pub struct SftData {
 pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<SftData> {
     let text = &options.text;
     adjust_tokenizer(text, tokenizer)?;
-    let loaded = load(options.data.train(), setup::calls_of(tokenizer))?;
+    let (seed, calls) = (options.training.seed, setup::calls_of(tokenizer));
+    let loaded = options.data.load_train(seed, calls)?;
     let (mut examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
     let mut notes = loaded.notes;
     notes.extend(stats.warnings());
     if options.data.shuffle_dataset {
-        let order = order::epoch_order(examples.len(), order::Sampling::Random, options.training.seed, u64::MAX);
+        let order = order::epoch_order(examples.len(), order::Sampling::Random, seed, u64::MAX);
         examples = order.into_iter().map(|i| examples[i].clone()).collect();
     }
     let train = rows(examples, text, text.packing);
     let mut eval = Vec::new();
-    if let Some(set) = options.data.evaluation() {
-        let loaded = load_evaluation(set, setup::calls_of(tokenizer))?;
+    if let Some(loaded) = options.data.load_evaluation(seed, calls)? {
         let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
         notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
         eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
@@ -53,11 +53,8 @@ impl SftData {
 
     /// The files a run reads, by role.
     pub fn paths<'a>(&self, options: &'a SftOptions) -> Vec<(&'static str, &'a Path)> {
-        let mut all = vec![
-            ("model", Path::new(&*options.model.model_name_or_path)),
-            ("data", Path::new(&*options.data.dataset_name)),
-        ];
-        all.extend(options.data.eval_dataset.as_deref().map(|p| ("evaluation data", p)));
+        let mut all = vec![("model", Path::new(&*options.model.model_name_or_path))];
+        all.extend(options.data.reads());
         all.extend(options.lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
         all
     }
@@ -73,8 +70,10 @@ pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Resu
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let options = TokenizeOptions {
         dataset_text_field: text.dataset_text_field.clone(),
-        // Wrapped packing cuts the stream, not the rows.
-        max_length: text.max_length.filter(|_| !(text.packing && text.packing_strategy == PackingStrategy::Wrapped)),
+        // Other strategies of packing cut the stream, or take rows apart.
+        max_length: text
+            .max_length
+            .filter(|_| !text.packing || text.packing_strategy == PackingStrategy::BestFitDecreasing),
         truncation_mode: match text.truncation_mode {
             TruncationMode::KeepStart => Keep::KeepStart,
             TruncationMode::KeepEnd => Keep::KeepEnd,
@@ -98,6 +97,13 @@ fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Ex
             let bins = best_fit_decreasing(&lengths, capacity);
             bins.iter().map(|bin| bin.iter().map(|&i| examples[i].clone()).collect()).collect()
         }
+        PackingStrategy::BestFitSplit => {
+            let pieces = split(&lengths, capacity);
+            let of_pieces: Vec<usize> = pieces.iter().map(|(_, start, end)| end - start).collect();
+            let bins = best_fit_decreasing(&of_pieces, capacity);
+            let rows = bins.iter().map(|bin| bin.iter().map(|&i| joined(&examples, &pieces[i..=i])).collect());
+            rows.filter(|row: &Vec<Example>| row.iter().any(|piece| piece.n_trained() > 0)).collect()
+        }
         PackingStrategy::Wrapped => wrapped(&lengths, capacity)
             .iter()
             .map(|pieces| vec![joined(&examples, pieces)])
@@ -106,7 +112,7 @@ fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Ex
     }
 }
 
-/// One stretch of the wrapped stream: its tokens are one sequence, as in TRL.
+/// One stretch of the wrapped stream, or a piece of a row: its tokens are one sequence, as in TRL.
 fn joined(examples: &[Example], pieces: &[(usize, usize, usize)]) -> Example {
     let mut all = Example::default();
     for &(index, start, end) in pieces {

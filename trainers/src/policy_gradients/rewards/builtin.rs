@@ -72,11 +72,11 @@ pub fn by_name(name: &str, options: &JudgingOptions, rollout: &RolloutOptions) -
         "think_format" | "think_format_reward" => (false, Box::new(|c| one_if(has_think_format(c.text)))),
         "json" => (false, Box::new(|c| one_if(serde_json::from_str::<Value>(c.text.trim()).is_ok()))),
         "length" => {
-            let longest = rollout.max_completion_length as f64;
+            let longest = rollout.longest_completion() as f64;
             (false, Box::new(move |c| Some(c.ids.len() as f64 / longest)))
         }
         "soft_overlong" | "soft_overlong_punishment_reward" | "get_soft_overlong_punishment" => {
-            let longest = rollout.max_completion_length;
+            let longest = rollout.longest_completion();
             let cache = options.soft_punish_cache.unwrap_or((longest / 8).max(1)).min(longest);
             (false, Box::new(move |c| Some(soft_overlong(c.ids.len(), longest, cache))))
         }

@@ -15,7 +15,7 @@ use super::experience::{Experience, Sample};
 use super::guard::{Guard, kl_of_completions};
 use super::judged::Prompt;
 use super::measure::{Metrics, Part, log_probabilities};
-use super::prompts::{PromptSet, read_prompts};
+use super::prompts::{PromptSet, longest, read_prompts};
 use super::rewards::{Rewards, Scores};
 use super::rollout::{Completion, Rollouts};
 use super::samples::SamplesLog;
@@ -27,6 +27,7 @@ use crate::job::{Job, Measured, Step, Summary, Work, setup};
 use crate::losses::policy::Sequences;
 use crate::losses::weights::Whole;
 use crate::options::{PolicyGradient, RolloutOptions, SamplingStrategy};
+use engine::model::decoder::Pass;
 use engine::tensor::Tensor;
 use std::path::Path;
 use std::time::Instant;
@@ -69,6 +70,8 @@ pub struct Session {
     options: RolloutOptions,
     order: Sampling,
     sizes: Sizes,
+    /// Whether training may drop inputs of adapters.
+    drops: bool,
     clock: Clock,
     seen: Seen,
 }
@@ -97,8 +100,9 @@ impl Session {
         let mut source = setup::open_source(&common.model.model_name_or_path)?;
         let context = source.files.config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
-        let (rewards, gold) = open_rewards(options, &source, &prompts)?;
-        let rollouts = open_rollouts(options, &source, &prompts, rewards.is_empty())?;
+        let rollout = &rollout.settled(context, longest(&prompts.train).max(longest(&prompts.eval)));
+        let (rewards, gold) = open_rewards(options, rollout, &source, &prompts)?;
+        let rollouts = open_rollouts(options, rollout, &source, &prompts, rewards.is_empty())?;
         let sizes = Sizes::of(options, turns);
         let needs_reference = needs_reference || options.guard().kl_budget.is_some();
         let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
@@ -117,7 +121,7 @@ impl Session {
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
-        let reference = KlReference::open(&job, training, needs_reference, freezes)?;
+        let reference = KlReference::open(&job, options, needs_reference, freezes)?;
         let mut guard = Guard::new(options.guard(), Some(gold).filter(|gold| !gold.is_empty()));
         let mut experience = Experience::default();
         if let Some(checkpoint) = &job.resumed {
@@ -127,6 +131,7 @@ impl Session {
         let samples = SamplesLog::open(&training.output_dir, job.resumed.as_ref().map(|c| c.step))?;
         let shuffles = data.shuffle_dataset && data.train_sampling_strategy == SamplingStrategy::Random;
         let order = if shuffles { Sampling::Random } else { Sampling::Sequential };
+        let drops = !options.disables_dropout();
         let (options, clock) = (rollout.clone(), Clock::default());
         let mut session = Session {
             job,
@@ -140,6 +145,7 @@ impl Session {
             options,
             order,
             sizes,
+            drops,
             clock,
             seen: Seen::default(),
         };
@@ -200,9 +206,11 @@ impl Session {
         let whole = Whole {
             n_micro_batches,
             n_tokens: n_trained * n_micro_batches as f64 / self.sizes.cuts as f64,
-            max_completion_length: self.options.max_completion_length,
+            max_completion_length: self.options.longest_completion(),
         };
+        let drops = self.drops;
         self.job.learn(step, i, |model, pass| {
+            let pass = Pass { dropout: pass.dropout.filter(|_| drops), ..pass };
             let scored = score(model, &batch, self.options.temperature, pass)?;
             let sequences = Sequences::new(&batch.sequences, samples.len())?;
             let (loss, mut metrics) = loss(&Part { scored, samples: &samples, sequences, whole })?;
@@ -214,6 +222,7 @@ impl Session {
     /// The optimiser's step and what is due after it: log, evaluation, and a checkpoint, to which `besides` adds.
     pub fn step(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let due = self.job.step()?;
+        self.reference.moved(&self.job.learner.model, self.job.state.global_step)?;
         let due = self.after_step(due)?;
         if due.save { self.save(besides) } else { Ok(()) }
     }
@@ -287,8 +296,9 @@ impl Session {
     fn save(&mut self, besides: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let next = self.job.upcoming();
         let unused = next.is_some_and(|step| self.turn(step.batches.start).1 != 0);
-        let Session { job, experience, guard, .. } = self;
+        let Session { job, experience, guard, reference, .. } = self;
         job.save(|checkpoint| {
+            reference.save(checkpoint)?;
             guard.save(checkpoint)?;
             if unused {
                 experience.save(checkpoint)?;

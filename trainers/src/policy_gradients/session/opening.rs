@@ -2,7 +2,7 @@
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::job::setup::ModelSource;
-use crate::options::PolicyGradient;
+use crate::options::{PolicyGradient, RolloutOptions};
 use crate::policy_gradients::prompts::PromptSet;
 use crate::policy_gradients::rewards::Rewards;
 use crate::policy_gradients::rewards::by_judge::open_model;
@@ -12,10 +12,11 @@ use std::path::Path;
 /// The rewards that a run learns from, and those of the gold check; both are shown the prompts.
 pub(super) fn open_rewards<C: PolicyGradient>(
     options: &C,
+    rollout: &RolloutOptions,
     source: &ModelSource,
     prompts: &PromptSet,
 ) -> Result<(Rewards, Rewards)> {
-    let (_, rollout, reward) = options.rollout();
+    let reward = options.rollout().2;
     let open_model = |name: &str| open_model(name, reward, &source.tokenizer, options.common().device);
     let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
     let gold_names = &options.guard().gold_funcs.0;
@@ -30,11 +31,12 @@ pub(super) fn open_rewards<C: PolicyGradient>(
 /// Where completions come from. `unjudged`: no reward is named, so that a file must bring them.
 pub(super) fn open_rollouts<C: PolicyGradient>(
     options: &C,
+    rollout: &RolloutOptions,
     source: &ModelSource,
     prompts: &PromptSet,
     unjudged: bool,
 ) -> Result<Rollouts> {
-    let (rollout, config) = (options.rollout().1, &source.files.config);
+    let config = &source.files.config;
     let mut stop_tokens = source.stop_tokens();
     let drawing = config.generation.drawing_fields();
     if !drawing.is_empty() {
@@ -68,11 +70,9 @@ pub(super) fn check_same_prompts(job: &mut Job, prompts: &PromptSet) -> Result<(
 pub(super) fn reads<C: PolicyGradient>(options: &C, is_task: bool) -> Vec<(&'static str, &Path)> {
     let (data, rollout, _) = options.rollout();
     let mut all = vec![("model", Path::new(&*options.common().model.model_name_or_path))];
-    if !is_task {
-        all.push(("data", Path::new(&*data.dataset_name)));
-    }
-    let evaluated = data.eval_dataset.as_deref().filter(|p| !p.to_string_lossy().starts_with("task:"));
-    all.extend(evaluated.map(|p| ("evaluation data", p)));
+    // What is made on the spot is no file.
+    let made = |role: &str, path: &Path| (is_task && role == "data") || path.to_string_lossy().starts_with("task:");
+    all.extend(data.reads().into_iter().filter(|(role, path)| !made(role, path)));
     all.extend(rollout.completions_file.as_deref().map(|p| ("completions", p)));
     all.extend(options.common().lora.adapter_name_or_path.as_deref().map(|p| ("adapter", p)));
     all

@@ -67,7 +67,7 @@ impl Sizes {
 
     /// (tokens, predictions) of the largest micro-batch: completions of a group share their prompt.
     pub(super) fn largest(&self, prompts: &[Prompt], rollout: &RolloutOptions) -> (usize, usize) {
-        let (group, completions) = (rollout.num_generations, self.batch * rollout.max_completion_length);
+        let (group, completions) = (rollout.num_generations, self.batch * rollout.longest_completion());
         let n_roots = self.batch.div_ceil(group) + usize::from(!self.batch.is_multiple_of(group));
         (n_roots * longest(prompts) + completions, completions)
     }
