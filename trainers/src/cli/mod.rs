@@ -1,6 +1,6 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
-//! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
+//! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (a line each says what; nothing was
 //! touched).
 mod doctor;
 mod generate;
