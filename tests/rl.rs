@@ -60,12 +60,12 @@ const RUNS: [(&str, &str); 9] = [
     ("reinforce", "--num_generations 2 --beta 0.1"),
     ("reinforce", "--plus_plus --num_generations 2 --beta 0.1 --num_iterations 2 --use_peft --lora_r 4"),
     ("rloo", "--num_iterations 2"),
-    ("rloo", "--disable_dropout --use_peft --lora_r 4 --max_completion_length none"),
     ("grpo", "--num_generations 2 --num_iterations 3 --beta 0.1"),
-    ("grpo", "--num_generations 2 --beta 0.1 --sync_ref_model --ref_model_sync_steps 1"),
     ("grpo", "--num_generations 2 --use_peft --lora_r 4 --steps_per_generation 3 --beta 0.1"),
     ("ppo", "--num_ppo_epochs 3 --kl_target 1"),
     ("ppo", "--num_ppo_epochs 3 --num_mini_batches 2 --critic head --use_peft --lora_r 4"),
+    ("rloo", "--disable_dropout --use_peft --lora_r 4"),
+    ("grpo", "--num_generations 2 --beta 0.1 --sync_ref_model --ref_model_sync_steps 1"),
 ];
 
 #[test]
@@ -89,6 +89,17 @@ fn a_resumed_run_ends_in_the_bits_of_an_uninterrupted_one() {
         assert!(straight.iter().any(learns), "{command} {options}: nothing was learnt, so nothing was tested");
         assert_eq!(numbers(&straight), numbers(&again), "{command} {options}");
     }
+}
+
+/// Without a limit a completion is as long as the context lets it be beside the longest prompt.
+#[test]
+fn completions_up_to_the_context() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let options = "--max_completion_length none --max_steps 1 --num_generations 2 --reward_funcs length";
+    let metrics = run("grpo", &arguments(&out, options), &out);
+    let longest = metrics[0]["completions/max_length"].as_f64().expect("a number");
+    assert!((100.0..256.0).contains(&longest), "{longest}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The command line: finds the command, reads its options, calls it, and turns what went wrong into an exit code.
 //!
-//! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
-//! touched), 130 a signal has stopped it (a run has saved a checkpoint then).
+//! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (a line each says what; nothing
+//! was touched), 130 a signal has stopped it (a run has saved a checkpoint then).
 mod completions;
 mod doctor;
 mod generate;

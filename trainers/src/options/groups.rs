@@ -119,7 +119,7 @@ option_group! {
         /// How the learning rate falls (or not) after the warm-up.
         lr_scheduler_type: Scheduler = "linear", Trl;
         /// Parameters of the schedule, as transformers calls them: num_cycles (cosine…), lr_end and power (polynomial),
-        /// timescale (inverse_sqrt), min_lr or min_lr_rate (cosine_with_min_lr), num_decay_steps (warmup_stable_decay) …
+        /// timescale (inverse_sqrt), min_lr or min_lr_rate (cosine_with_min_lr), num_decay_steps (warmup_stable_decay) and others.
         lr_scheduler_kwargs: Mapping = none, Trl;
         /// Optimiser steps in which the learning rate rises from 0; below 1, a share of all steps.
         warmup_steps: f64 = "0", Trl, at_least(0.0);

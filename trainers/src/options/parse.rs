@@ -25,7 +25,7 @@ pub fn known_names<C: Command>() -> Vec<&'static str> {
 
 /// Reads the options of command C from clap's matches; `strangers` are the flags that [`flags::prepare`] took out.
 ///
-/// Errors: all names and values that are wrong, a line each; if there are none, what contradicts each other.
+/// Errors: all names and values that are wrong, a line each; if the values are right, what contradicts each other as well.
 pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> Result<Parsed<C>> {
     let mut given = Given::new(C::specs(), C::DEFAULTS);
     let mut without_effect = WithoutEffect::default();
@@ -41,13 +41,18 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
         }
     }
     wrong.extend(flags::collect(matches, &C::specs(), &mut given));
-    wrong.extend(given.wrong_values());
-    if !wrong.is_empty() {
+    let values = given.wrong_values();
+    if !values.is_empty() {
+        wrong.extend(values);
         return Err(Error::Input(wrong.join("\n")));
     }
     let mut options = C::read(&given)?;
-    let notes = without_effect.notes().chain(options.check(&given)?).collect();
-    Ok(Parsed { options, notes })
+    let checked = options.check(&given);
+    if wrong.is_empty() {
+        let notes = without_effect.notes().chain(checked?).collect();
+        return Ok(Parsed { options, notes });
+    }
+    Error::all([Err(Error::Input(wrong.join("\n"))), checked.map(|_| ())]).and(Err(Error::internal("no complaint")))
 }
 
 /// Puts the entries of a file into `given`; what is wrong with them, a line each.
