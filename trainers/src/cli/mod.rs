@@ -2,10 +2,13 @@
 //!
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (one line says what; nothing was
 //! touched).
+mod chat;
 mod doctor;
+mod export;
 mod generate;
 mod judge;
 mod merge;
+mod modelfile;
 mod plot;
 mod preview;
 mod quickstart;
@@ -17,9 +20,10 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, Command, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
-    MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions,
-    RaftOptions, ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    BcoOptions, ChatOptions, Command, CpoOptions, DoctorOptions, DpoOptions, ExportOptions, GenerateOptions,
+    GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions,
+    PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReviseOptions, RewardOptions, RlooOptions,
+    ScoreOptions, SftOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -97,7 +101,9 @@ commands! {
     Kto(KtoOptions) => kto::train_kto,
     Bco(BcoOptions) => kto::train_bco,
     Generate(GenerateOptions) => generate::run,
+    Chat(ChatOptions) => chat::run,
     Merge(MergeOptions) => merge::run,
+    Export(ExportOptions) => export::run,
     Preview(PreviewOptions) => preview::run,
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,

@@ -17,6 +17,7 @@ pub mod preference;
 pub mod reward;
 pub mod principles;
 pub mod tools;
+pub mod leaving;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -28,8 +29,9 @@ mod tests;
 pub use choices::*;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
+pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
 pub use lists::List;
-pub use parse::Parsed;
+pub use parse::{Parsed, options_of};
 pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
 };

@@ -42,6 +42,21 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
     Ok(Parsed { options, notes })
 }
 
+/// The options of command C from values by name, for programs: what is not named has its default. What a person at the command
+/// line would be told goes to standard error.
+pub fn options_of<C: Command>(values: &[(&str, &str)]) -> Result<C> {
+    let words = values.iter().map(|(name, value)| format!("--{name}={value}"));
+    let words = ["lapidary".to_string(), C::NAME.to_string()].into_iter().chain(words);
+    let names = known_names::<C>();
+    let prepared = flags::prepare(words.map(Into::into), |flag| names.contains(&flag));
+    let program = clap::Command::new("lapidary").subcommand(flags::command::<C>());
+    let matches = program.try_get_matches_from(prepared.arguments).map_err(|e| flags::complaint(&e, &names, &[]))?;
+    let matches = matches.subcommand().map(|(_, matches)| matches).ok_or_else(|| Error::internal("no subcommand"))?;
+    let parsed = parse::<C>(matches, &prepared.foreign)?;
+    parsed.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(parsed.options)
+}
+
 fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut WithoutEffect) -> Result<()> {
     for entry in file::read(path)? {
         let at = format!("{}:{}", path.display(), entry.line);

@@ -68,13 +68,7 @@ impl Command for GenerateOptions {
             }
             _ => {}
         }
-        let mut notes = Vec::new();
-        if self.drawing.temperature == Some(0.0) {
-            for name in ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name)) {
-                notes.push(format!("{name} has no effect: temperature 0 always takes the likeliest token"));
-            }
-        }
-        Ok(notes)
+        Ok(self.drawing.without_effect(given))
     }
 }
 
