@@ -43,9 +43,8 @@ pub fn main() -> Result<(), Box<dyn Error>> {
 
     let answer = |prompt: &str| ask_a_model::ask(&path("trained"), prompt, 1);
     println!("{} steps; c>{} m>{} y>{}", summary.steps, answer("c>")?, answer("m>")?, answer("y>")?);
-    let right = (b'a'..b'z').filter(|c| {
-        answer(&format!("{}>", char::from(*c))).is_ok_and(|text| text == char::from(c + 1).to_string())
-    });
+    let right = (b'a'..b'z')
+        .filter(|c| answer(&format!("{}>", char::from(*c))).is_ok_and(|text| text == char::from(c + 1).to_string()));
     assert!(right.count() >= 20);
     Ok(())
 }

@@ -6,9 +6,9 @@
 use serde_json::json;
 use std::error::Error;
 use std::sync::Arc;
-use trainers::data::{Example, Row};
 use trainers::data::marked::preview;
 use trainers::data::tokenize::{TokenizeOptions, tokenize_sft};
+use trainers::data::{Example, Row};
 use trainers::device::{DeviceChoice, open};
 use trainers::job::setup::open_source;
 use trainers::small_model::{self, Shape};

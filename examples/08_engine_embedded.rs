@@ -41,12 +41,11 @@ impl Service {
             ..Sampling::default()
         };
         // All completions are drawn together. What each draws depends on the seed and its number, not on its neighbours.
-        let completions = generate_with(&self.model, &ids, n, &sampling, |_, tokens| {
-            match self.tokenizer.decode_plain(tokens) {
+        let completions =
+            generate_with(&self.model, &ids, n, &sampling, |_, tokens| match self.tokenizer.decode_plain(tokens) {
                 Ok(text) if !text.contains(stop) => Next::Continue,
                 _ => Next::Stop,
-            }
-        })?;
+            })?;
         let text = |tokens: &[u32]| Ok(self.tokenizer.decode_plain(tokens)?);
         completions.iter().map(|completion| text(&completion.tokens)).collect()
     }
