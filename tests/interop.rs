@@ -71,3 +71,28 @@ fn peft_loads_an_adapter() {
     compare("llama", "--use_peft --lora_target_modules all-linear --lora_r 4");
     compare("qwen3", "--use_peft --use_rslora true --lora_r 8");
 }
+
+/// Exported files, read by llama.cpp's own Python package and by transformers (tests/gguf_reads.py).
+#[test]
+fn the_gguf_package_reads_what_is_exported() {
+    let Some(python) = std::env::var_os("LAPIDARY_PYTHON") else {
+        eprintln!("SKIPPED: LAPIDARY_PYTHON is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let wide = |family: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models").join(family);
+    let narrow = ["llama", "llama3", "mistral", "qwen2", "qwen3", "granite", "olmo2"];
+    let models = narrow.iter().map(|family| (golden(&format!("models/{family}")), "f32"));
+    let models = models.chain(["f16", "bf16", "q8_0"].map(|outtype| (wide("llama"), outtype)));
+    for (model, outtype) in models {
+        let file = dir.path().join(format!("m-{outtype}.gguf"));
+        let words = ["lapidary", "export", "--overwrite_output_file", "--model_name_or_path"].map(String::from);
+        let rest = [model.display().to_string(), "--output_file".into(), file.display().to_string()];
+        let words = words.into_iter().chain(rest).chain(["--outtype".into(), outtype.into()]);
+        trainers::cli::read(words.map(Into::into)).and_then(trainers::cli::carry_out).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf_reads.py");
+        let output = Command::new(&python).arg(script).arg(&file).arg(&model).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert_eq!(output.status.code(), Some(0), "{} {outtype}: {said}", model.display());
+    }
+}

@@ -1,4 +1,4 @@
-//! Quantised weights: GGUF's blocks decoded to f32.
+//! Quantised weights: GGUF's blocks decoded to f32, and f32 encoded as Q8_0.
 //!
 //! A row is cut into blocks of 32 (legacy types) or 256 (K types) weights; every block carries its own scale. With
 //! `d`, `m` half-precision numbers of the block, `s` small integer scales of the 16 or 32 weights around a weight
@@ -15,6 +15,7 @@
 use crate::dtype::Quant;
 use crate::error::{Error, Result};
 use half::f16;
+use rayon::prelude::*;
 
 /// Decodes whole blocks to f32. `blocks` holds `out.len() / block_len` blocks of `block_bytes` each; a row, or any
 /// number of rows whose length is a multiple of the block. An error when the two lengths do not fit.
@@ -183,6 +184,27 @@ pub fn decode_q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
+/// Q8_0 blocks of finite weights, a multiple of 32 of them: d = max|w| / 127 as float16, q = w / d (d as it was before
+/// rounding) rounded half away from zero. As ggml's reference: the same bytes as the `gguf` package.
+pub fn encode_q8_0(weights: &[f32]) -> Result<Vec<u8>> {
+    let (blocks, rest) = weights.as_chunks::<32>();
+    if !rest.is_empty() {
+        return Err(Error::shape("encode_q8_0", format!("{} weights are no blocks of 32", weights.len())));
+    }
+    let mut out = vec![0; 34 * blocks.len()];
+    let (places, _) = out.as_chunks_mut::<34>();
+    places.par_iter_mut().zip(blocks).for_each(|(place, weights)| {
+        let d = weights.iter().fold(0f32, |most, w| most.max(w.abs())) / 127.0;
+        // A scale so small that it has no inverse stands for 0, in float16 too.
+        let inverse = Some(1.0 / d).filter(|x| x.is_finite()).unwrap_or(0.0);
+        place[..2].copy_from_slice(&f16::from_f32(d).to_le_bytes());
+        for (byte, w) in place[2..].iter_mut().zip(weights) {
+            *byte = (w * inverse).round() as i8 as u8;
+        }
+    });
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +230,21 @@ mod tests {
             let got: Vec<u32> = got.iter().map(|v| v.to_bits()).collect();
             assert_eq!(got, want, "{name}");
         }
+    }
+
+    /// Weights and the blocks that the `gguf` package makes of them, byte for byte (tests/data/make_q8_0.py).
+    #[test]
+    fn encodes_as_the_gguf_package_does() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/q8_0.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let weights = file.tensor("weights").unwrap();
+        let weights: Vec<f32> =
+            weights.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        assert!(weights.len() > 1000);
+        assert_eq!(encode_q8_0(&weights).unwrap(), file.tensor("blocks").unwrap().data());
+        assert!(encode_q8_0(&weights[1..]).is_err());
+        assert_eq!(encode_q8_0(&[1e-44; 32]).unwrap(), [0; 34]);
     }
 
     #[test]

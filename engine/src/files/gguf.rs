@@ -359,40 +359,56 @@ fn tensor_bytes(shape: &[usize], stored: &Stored) -> Option<usize> {
     }
 }
 
-/// ggml's type numbers.
+/// ggml's numbers for the types that are read.
+const TYPES: [(u32, DType); 11] = [
+    (0, DType::F32),
+    (1, DType::F16),
+    (2, DType::Quant(Quant::Q4_0)),
+    (3, DType::Quant(Quant::Q4_1)),
+    (6, DType::Quant(Quant::Q5_0)),
+    (7, DType::Quant(Quant::Q5_1)),
+    (8, DType::Quant(Quant::Q8_0)),
+    (12, DType::Quant(Quant::Q4_K)),
+    (13, DType::Quant(Quant::Q5_K)),
+    (14, DType::Quant(Quant::Q6_K)),
+    (30, DType::BF16),
+];
+
+/// Those of other types, for messages.
+const OTHER_TYPES: [(u32, &str); 17] = [
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
+/// The type of a number.
 fn stored_type(kind: u32) -> Stored {
-    let other = |name: &str| Stored::Other(name.to_string());
-    match kind {
-        0 => Stored::Known(DType::F32),
-        1 => Stored::Known(DType::F16),
-        2 => Stored::Known(DType::Quant(Quant::Q4_0)),
-        3 => Stored::Known(DType::Quant(Quant::Q4_1)),
-        6 => Stored::Known(DType::Quant(Quant::Q5_0)),
-        7 => Stored::Known(DType::Quant(Quant::Q5_1)),
-        8 => Stored::Known(DType::Quant(Quant::Q8_0)),
-        12 => Stored::Known(DType::Quant(Quant::Q4_K)),
-        13 => Stored::Known(DType::Quant(Quant::Q5_K)),
-        14 => Stored::Known(DType::Quant(Quant::Q6_K)),
-        30 => Stored::Known(DType::BF16),
-        9 => other("Q8_1"),
-        10 => other("Q2_K"),
-        11 => other("Q3_K"),
-        15 => other("Q8_K"),
-        16 => other("IQ2_XXS"),
-        17 => other("IQ2_XS"),
-        18 => other("IQ3_XXS"),
-        19 => other("IQ1_S"),
-        20 => other("IQ4_NL"),
-        21 => other("IQ3_S"),
-        22 => other("IQ2_S"),
-        23 => other("IQ4_XS"),
-        29 => other("IQ1_M"),
-        34 => other("TQ1_0"),
-        35 => other("TQ2_0"),
-        39 => other("MXFP4"),
-        28 => other("F64"),
-        other => Stored::Other(format!("type {other}")),
+    if let Some((_, dtype)) = TYPES.iter().find(|(number, _)| *number == kind) {
+        return Stored::Known(*dtype);
     }
+    match OTHER_TYPES.iter().find(|(number, _)| *number == kind) {
+        Some((_, name)) => Stored::Other(name.to_string()),
+        None => Stored::Other(format!("type {kind}")),
+    }
+}
+
+/// The number of a type, if GGUF has one for it.
+pub(super) fn type_number(dtype: DType) -> Option<u32> {
+    TYPES.iter().find(|(_, known)| *known == dtype).map(|(number, _)| *number)
 }
 
 /// Reads forward through the file; every step is checked against its end.

@@ -3,8 +3,8 @@
 //! llama.cpp stores the query and key projections of the llama architecture with the two halves of every head
 //! interleaved (its RoPE turns neighbours, Hugging Face's turns halves); they are put back as they are loaded. Llama
 //! 3's frequency scaling is not in the metadata but as a tensor of divisors, from which its factor is read.
-use crate::config::family::{Biased, Windows};
-use crate::config::{FAMILIES, Family, ModelConfig, Slot};
+use crate::config::family::{Biased, ScaleKeys, Windows};
+use crate::config::{FAMILIES, Family, ModelConfig, RopeScaling, Slot};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::files::gguf::Gguf;
@@ -13,7 +13,20 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Divisors of the rotary frequencies, [E/2], of models with Llama 3 scaling.
-const ROPE_DIVISORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+
+/// Sizes: the key below the architecture's name, and that of config.json.
+pub(super) const SIZES: [(&str, &str); 6] = [
+    ("block_count", "num_hidden_layers"),
+    ("context_length", "max_position_embeddings"),
+    ("embedding_length", "hidden_size"),
+    ("feed_forward_length", "intermediate_size"),
+    ("attention.head_count", "num_attention_heads"),
+    (KV_HEADS, "num_key_value_heads"),
+];
+
+/// The one size that may be absent: then it is the number of heads.
+const KV_HEADS: &str = "attention.head_count_kv";
 
 /// The config.json that transformers would have for this model.
 pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
@@ -33,7 +46,6 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     };
     let n_heads = needed("attention.head_count")?;
     let hidden_size = needed("embedding_length")?;
-    let n_kv_heads = gguf.count(&key("attention.head_count_kv"))?.unwrap_or(n_heads);
     let head_size = head_size(gguf, arch, hidden_size, n_heads)?;
     let vocab_size = match gguf.count(&key("vocab_size"))? {
         Some(n) => Some(n),
@@ -45,14 +57,12 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     set("architectures", json!([family.architecture]));
     set("model_type", json!(family.name));
     set("vocab_size", json!(vocab_size));
-    set("hidden_size", json!(hidden_size));
-    set("intermediate_size", json!(needed("feed_forward_length")?));
-    set("num_hidden_layers", json!(needed("block_count")?));
-    set("num_attention_heads", json!(n_heads));
-    set("num_key_value_heads", json!(n_kv_heads));
+    for (name, hf_name) in SIZES {
+        let size = if name == KV_HEADS { gguf.count(&key(name))?.unwrap_or(n_heads) } else { needed(name)? };
+        set(hf_name, json!(size));
+    }
     set("head_dim", json!(head_size));
     set("hidden_act", json!("silu"));
-    set("max_position_embeddings", json!(needed("context_length")?));
     set("rms_norm_eps", json!(gguf.number(&key("attention.layer_norm_rms_epsilon"))?.map(shortest)));
     set("tie_word_embeddings", json!(!has("output.weight")));
     for (which, tensor) in [(family.qkv_bias, "blk.0.attn_q.bias"), (family.mlp_bias, "blk.0.ffn_up.bias")] {
@@ -74,18 +84,23 @@ pub fn config(gguf: &Gguf) -> Result<Map<String, Value>> {
     Ok(out)
 }
 
+/// A family's factors, each with its key in config.json (if the family has it) and below the architecture's name: of
+/// embeddings, attention, residual stream, logits.
+pub(super) fn scale_names(keys: ScaleKeys) -> [(Option<&'static str>, &'static str); 4] {
+    [
+        (keys.embedding, "embedding_scale"),
+        (keys.attention, "attention.scale"),
+        (keys.residual, "residual_scale"),
+        (keys.logits, "logit_scale"),
+    ]
+}
+
 /// The family's factors by their keys in config.json. llama.cpp takes an attention factor that is absent or 0 for 1/√E, the
 /// others for 1.
 fn scales(gguf: &Gguf, arch: &str, family: &Family, head_size: usize) -> Result<Vec<(&'static str, f64)>> {
-    let (keys, usual) = (family.scales, 1.0 / (head_size as f64).sqrt());
-    let all = [
-        (keys.embedding, "embedding_scale", 1.0),
-        (keys.attention, "attention.scale", usual),
-        (keys.residual, "residual_scale", 1.0),
-        (keys.logits, "logit_scale", 1.0),
-    ];
+    let usual = 1.0 / (head_size as f64).sqrt();
     let mut found = Vec::new();
-    for (key, name, absent) in all {
+    for ((key, name), absent) in scale_names(family.scales).into_iter().zip([1.0, usual, 1.0, 1.0]) {
         let scale = gguf.number(&format!("{arch}.{name}"))?.filter(|scale| *scale != 0.0);
         found.extend(key.map(|key| (key, scale.map_or(absent, shortest))));
     }
@@ -129,13 +144,15 @@ fn shortest(x: f64) -> f64 {
 fn set_ids(gguf: &Gguf, out: &mut Map<String, Value>) -> Result<()> {
     let id = |name: &str| gguf.count(&format!("tokenizer.ggml.{name}_token_id"));
     let eos = id("eos")?;
-    // "End of turn" ends an answer too, where a model has one besides its EOS.
-    let turn = id("eot")?.filter(|turn| Some(*turn) != eos);
+    // "End of turn" and "end of message" end an answer too, where a model has them besides its EOS.
+    let mut ends: Vec<usize> = eos.into_iter().collect();
+    for end in [id("eot")?, id("eom")?].into_iter().flatten() {
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
     out.insert("bos_token_id".to_string(), json!(id("bos")?));
-    out.insert(
-        "eos_token_id".to_string(),
-        if let (Some(a), Some(b)) = (eos, turn) { json!([a, b]) } else { json!(eos.or(turn)) },
-    );
+    out.insert("eos_token_id".to_string(), if ends.len() > 1 { json!(ends) } else { json!(ends.first()) });
     out.insert("pad_token_id".to_string(), json!(id("padding")?));
     Ok(())
 }
@@ -182,25 +199,44 @@ fn rope_divisors(gguf: &Gguf) -> Result<Option<Vec<f32>>> {
     Ok(Some(divisors).filter(|d| d.iter().any(|x| *x != 1.0)))
 }
 
-/// The parameters of Llama 3's scaling whose divisors these are, tried with the values of Meta's models: low factor
-/// 1, high factor 4, original length 8192, and the largest divisor as the factor. None where they give other divisors.
+/// What Llama 3's scaling divides each frequency by: [E/2]; None for another scaling.
+pub(super) fn llama3_divisors(scaling: RopeScaling, theta: f64, head_size: usize) -> Option<Vec<f64>> {
+    let RopeScaling::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings } =
+        scaling
+    else {
+        return None;
+    };
+    let divisor = |i: usize| {
+        let wavelength = std::f64::consts::TAU * theta.powf(2.0 * i as f64 / head_size as f64);
+        // 1 for short waves, `factor` for long ones, between them 1/((1 − s)/factor + s)
+        let s = ((original_max_position_embeddings as f64 / wavelength - low) / (high - low)).clamp(0.0, 1.0);
+        1.0 / ((1.0 - s) / factor + s)
+    };
+    Some((0..head_size / 2).map(divisor).collect())
+}
+
+/// The parameters of Llama 3's scaling whose divisors these are, tried with the values of Meta's models: low factor 1,
+/// high factor 4, original length 8192 (then other powers of two), and the largest divisor as the factor. None where they
+/// give other divisors.
 fn llama3_scaling(divisors: &[f32], theta: f64, head_size: usize) -> Option<Value> {
-    let (low, high, original) = (1.0, 4.0, 8192.0);
-    let factor = f64::from(divisors.iter().copied().fold(0.0, f32::max));
     if divisors.len() * 2 != head_size {
         return None;
     }
-    let fits = divisors.iter().enumerate().all(|(i, &got)| {
-        let wavelength = std::f64::consts::TAU * theta.powf(2.0 * i as f64 / head_size as f64);
-        // 1 for short waves, `factor` for long ones, between them 1/((1 − s)/factor + s)
-        let s = ((original / wavelength - low) / (high - low)).clamp(0.0, 1.0);
-        let want = 1.0 / ((1.0 - s) / factor + s);
-        (f64::from(got) - want).abs() <= 1e-3 * want
-    });
-    fits.then(|| {
-        json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
-               "original_max_position_embeddings": original as usize})
-    })
+    let (low, high) = (1.0, 4.0);
+    let factor = f64::from(divisors.iter().copied().fold(0.0, f32::max));
+    let fits = |original: &usize| {
+        let scaling = RopeScaling::Llama3 {
+            factor,
+            low_freq_factor: low,
+            high_freq_factor: high,
+            original_max_position_embeddings: *original,
+        };
+        let wanted = llama3_divisors(scaling, theta, head_size).unwrap_or_default();
+        wanted.iter().zip(divisors).all(|(want, got)| (f64::from(*got) - want).abs() <= 1e-3 * want)
+    };
+    let original = std::iter::once(8192).chain((4..21).map(|n| 1 << n)).find(fits)?;
+    Some(json!({"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+                "original_max_position_embeddings": original}))
 }
 
 /// One sentence about the metadata that says something of the model and that nothing has asked for, if there is any.

@@ -1,6 +1,7 @@
 //! The tokenizer in a GGUF file's metadata.
 use crate::error::{Error, Result};
 use crate::files::gguf::Gguf;
+use crate::files::gguf_write::Meta;
 use crate::files::vocabulary::Vocabulary;
 
 impl Gguf {
@@ -33,6 +34,8 @@ impl Gguf {
         Ok(Vocabulary {
             bos_id: id("bos_token_id")?,
             eos_id: id("eos_token_id")?,
+            eot_id: id("eot_token_id")?,
+            eom_id: id("eom_token_id")?,
             pad_id: id("padding_token_id")?,
             unknown_id: id("unknown_token_id")?,
             merges: self.texts(&key("merges"))?.unwrap_or_default(),
@@ -60,4 +63,40 @@ impl Gguf {
         }
         Ok(templates)
     }
+}
+
+/// The metadata of a tokenizer: what [`Gguf::vocabulary`] reads.
+pub(super) fn metadata(v: &Vocabulary) -> Vec<(String, Meta)> {
+    let mut out = Vec::new();
+    let mut put = |name: &str, value: Meta| out.push((format!("tokenizer.ggml.{name}"), value));
+    put("model", Meta::Text(v.model.clone()));
+    put("pre", Meta::Text(v.pre.clone()));
+    put("tokens", Meta::Texts(v.tokens.clone()));
+    if !v.scores.is_empty() {
+        put("scores", Meta::Floats(v.scores.clone()));
+    }
+    if !v.token_types.is_empty() {
+        put("token_type", Meta::Integers(v.token_types.clone()));
+    }
+    if !v.merges.is_empty() {
+        put("merges", Meta::Texts(v.merges.clone()));
+    }
+    let ids = [("bos", v.bos_id), ("eos", v.eos_id), ("eot", v.eot_id), ("eom", v.eom_id)];
+    for (name, id) in ids.into_iter().chain([("unknown", v.unknown_id), ("padding", v.pad_id)]) {
+        if let Some(id) = id {
+            put(&format!("{name}_token_id"), Meta::U32(id));
+        }
+    }
+    put("add_bos_token", Meta::Bool(v.add_bos));
+    put("add_eos_token", Meta::Bool(v.add_eos));
+    put("add_space_prefix", Meta::Bool(v.add_space_prefix));
+    if !v.named_templates.is_empty() {
+        let names = v.named_templates.iter().map(|(name, _)| name.clone()).collect();
+        out.push(("tokenizer.chat_templates".into(), Meta::Texts(names)));
+        let named =
+            |(name, source): &(String, String)| (format!("tokenizer.chat_template.{name}"), Meta::Text(source.clone()));
+        out.extend(v.named_templates.iter().map(named));
+    }
+    out.extend(v.chat_template.iter().map(|source| ("tokenizer.chat_template".into(), Meta::Text(source.clone()))));
+    out
 }

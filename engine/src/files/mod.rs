@@ -6,6 +6,8 @@ pub mod atomic;
 pub mod gguf;
 pub mod gguf_model;
 mod gguf_vocabulary;
+pub mod gguf_write;
+pub mod gguf_export;
 pub mod safetensors;
 pub mod vocabulary;
 pub mod weights;
@@ -13,6 +15,8 @@ mod whole;
 
 #[cfg(test)]
 mod adapter_tests;
+#[cfg(test)]
+mod export_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

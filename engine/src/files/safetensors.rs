@@ -150,7 +150,7 @@ fn dtype_of<H: Borrow<Host>>(path: &Path, (name, shape, host): &(String, Vec<usi
 }
 
 /// Little-endian, whatever the machine is.
-fn write_values(w: &mut dyn std::io::Write, host: &Host) -> std::io::Result<()> {
+pub(super) fn write_values(w: &mut dyn std::io::Write, host: &Host) -> std::io::Result<()> {
     if cfg!(target_endian = "little") {
         return match host {
             Host::F32(v) => w.write_all(bytemuck::cast_slice(v)),

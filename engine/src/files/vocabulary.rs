@@ -19,6 +19,10 @@ pub struct Vocabulary {
     pub bos_id: Option<u32>,
     /// The id that ends a text.
     pub eos_id: Option<u32>,
+    /// The id that ends a turn, where that is not `eos_id`.
+    pub eot_id: Option<u32>,
+    /// The id that ends a message of several in a turn.
+    pub eom_id: Option<u32>,
     /// The id that fills rows up where a program pads.
     pub pad_id: Option<u32>,
     /// The id for what no other token spells.

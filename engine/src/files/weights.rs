@@ -335,7 +335,7 @@ impl<'a> SourceRows<'a> {
 
 impl RowOrder {
     /// The row of the file that holds row `row` of the Hugging Face matrix.
-    fn stored_row(self, row: usize) -> usize {
+    pub(super) fn stored_row(self, row: usize) -> usize {
         match self {
             RowOrder::AsIs => row,
             RowOrder::Interleaved { head_size } => {

@@ -91,7 +91,7 @@ fn scored(model: &Decoder, pass: Pass) -> Tensor {
 }
 
 fn dropping(pass: u64) -> Pass {
-    Pass { checkpointing: false, dropout: Some(DropoutKey { seed: 3, pass }) }
+    Pass { checkpointing: false, dropout: Some(DropoutKey { seed: 3, pass }), noise: None }
 }
 
 /// What is dropped before an adapter of the output layer depends on the pass alone, and with everything dropped the base is left.

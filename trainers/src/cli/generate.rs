@@ -36,7 +36,7 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
         outcome.is_ok()
     })?;
     outcome?;
-    printed.finish(&source.tokenizer)
+    printed.finish(&source.tokenizer).map(drop)
 }
 
 /// Writes the rows of a file again with their completions. Row i draws from streams of its own.
@@ -133,36 +133,45 @@ fn read_messages(given: &Messages) -> Result<Vec<Value>> {
 
 /// How the answer to a prompt of so many tokens is drawn.
 fn sampling(options: &GenerateOptions, source: &ModelSource, n_prompt: usize) -> Result<Sampling> {
-    let context = source.files.config.max_position_embeddings;
-    let room = context.saturating_sub(n_prompt);
-    if room == 0 {
-        return Err(Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}")));
-    }
     let (drawn, said) = options.drawing.sampling(&source.files.config.generation);
+    let sampling = Sampling { stop_tokens: source.stop_tokens(), ..drawn };
+    let sampling = within_context(sampling, n_prompt, source).ok_or_else(|| {
+        let context = source.files.config.max_position_embeddings;
+        Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}"))
+    })?;
     said.iter().for_each(|said| tell!("note: {said}"));
-    let max_new_tokens = drawn.max_new_tokens.min(room);
-    Ok(Sampling { stop_tokens: source.stop_tokens(), max_new_tokens, ..drawn })
+    Ok(sampling)
+}
+
+/// No more new tokens than the context has room for behind `n_prompt`; None where there is none.
+pub(super) fn within_context(sampling: Sampling, n_prompt: usize, source: &ModelSource) -> Option<Sampling> {
+    let room = source.files.config.max_position_embeddings.saturating_sub(n_prompt);
+    let max_new_tokens = sampling.max_new_tokens.min(room);
+    (room > 0).then_some(Sampling { max_new_tokens, ..sampling })
 }
 
 /// What has been printed: a character may need several tokens, so text is held back until it is whole.
 #[derive(Default)]
-struct Printed {
+pub(super) struct Printed {
     tokens: Vec<u32>,
     bytes: usize,
 }
 
 impl Printed {
-    fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<()> {
+    /// Takes the next token.
+    pub(super) fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<()> {
         self.tokens.push(token);
         let text = tokenizer.decode_plain(&self.tokens)?;
         // On a terminal a person watches it come; elsewhere the whole is written at the end.
         if std::io::stdout().is_terminal() && !text.ends_with('\u{FFFD}') { self.print(&text) } else { Ok(()) }
     }
 
-    fn finish(&mut self, tokenizer: &Tokenizer) -> Result<()> {
+    /// Prints what is left and a line's end; gives the whole text.
+    pub(super) fn finish(&mut self, tokenizer: &Tokenizer) -> Result<String> {
         let text = tokenizer.decode_plain(&self.tokens)?;
         self.print(&text)?;
-        self.print(&format!("{text}\n"))
+        self.print(&format!("{text}\n"))?;
+        Ok(text)
     }
 
     fn print(&mut self, text: &str) -> Result<()> {

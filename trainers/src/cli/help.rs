@@ -72,6 +72,11 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "generate",
                 "lapidary generate --model_name_or_path model.gguf --adapter_name_or_path run --prompt 'Who are you?'",
             ),
+            ("chat", "lapidary chat --model_name_or_path model.gguf --adapter_name_or_path run"),
+            (
+                "export",
+                "lapidary export --model_name_or_path model.gguf --adapter_name_or_path run --output_file tuned.gguf",
+            ),
             ("score", "lapidary score --model_name_or_path judge --dataset_name pairs.jsonl"),
             ("merge", "lapidary merge --model_name_or_path model.gguf --adapter_name_or_path run --output_dir merged"),
         ],

@@ -2,12 +2,15 @@
 //!
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (a line each says what; nothing
 //! was touched), 130 a signal has stopped it (a run has saved a checkpoint then).
+mod chat;
 mod completions;
 mod doctor;
+mod export;
 mod generate;
 mod help;
 mod judge;
 mod merge;
+mod modelfile;
 mod plot;
 mod preview;
 mod quickstart;
@@ -21,10 +24,10 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, GenerateOptions, GrpoOptions,
-    JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions,
-    QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions,
-    ScoreOptions, SftOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
+    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions,
+    PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions,
+    RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -104,7 +107,9 @@ commands! {
     Kto(KtoOptions) => kto::train_kto,
     Bco(BcoOptions) => kto::train_bco,
     Generate(GenerateOptions) => generate::run,
+    Chat(ChatOptions) => chat::run,
     Merge(MergeOptions) => merge::run,
+    Export(ExportOptions) => export::run,
     Preview(PreviewOptions) => preview::run,
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,

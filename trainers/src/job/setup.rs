@@ -36,15 +36,74 @@ pub fn open_source(path: &str) -> Result<ModelSource> {
         tell!("note: {path}: {note}");
     }
     let tokenizer = open_tokenizer(&files)?;
-    let (tokens, rows) = (tokenizer.vocab_size(), files.config.vocab_size);
+    check_rows(&tokenizer, files.config.vocab_size, path)?;
+    let source = ModelSource { files, tokenizer };
+    not_read(&source)?.iter().for_each(|note| tell!("note: {path}: {note}"));
+    Ok(source)
+}
+
+/// Where a model and its adapter lie.
+#[derive(Debug)]
+pub struct ModelAndAdapter {
+    /// A model directory or .gguf file.
+    pub model: String,
+    /// A PEFT adapter for it.
+    pub adapter: Option<PathBuf>,
+}
+
+/// What a user means by a model, an adapter, or both. A directory that holds an adapter alone stands for the adapter and the
+/// model that its adapter_config.json names, which is looked for from here and from the adapter's own directory.
+pub fn model_and_adapter(model: Option<&str>, adapter: Option<&Path>) -> Result<ModelAndAdapter> {
+    let alone = |path: &&str| {
+        let path = Path::new(path);
+        path.join("adapter_config.json").exists() && !path.join("config.json").exists()
+    };
+    let (model, adapter) = match (model, adapter) {
+        (Some(path), None) if alone(&path) => (None, Some(Path::new(path))),
+        given => given,
+    };
+    let path = match (model, adapter) {
+        (Some(model), adapter) => {
+            return Ok(ModelAndAdapter { model: model.into(), adapter: adapter.map(Path::to_path_buf) });
+        }
+        (None, Some(path)) => path,
+        (None, None) => return Err(Error::input("model_name_or_path is missing")),
+    };
+    let config = Adapter::load(path)?.config;
+    let none = || Error::file(path, "its adapter_config.json names no base model; give --model_name_or_path");
+    let base = config.base_model_name_or_path.ok_or_else(none)?;
+    let places = [PathBuf::from(&base), path.join(&base)];
+    let found = places.iter().find(|place| place.exists()).ok_or_else(|| {
+        Error::file(path, format!("its base model {base} is not there; give its place with --model_name_or_path"))
+    })?;
+    Ok(ModelAndAdapter { model: found.display().to_string(), adapter: Some(path.to_path_buf()) })
+}
+
+impl ModelAndAdapter {
+    /// Whether the adapter's directory has a tokenizer, which then holds: training may have changed the chat template.
+    pub fn brings_tokenizer(&self) -> bool {
+        self.adapter.as_ref().is_some_and(|path| path.join("tokenizer.json").is_file())
+    }
+
+    /// Opens the model, with the tokenizer that training has left beside the adapter.
+    pub fn open(&self) -> Result<ModelSource> {
+        let mut source = open_source(&self.model)?;
+        if let Some(path) = self.adapter.as_ref().filter(|_| self.brings_tokenizer()) {
+            source.tokenizer = Tokenizer::from_directory(path)?;
+            check_rows(&source.tokenizer, source.files.config.vocab_size, &path.display().to_string())?;
+        }
+        Ok(source)
+    }
+}
+
+fn check_rows(tokenizer: &Tokenizer, rows: usize, path: &str) -> Result<()> {
+    let tokens = tokenizer.vocab_size();
     if tokens > rows {
         return Err(Error::Input(format!(
             "{path}: its tokenizer has {tokens} tokens, its embedding only {rows} rows: the tokenizer belongs to another model"
         )));
     }
-    let source = ModelSource { files, tokenizer };
-    not_read(&source)?.iter().for_each(|note| tell!("note: {path}: {note}"));
-    Ok(source)
+    Ok(())
 }
 
 impl ModelSource {

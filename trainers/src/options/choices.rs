@@ -8,7 +8,7 @@ pub use crate::losses::dpo::{DpoLoss, OnlineDpoLoss};
 pub use crate::losses::kto::KtoLoss;
 pub use crate::losses::sft::SftLoss;
 use crate::named::{Named, named};
-use engine::dtype::DType;
+use engine::dtype::{DType, Quant};
 use serde_json::Value;
 use std::path::PathBuf;
 
@@ -64,6 +64,28 @@ named! {
         Elvish = "elvish",
         /// No shell, but man(1): the manual page.
         Man = "man",
+    }
+}
+
+named! {
+    /// Type of the matrices in a file that is exported.
+    pub enum OutType: DType {
+        /// Four bytes a weight.
+        F32 = "f32" => DType::F32,
+        /// Two bytes a weight: 11 significant bits, values up to 65504.
+        F16 = "f16" => DType::F16,
+        /// Two bytes a weight: the range of float32, 8 significant bits.
+        Bf16 = "bf16" => DType::BF16,
+        /// 34 bytes for 32 weights: whole numbers up to 127 and a scale.
+        Q8_0 = "q8_0" => DType::Quant(Quant::Q8_0),
+    }
+}
+
+named! {
+    /// Who answers in a chat besides the model with its adapter.
+    pub enum Beside {
+        /// The model without its adapter.
+        Base = "base",
     }
 }
 

@@ -1,5 +1,6 @@
 //! How completions are drawn: the options of rollouts, and those of `generate` and `revise`, which stand over what the model's
 //! makers say in generation_config.json. The parameters of sampling are declared once for both.
+use super::given::Given;
 use super::rl_values::Texts;
 use super::spec::option_group;
 use super::value::{ANY, above, at_least, between, share_above_zero};
@@ -121,6 +122,15 @@ sampling_parameters! {
 }
 
 impl DrawingOptions {
+    /// A line about each option that is given and changes nothing.
+    pub(super) fn without_effect(&self, given: &Given) -> Vec<String> {
+        if self.temperature != Some(0.0) {
+            return Vec::new();
+        }
+        let names = ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name));
+        names.map(|name| format!("{name} has no effect: temperature 0 always takes the likeliest token")).collect()
+    }
+
     /// The sampling of a model, without the tokens that end it, and one line that says what its own file decided.
     pub fn sampling(&self, model: &GenerationConfig) -> (Sampling, Option<String>) {
         let mut taken: Vec<String> = Vec::new();

@@ -21,6 +21,7 @@ pub mod preference;
 pub mod reward;
 pub mod principles;
 pub mod tools;
+pub mod leaving;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -36,8 +37,9 @@ pub use choices::*;
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
+pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
 pub use lists::{List, Mapping};
-pub use parse::Parsed;
+pub use parse::{Parsed, options_of};
 pub use policy_gradient::{
     GrpoOptions, OnlineDpoOptions, PolicyGradient, PpoOptions, RaftOptions, ReinforceOptions, RlooOptions,
 };

@@ -55,6 +55,21 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
     Error::all([Err(Error::Input(wrong.join("\n"))), checked.map(|_| ())]).and(Err(Error::internal("no complaint")))
 }
 
+/// The options of command C from values by name, for programs: what is not named has its default. What a person at the command
+/// line would be told goes to standard error.
+pub fn options_of<C: Command>(values: &[(&str, &str)]) -> Result<C> {
+    let words = values.iter().map(|(name, value)| format!("--{name}={value}"));
+    let words = ["lapidary".to_string(), C::NAME.to_string()].into_iter().chain(words);
+    let names = known_names::<C>();
+    let prepared = flags::prepare(words.map(Into::into), |flag| names.contains(&flag));
+    let program = clap::Command::new("lapidary").subcommand(flags::command::<C>());
+    let matches = program.try_get_matches_from(prepared.arguments).map_err(|e| flags::complaint(&e, &names, &[]))?;
+    let matches = matches.subcommand().map(|(_, matches)| matches).ok_or_else(|| Error::internal("no subcommand"))?;
+    let parsed = parse::<C>(matches, &prepared.foreign)?;
+    parsed.notes.iter().for_each(|note| tell!("note: {note}"));
+    Ok(parsed.options)
+}
+
 /// Puts the entries of a file into `given`; what is wrong with them, a line each.
 fn read_file<C: Command>(path: &Path, given: &mut Given, without_effect: &mut WithoutEffect) -> Result<Vec<String>> {
     let file::Entries { entries, repeated: mut wrong } = file::read(path)?;

@@ -71,11 +71,7 @@ impl Command for GenerateOptions {
         }
         let mut notes = Vec::new();
         self.model.find_base(&mut self.sampling.adapter_name_or_path, given, &mut notes)?;
-        if self.drawing.temperature == Some(0.0) {
-            for name in ["top_k", "top_p", "min_p", "seed"].into_iter().filter(|name| given.differs(name)) {
-                notes.push(format!("{name} has no effect: temperature 0 always takes the likeliest token"));
-            }
-        }
+        notes.extend(self.drawing.without_effect(given));
         Ok(notes)
     }
 }

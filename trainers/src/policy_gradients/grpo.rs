@@ -17,7 +17,7 @@ use crate::losses::weights::{self, Weights};
 use crate::options::{Aggregation, GrpoLoss, GrpoOptions, RatioLevel, ScaleRewards};
 use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token, weighted};
 use crate::policy_gradients::session::Turns;
-use crate::policy_gradients::{Collected, Sample, Session};
+use crate::policy_gradients::{Collected, Reward, Sample, Session};
 use crate::statistics::mean_f32;
 use engine::ops;
 use engine::tensor::Tensor;
@@ -62,8 +62,13 @@ fn recipe(options: &GrpoOptions) -> Recipe {
 
 /// Runs `lapidary grpo`.
 pub fn train(options: &GrpoOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &GrpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (recipe, turns) = (recipe(options), Turns::of(options, options.ratio.num_iterations));
-    let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0)?;
+    let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

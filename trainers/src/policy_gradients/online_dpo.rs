@@ -13,7 +13,7 @@ use crate::losses::dpo::{DpoSettings, Pairs};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::OnlineDpoOptions;
 use crate::policy_gradients::session::Turns;
-use crate::policy_gradients::{Collected, Sample, Session};
+use crate::policy_gradients::{Collected, Reward, Sample, Session};
 use crate::preferences::dpo::{pair_batch, pair_metrics, sides};
 use crate::preferences::known;
 use crate::preferences::likelihoods::Answers;
@@ -24,7 +24,12 @@ use engine::tensor::Tensor;
 
 /// Runs `lapidary online-dpo`.
 pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
-    let mut session = Session::open(options, Turns::of(options, 1), true, 0)?;
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &OnlineDpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
+    let mut session = Session::open(options, Turns::of(options, 1), true, 0, rewards)?;
     while let Some(step) = session.next_step() {
         let (beta, mut spent) = (beta_of(options, &step), vec![]);
         for i in step.micro_batches() {

@@ -22,7 +22,7 @@ use crate::policy_gradients::critic::{Critic, explained_variance};
 use crate::policy_gradients::measure::{per_token, sequences};
 use crate::policy_gradients::penalty::{Estimator, kl_of, token_rewards};
 use crate::policy_gradients::session::Turns;
-use crate::policy_gradients::{Collected, Sample, Session};
+use crate::policy_gradients::{Collected, Reward, Sample, Session};
 use crate::run::side_files::{KL_COEFFICIENT, read_json, write_json};
 use crate::statistics::{mean, mean_f32};
 use engine::model::decoder::Decoder;
@@ -34,11 +34,16 @@ use engine::tensor::Tensor;
 
 /// Runs `lapidary ppo`.
 pub fn train(options: &PpoOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &PpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (training, loss) = (&options.training, &options.loss);
     let turns = Turns { per_generation: loss.num_ppo_epochs * loss.num_mini_batches, per_step: 1 };
     // The critic's own model: its weights, their gradients and two moments.
     let critic_bytes = if loss.critic == CriticKind::Model { 16 } else { 0 };
-    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic_bytes)?;
+    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic_bytes, rewards)?;
     let mut critic = open_critic(options, &session)?;
     let mut kl = AdaptiveKl {
         coefficient: loss.kl_coef,

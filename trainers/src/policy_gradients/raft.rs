@@ -13,14 +13,19 @@ use crate::losses::sft::nll;
 use crate::options::RaftOptions;
 use crate::policy_gradients::measure::{Metrics, Part};
 use crate::policy_gradients::session::Turns;
-use crate::policy_gradients::{Sample, Session};
+use crate::policy_gradients::{Reward, Sample, Session};
 use crate::statistics::mean_f32;
 use engine::tensor::Tensor;
 
 /// Runs `lapidary raft`.
 pub fn train(options: &RaftOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &RaftOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let rollout = &options.rollout;
-    let mut session = Session::open(options, Turns::of(options, 1), false, 0)?;
+    let mut session = Session::open(options, Turns::of(options, 1), false, 0, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

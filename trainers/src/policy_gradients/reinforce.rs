@@ -19,7 +19,7 @@ use crate::options::{Baseline, ReinforceOptions};
 use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token, weighted};
 use crate::policy_gradients::penalty::{mean_kl, penalised, token_rewards};
 use crate::policy_gradients::session::Turns;
-use crate::policy_gradients::{Sample, Session};
+use crate::policy_gradients::{Reward, Sample, Session};
 use crate::run::side_files::{BASELINE, read_json, write_json};
 use crate::statistics::{mean, mean_f32, std};
 use engine::ops;
@@ -27,8 +27,13 @@ use engine::tensor::Tensor;
 
 /// Runs `lapidary reinforce`.
 pub fn train(options: &ReinforceOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &ReinforceOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
-    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0)?;
+    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
     let mut baseline = match &session.job.resumed {
         Some(checkpoint) => read_json(&checkpoint.path, BASELINE)?,
         None => MovingAverage::default(),

@@ -12,18 +12,23 @@ use crate::job::learner::loss_device;
 use crate::losses::clipping::{clipped_units, sequence_shares};
 use crate::losses::policy::sequence_clipped;
 use crate::options::RlooOptions;
-use crate::policy_gradients::Session;
 use crate::policy_gradients::measure::{Metrics, Part, clip_range, per_token};
 use crate::policy_gradients::penalty::{mean_kl, penalised};
 use crate::policy_gradients::session::Turns;
+use crate::policy_gradients::{Reward, Session};
 use crate::statistics::mean_f32;
 use engine::ops;
 use engine::tensor::Tensor;
 
 /// Runs `lapidary rloo`.
 pub fn train(options: &RlooOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
+}
+
+/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+pub fn train_with(options: &RlooOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (rollout, beta) = (&options.rollout, options.ratio.beta);
-    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0)?;
+    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

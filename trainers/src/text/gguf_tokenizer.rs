@@ -10,9 +10,9 @@ use serde_json::{Map, Value as Json, json};
 use crate::error::{Error, Result};
 
 /// GGUF's token types that matter here.
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN2: &str =
@@ -49,6 +49,14 @@ fn family(pre: &str) -> Option<(Pre, bool, bool)> {
         "gpt-4o" | "llama4" => (Pre::Split(GPT4O), false, false),
         _ => return None,
     })
+}
+
+/// The names that are written, one for each way to cut: llama.cpp's best known.
+pub(super) const WRITTEN: [&str; 8] = ["gpt-2", "smollm", "llama-bpe", "dbrx", "qwen2", "qwen35", "tekken", "gpt-4o"];
+
+/// The `pre_tokenizer` of tokenizer.json behind one of llama.cpp's names.
+pub(super) fn pre_tokenizer(pre: &str) -> Option<Json> {
+    Some(cut(family(pre)?.0))
 }
 
 const FAMILIES: &str = "gpt-2 (default), smollm, starcoder, refact, command-r, llama-bpe, falcon3, lfm2, dbrx, smaug-bpe, qwen2, qwen35, stablelm2, tekken, gpt-4o, llama4";
@@ -187,8 +195,16 @@ fn byte_level(v: &Vocabulary) -> Result<Parts> {
         "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": false, "byte_fallback": false, "ignore_merges": ignore_merges, "vocab": vocab_json(v), "merges": merges,
     });
-    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex});
-    let pre_tokenizer = match pre {
+    let normalizer = if compose { json!({"type": "NFC"}) } else { Json::Null };
+    Ok((model, normalizer, cut(pre), bytes(true)))
+}
+
+fn bytes(use_regex: bool) -> Json {
+    json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex})
+}
+
+fn cut(pre: Pre) -> Json {
+    match pre {
         Pre::Gpt2 => bytes(true),
         Pre::DigitsGpt2 => {
             json!({"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": true}, bytes(true)]})
@@ -197,9 +213,7 @@ fn byte_level(v: &Vocabulary) -> Result<Parts> {
             let split = json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
             json!({"type": "Sequence", "pretokenizers": [split, bytes(false)]})
         }
-    };
-    let normalizer = if compose { json!({"type": "NFC"}) } else { Json::Null };
-    Ok((model, normalizer, pre_tokenizer, bytes(true)))
+    }
 }
 
 /// SentencePiece BPE: a space is `▁`, what is not in the vocabulary falls back to its bytes.

@@ -1,4 +1,5 @@
 //! Text to token ids and back, from a Hugging Face directory or from a GGUF file's metadata, as transformers does it.
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -206,6 +207,21 @@ impl Tokenizer {
     /// Whether this is the name of a file, or of the directory of files, that the tokenizer was read from.
     pub fn is_file_of(&self, name: &str) -> bool {
         name == TEMPLATE_DIRECTORY || self.files.iter().any(|(known, _)| known == name)
+    }
+
+    /// tokenizer.json as it was read.
+    pub(super) fn json(&self) -> Result<Json> {
+        serde_json::from_slice(bytes_of(&self.files, "tokenizer.json").unwrap_or_default()).map_err(Error::internal)
+    }
+
+    /// The tokens that are matched whole in a text, by id: whether they are special.
+    pub(super) fn added_tokens(&self) -> HashMap<u32, bool> {
+        self.inner.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.special)).collect()
+    }
+
+    /// Chat templates as (name, source).
+    pub(super) fn templates(&self) -> &[(String, String)] {
+        &self.templates
     }
 
     /// Whether a chat template, if there is one, has this word in it: `tool_calls`, if it shows calls of functions.

@@ -33,17 +33,19 @@ pub struct Scores {
 }
 
 impl Rewards {
-    /// Those that the options name. `open_model` opens what is a model (model:…, judge:…) and None else.
+    /// Those that the options name, and `own` with weight 1 each. `open_model` opens what is a model (model:…, judge:…) and
+    /// None else. A task's own check judges where nothing else does.
     pub fn new(
         options: &JudgingOptions,
         rollout: &RolloutOptions,
         task: Option<&Task>,
+        own: Vec<Box<dyn Reward>>,
         open_model: impl Fn(&str) -> Result<Option<Box<dyn Reward>>>,
     ) -> Result<Self> {
         let mut wanted = options.reward_funcs.0.clone();
         wanted.extend(options.reward_model_name_or_path.iter().map(|path| format!("model:{path}")));
         wanted.extend(options.judge.iter().map(|path| format!("judge:{path}")));
-        if wanted.is_empty() {
+        if wanted.is_empty() && own.is_empty() {
             match task {
                 Some(_) => wanted.push("task".into()),
                 None if rollout.completions_file.is_some() => {}
@@ -55,7 +57,16 @@ impl Rewards {
                 }
             }
         }
-        Self::named(&wanted, options.reward_weights.0.clone(), (options, rollout), task, open_model)
+        let named = Self::named(&wanted, options.reward_weights.0.clone(), (options, rollout), task, open_model)?;
+        Ok(named.and(own))
+    }
+
+    /// These and others behind them, whose weight is 1.
+    fn and(self, others: Vec<Box<dyn Reward>>) -> Self {
+        let (mut functions, mut weights) = (self.functions, self.weights);
+        weights.extend(vec![1.0; others.len()]);
+        functions.extend(others);
+        Self::of(functions, weights)
     }
 
     /// Those with these names.
@@ -164,6 +175,15 @@ mod tests {
         let scores = rewards.score(&[judged, judged]).unwrap();
         assert_eq!(scores.total, [2.0, 2.0]);
         assert!(scores.each[0][1].is_nan());
+    }
+
+    #[test]
+    fn others_count_once_behind_the_named() {
+        let named = Rewards::of(vec![function("a", vec![Some(2.0)])], vec![0.5]);
+        let mut rewards = named.and(vec![function("a", vec![Some(3.0)])]);
+        let prompt = prompt(&[]);
+        let scores = rewards.score(&[Judged { prompt: &prompt, text: "x", ids: &[1] }]).unwrap();
+        assert_eq!((rewards.names, scores.total), (vec!["a".to_string(), "a_2".into()], vec![4.0]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use self::opening::{check_same_prompts, open_rewards, open_rollouts, reads};
 use self::turns::Sizes;
 use super::experience::{Experience, Sample};
 use super::guard::{Guard, kl_of_completions};
-use super::judged::Prompt;
+use super::judged::{Prompt, Reward};
 use super::measure::{Metrics, Part, log_probabilities};
 use super::prompts::{PromptSet, longest, read_prompts};
 use super::rewards::{Rewards, Scores};
@@ -87,12 +87,14 @@ struct Seen {
 
 impl Session {
     /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for;
-    /// `bytes_per_weight`: what a trainer keeps besides for each of the model's weights (a critic).
+    /// `bytes_per_weight`: what a trainer keeps besides for each of the model's weights (a critic); `own`: rewards beside
+    /// those that the options name.
     pub fn open<C: PolicyGradient>(
         options: &C,
         turns: Turns,
         needs_reference: bool,
         bytes_per_weight: u64,
+        own: Vec<Box<dyn Reward>>,
     ) -> Result<Session> {
         let (data, rollout, _) = options.rollout();
         let common = options.common();
@@ -101,7 +103,7 @@ impl Session {
         let context = source.files.config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
         let rollout = &rollout.settled(context, longest(&prompts.train).max(longest(&prompts.eval)));
-        let (rewards, gold) = open_rewards(options, rollout, &source, &prompts)?;
+        let (rewards, gold) = open_rewards(options, rollout, &source, &prompts, own)?;
         let rollouts = open_rollouts(options, rollout, &source, &prompts, rewards.is_empty())?;
         let sizes = Sizes::of(options, turns);
         let needs_reference = needs_reference || options.guard().kl_budget.is_some();

@@ -3,6 +3,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::job::setup::ModelSource;
 use crate::options::{PolicyGradient, RolloutOptions};
+use crate::policy_gradients::judged::Reward;
 use crate::policy_gradients::prompts::PromptSet;
 use crate::policy_gradients::rewards::Rewards;
 use crate::policy_gradients::rewards::by_judge::open_model;
@@ -15,10 +16,11 @@ pub(super) fn open_rewards<C: PolicyGradient>(
     rollout: &RolloutOptions,
     source: &ModelSource,
     prompts: &PromptSet,
+    own: Vec<Box<dyn Reward>>,
 ) -> Result<(Rewards, Rewards)> {
     let reward = options.rollout().2;
     let open_model = |name: &str| open_model(name, reward, &source.tokenizer, options.common().device);
-    let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), open_model)?;
+    let rewards = Rewards::new(reward, rollout, prompts.task.as_ref(), own, open_model)?;
     let gold_names = &options.guard().gold_funcs.0;
     let gold = Rewards::named(gold_names, vec![], (reward, rollout), prompts.task.as_ref(), open_model)?;
     for rewards in [&rewards, &gold] {
