@@ -53,7 +53,7 @@ pub fn go_template(tokenizer: &Tokenizer, bos: Option<&str>) -> Result<Option<St
 
 /// Turns of user and assistant by turns, behind a system message.
 fn conversation(system: Option<&str>, turns: &[&str]) -> Vec<Json> {
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let system = system.map(|text| json!({"role": "system", "content": text}));
     let turns = turns.iter().enumerate().map(|(i, text)| json!({"role": role(i), "content": text}));
     system.into_iter().chain(turns).collect()
