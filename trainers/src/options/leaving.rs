@@ -82,7 +82,7 @@ impl Command for ExportOptions {
         };
         let goes_with = if target.output_file.is_some() { "output_dir" } else { "output_file" };
         match of_the_other.iter().find(|name| given.differs(name)) {
-            Some(name) => given.complain(name, &format!("goes with --{goes_with}")),
+            Some(name) => given.complain(name, format!("goes with --{goes_with}")),
             None => Ok(Vec::new()),
         }
     }

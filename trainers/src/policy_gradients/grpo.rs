@@ -60,12 +60,7 @@ fn recipe(options: &GrpoOptions) -> Recipe {
     Recipe { token_loss, weights, ratio, clipped, constants }
 }
 
-/// Runs `lapidary grpo`.
-pub fn train(options: &GrpoOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &GrpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (recipe, turns) = (recipe(options), Turns::of(options, options.ratio.num_iterations));
     let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0, rewards)?;
@@ -85,6 +80,11 @@ pub fn train_with(options: &GrpoOptions, rewards: Vec<Box<dyn Reward>>) -> Resul
         session.step(|_| Ok(()))?;
     }
     session.finish()
+}
+
+/// Runs `lapidary grpo`.
+pub fn train(options: &GrpoOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// The completions of a generation. With dynamic sampling, groups whose rewards are all equal are replaced by those of

@@ -22,12 +22,7 @@ use engine::model::decoder::Pass;
 use engine::ops;
 use engine::tensor::Tensor;
 
-/// Runs `lapidary online-dpo`.
-pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &OnlineDpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let mut session = Session::open(options, Turns::of(options, 1), true, 0, rewards)?;
     while let Some(step) = session.next_step() {
@@ -59,6 +54,11 @@ pub fn train_with(options: &OnlineDpoOptions, rewards: Vec<Box<dyn Reward>>) -> 
         session.step(|_| Ok(()))?;
     }
     session.finish()
+}
+
+/// Runs `lapidary online-dpo`.
+pub fn train(options: &OnlineDpoOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// DPO's loss of a micro-batch, a mean over the `n_pairs` pairs of the step; ties count nothing. With TRL's metrics, and

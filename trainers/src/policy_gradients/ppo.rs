@@ -32,12 +32,7 @@ use engine::random::Stream;
 use engine::tape::Tape;
 use engine::tensor::Tensor;
 
-/// Runs `lapidary ppo`.
-pub fn train(options: &PpoOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &PpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (training, loss) = (&options.training, &options.loss);
     let turns = Turns { per_generation: loss.num_ppo_epochs * loss.num_mini_batches, per_step: 1 };
@@ -70,6 +65,11 @@ pub fn train_with(options: &PpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result
         })?;
     }
     session.finish()
+}
+
+/// Runs `lapidary ppo`.
+pub fn train(options: &PpoOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// The critic at its start: a head of zeros, on the policy's hidden states or on a copy of the model with all its weights

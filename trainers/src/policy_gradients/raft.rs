@@ -17,12 +17,7 @@ use crate::policy_gradients::{Reward, Sample, Session};
 use crate::statistics::mean_f32;
 use engine::tensor::Tensor;
 
-/// Runs `lapidary raft`.
-pub fn train(options: &RaftOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &RaftOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let rollout = &options.rollout;
     let mut session = Session::open(options, Turns::of(options, 1), false, 0, rewards)?;
@@ -41,6 +36,11 @@ pub fn train_with(options: &RaftOptions, rewards: Vec<Box<dyn Reward>>) -> Resul
         session.step(|_| Ok(()))?;
     }
     session.finish()
+}
+
+/// Runs `lapidary raft`.
+pub fn train(options: &RaftOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// Leaves of each group the completion with the highest reward, the first of equals. Those that were not judged, or are

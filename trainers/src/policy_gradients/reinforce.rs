@@ -25,12 +25,7 @@ use crate::statistics::{mean, mean_f32, std};
 use engine::ops;
 use engine::tensor::Tensor;
 
-/// Runs `lapidary reinforce`.
-pub fn train(options: &ReinforceOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &ReinforceOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
     let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
@@ -63,6 +58,11 @@ pub fn train_with(options: &ReinforceOptions, rewards: Vec<Box<dyn Reward>>) -> 
         session.step(|checkpoint| write_json(checkpoint, BASELINE, &baseline))?;
     }
     session.finish()
+}
+
+/// Runs `lapidary reinforce`.
+pub fn train(options: &ReinforceOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// Losses of tokens by `token_loss`, weighed by `weights`; with the ratio to the policy that drew and the advantages.

@@ -20,12 +20,7 @@ use crate::statistics::mean_f32;
 use engine::ops;
 use engine::tensor::Tensor;
 
-/// Runs `lapidary rloo`.
-pub fn train(options: &RlooOptions) -> Result<Summary> {
-    train_with(options, Vec::new())
-}
-
-/// [`train`] with further rewards, made in Rust: each counts once beside those that the options name.
+/// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &RlooOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (rollout, beta) = (&options.rollout, options.ratio.beta);
     let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
@@ -50,6 +45,11 @@ pub fn train_with(options: &RlooOptions, rewards: Vec<Box<dyn Reward>>) -> Resul
         session.step(|_| Ok(()))?;
     }
     session.finish()
+}
+
+/// Runs `lapidary rloo`.
+pub fn train(options: &RlooOptions) -> Result<Summary> {
+    train_with(options, Vec::new())
 }
 
 /// The clipped ratio of each completion times its advantage, as a mean over the completions of the step; and metrics.

@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 /// What a template prints around contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Parts {
+struct Pieces {
     /// Where there is no system message.
     no_system: String,
     before_system: String,
@@ -53,7 +53,7 @@ pub fn go_template(tokenizer: &Tokenizer, bos: Option<&str>) -> Result<Option<St
 
 /// Turns of user and assistant by turns, behind a system message.
 fn conversation(system: Option<&str>, turns: &[&str]) -> Vec<Json> {
-    let role = |i: usize| if i % 2 == 0 { "user" } else { "assistant" };
+    let role = |i: usize| if i.is_multiple_of(2) { "user" } else { "assistant" };
     let system = system.map(|text| json!({"role": "system", "content": text}));
     let turns = turns.iter().enumerate().map(|(i, text)| json!({"role": role(i), "content": text}));
     system.into_iter().chain(turns).collect()
@@ -77,7 +77,7 @@ fn around<'a>(mut text: &'a str, words: &[&str]) -> Option<Vec<&'a str>> {
     Some(parts)
 }
 
-fn parts(templates: &ChatTemplates) -> Option<Parts> {
+fn parts(templates: &ChatTemplates) -> Option<Pieces> {
     let [system, first, answer, second] = WORDS;
     let plain = render(templates, &conversation(None, &[first, answer, second]))?;
     let told = render(templates, &conversation(Some(system), &[first]))?;
@@ -88,7 +88,7 @@ fn parts(templates: &ChatTemplates) -> Option<Parts> {
     };
     // What begins every turn of a user ends all three texts that stand before one.
     let common = common_suffix(common_suffix(start, between), to_user);
-    Some(Parts {
+    Some(Pieces {
         no_system: start.strip_suffix(common)?.to_string(),
         before_system: before_system.to_string(),
         behind_system: to_user.strip_suffix(common)?.to_string(),
@@ -105,7 +105,7 @@ fn common_suffix<'a>(a: &'a str, b: &str) -> &'a str {
     &a[a.len() - bytes..]
 }
 
-impl Parts {
+impl Pieces {
     /// What the Go template prints.
     fn print(&self, system: Option<&str>, messages: &[Json]) -> String {
         let mut out = match system {
