@@ -377,7 +377,6 @@ fn rungs_of_attention() {
         "large scores",
         "E=8 window",
         "prompt in pieces",
-        "many roots",
         "a path of 300",
         "decoding, H=9 K=3 E=80",
     ];
