@@ -131,7 +131,7 @@ pub fn short_value(x: f64) -> String {
     match x.abs() {
         _ if x.is_nan() => "–".into(),
         0.0 => "0".into(),
-        a if a < 1e-3 || a >= 1e6 => format!("{x:.1e}"),
+        a if !(1e-3..1e6).contains(&a) => format!("{x:.1e}"),
         a if a < 10.0 => format!("{x:.4}"),
         a if a < 1000.0 => format!("{x:.2}"),
         _ => format!("{x:.0}"),
@@ -184,11 +184,11 @@ mod tests {
     #[test]
     fn the_table_shows_what_says_whether_a_run_works() {
         let mut table = StepTable::default();
-        let first = [("loss", 0.6931), ("grad_norm", 2.0), ("rewards/accuracies", 0.0), ("rewards/margins", 1e-5)];
+        let first = [("loss", 0.5931), ("grad_norm", 2.0), ("rewards/accuracies", 0.0), ("rewards/margins", 1e-5)];
         let text = table.row(1, 30, &first, "  1.2k");
         assert_eq!(
             text,
-            "step       loss   accuracy     margin  tokens/s\n   1     0.6931          0     1.0e-5  1.2k"
+            "step       loss   accuracy     margin  tokens/s\n   1     0.5931          0     1.0e-5  1.2k"
         );
         assert_eq!(table.row(2, 30, &[("loss", f64::NAN)], ""), "   2          –          –          –");
         (2..StepTable::HEAD_EVERY).for_each(|_| assert!(!table.row(3, 30, &first, "").contains("step")));
