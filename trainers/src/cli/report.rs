@@ -9,6 +9,9 @@ use crate::run::durable::write_file;
 pub fn run(options: &ReportOptions) -> Result<()> {
     let about = &options.about;
     let runs = open_all(&about.run_dirs.0)?;
+    if let Some(empty) = runs.iter().find(|run| run.metrics.lines().is_empty()) {
+        return Err(Error::file(&empty.metrics.path, "nothing was logged yet"));
+    }
     let path = match (&about.out, runs.as_slice()) {
         (Some(out), _) if out.exists() && !about.overwrite_output_file => {
             return Err(Error::file(out, "is there already; --overwrite_output_file writes over it"));

@@ -208,7 +208,8 @@ fn going_on(
         ));
     }
     if done == now {
-        said.push("all its steps are done: --max_steps or --num_train_epochs makes it go on".into());
+        let longer = if training.max_steps.is_some() { "--max_steps" } else { "--num_train_epochs" };
+        said.push(format!("all its steps are done, nothing is trained: a larger {longer} makes it go on"));
     }
     Ok(said)
 }

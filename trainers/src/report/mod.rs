@@ -10,7 +10,7 @@ pub mod page;
 use crate::error::{Error, Result};
 use crate::run::durable::write_file;
 use crate::run::series::whole_lines;
-use crate::run::{CONFIG, MANIFEST, MetricsFile, PREVIEW, REPORT, SAMPLES};
+use crate::run::{CONFIG, MANIFEST, MetricsFile, MetricsLog, PREVIEW, REPORT, SAMPLES};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,12 @@ impl Run {
     pub fn open(directory: &Path) -> Result<Run> {
         if !directory.is_dir() {
             return Err(Error::file(directory, "is no directory of a run"));
+        }
+        if !directory.join(MetricsLog::FILE_NAME).is_file() {
+            return Err(Error::file(
+                directory,
+                format!("is no directory of a run: it has no {}", MetricsLog::FILE_NAME),
+            ));
         }
         let metrics = MetricsFile::open(directory)?;
         let manifest = match text(&directory.join(MANIFEST))? {

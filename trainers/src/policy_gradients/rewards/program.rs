@@ -302,15 +302,22 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_or_stays_dead_judges_nothing_and_ends_the_run_at_last() {
+    fn one_that_never_answers_ends_the_run_at_once_one_that_dies_later_in_the_end() {
         // Nothing is waited for: the program never answers, and the time it has is short.
-        assert_eq!(score("sh -c 'read x; read y'", 0.05, 1).unwrap(), [None, None]);
+        for (program, timeout) in [("sh -c 'read x; read y'", 0.05), ("sh -c 'exit 1'", 60.0)] {
+            let text = score(program, timeout, 1).unwrap_err().to_string();
+            assert!(text.contains("never gave an answer"), "{text}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let once = dir.path().join("answered");
+        let line = format!("sh -c 'test -e {0} && exit 1; touch {0}; read x; echo [1]'", once.display());
         let prompt = test_prompt(&[]);
         let judged = Judged { prompt: &prompt, text: "", ids: &[] };
-        let mut dead = ProgramReward::new("sh -c 'exit 1'", 60.0, 0).unwrap();
-        assert_eq!(dead.score(&[judged]).unwrap(), [None]);
-        assert_eq!(dead.score(&[judged]).unwrap(), [None]);
-        let text = dead.score(&[judged]).unwrap_err().to_string();
+        let mut dying = ProgramReward::new(&line, 60.0, 0).unwrap();
+        assert_eq!(dying.score(&[judged]).unwrap(), [Some(1.0)]);
+        assert_eq!(dying.score(&[judged]).unwrap(), [None]);
+        assert_eq!(dying.score(&[judged]).unwrap(), [None]);
+        let text = dying.score(&[judged]).unwrap_err().to_string();
         assert!(text.contains("3 batches in a row"), "{text}");
     }
 }
