@@ -137,8 +137,8 @@ fn every_kernel_on_windows_of_its_tensors() {
     }
     let known = [
         ("add_rms_norm", 1),
-        ("attention", 60),
-        ("attention_backward", 40),
+        ("attention", 61),
+        ("attention_backward", 41),
         ("gather_rows", 12),
         ("log_probs", 2),
         ("log_probs_backward", 2),
