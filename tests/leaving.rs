@@ -128,7 +128,7 @@ fn what_cannot_leave_is_told_in_one_line() {
             "goes with --output_file",
         ),
         (vec!["--model_name_or_path", &reward, "--output_file", &at("m.gguf")], "reward model"),
-        (vec!["--adapter_name_or_path", &lora, "--output_file", &at("m.gguf")], "--model_name_or_path"),
+        (vec!["--adapter_name_or_path", &lora, "--output_file", &at("m.gguf")], "whose base model is not there"),
     ] {
         let output = lapidary(&[&["export"][..], &arguments].concat());
         let said = text(&output.stderr);

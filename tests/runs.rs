@@ -33,10 +33,13 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn logged_steps(out: &Path) -> Vec<u64> {
+fn metrics(out: &Path) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(out.join("metrics.jsonl")).expect("metrics.jsonl");
-    let line = |l: &str| serde_json::from_str::<serde_json::Value>(l).expect("JSON");
-    text.lines().map(line).filter(|l| l.get("loss").is_some()).filter_map(|l| l["step"].as_u64()).collect()
+    text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect()
+}
+
+fn logged_steps(out: &Path) -> Vec<u64> {
+    metrics(out).into_iter().filter(|l| l.get("loss").is_some()).filter_map(|l| l["step"].as_u64()).collect()
 }
 
 fn weights(out: &Path) -> Vec<u8> {
@@ -110,15 +113,23 @@ fn interrupted(words: &[String], signal: &str) -> (String, Option<i32>) {
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_a_run_with_a_checkpoint_that_goes_on_to_the_same_bits() {
-    let rl = "--per_device_train_batch_size 4 --num_generations 4 --max_completion_length 4 --num_iterations 2";
+    // Of so many passes over a generation the signal always comes in the middle: what is learnt from must be kept. The steps
+    // are small, or all ratios would soon be clipped and nothing learnt from it.
+    let rl = "--per_device_train_batch_size 16 --num_generations 4 --max_completion_length 3 --num_iterations 100000 \
+              --reward_funcs regex:[ae] --learning_rate 1e-6";
     for (signal, command, data, more) in [
-        ("TERM", "sft", "data/messages.jsonl", "--per_device_train_batch_size 2 --save_strategy no"),
-        ("TERM", "kto", "data/unpaired_preference.jsonl", "--per_device_train_batch_size 3"),
-        ("TERM", "grpo", "task:addition?digits=1&rows=64", rl),
+        (
+            "TERM",
+            "sft",
+            "data/messages.jsonl",
+            "--learning_rate 1e-3 --per_device_train_batch_size 2 --save_strategy no",
+        ),
+        ("TERM", "kto", "data/unpaired_preference.jsonl", "--learning_rate 1e-3 --per_device_train_batch_size 3"),
+        ("TERM", "grpo", "data/prompts.jsonl", rl),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (halves, whole) = (dir.path().join("halves"), dir.path().join("whole"));
-        let more = format!("--lr_scheduler_type constant --learning_rate 1e-3 {more}");
+        let more = format!("--lr_scheduler_type constant {more}");
         let (said, code) = interrupted(&words(command, data, &halves, &format!("{more} --max_steps 100000")), signal);
         assert_eq!(code, Some(130), "{command}: {said}");
         let stopped = *checkpoints(&halves).last().unwrap_or_else(|| panic!("{command}: no checkpoint: {said}"));
@@ -138,6 +149,10 @@ fn a_signal_ends_a_run_with_a_checkpoint_that_goes_on_to_the_same_bits() {
         let straight = program(&words(command, data, &whole, &format!("{more} --max_steps {}", stopped + 2)));
         assert!(straight.status.success(), "{}", stderr(&straight));
         assert!(weights(&halves) == weights(&whole), "{command}: other bits after a signal at step {stopped}");
+        let start = fs::read(golden("models/llama/model.safetensors")).expect("the model");
+        assert!(weights(&whole) != start, "{command}: nothing was learnt, so nothing was tested");
+        let norm = |line: &serde_json::Value| line["grad_norm"].as_f64().is_some_and(|norm| norm > 0.0);
+        assert!(metrics(&whole).iter().any(norm), "{command}: no gradient, so nothing was tested");
     }
 }
 

@@ -2,7 +2,7 @@
 use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
 use crate::job::learner::{self, Learner};
-use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType};
+use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType, base_of};
 use crate::run::OF_A_RUN;
 use crate::run::side_files::SIDE_FILES;
 use crate::run::{Checkpoint, FileHash, durable, memory};
@@ -51,32 +51,22 @@ pub struct ModelAndAdapter {
     pub adapter: Option<PathBuf>,
 }
 
-/// What a user means by a model, an adapter, or both. A directory that holds an adapter alone stands for the adapter and the
-/// model that its adapter_config.json names, which is looked for from here and from the adapter's own directory.
+/// What a user means by a model, an adapter, or both. An adapter's directory alone stands for the adapter and for its base
+/// ([`base_of`]). Errors: neither is given, or what is given as the only adapter is none.
 pub fn model_and_adapter(model: Option<&str>, adapter: Option<&Path>) -> Result<ModelAndAdapter> {
-    let alone = |path: &&str| {
-        let path = Path::new(path);
-        path.join("adapter_config.json").exists() && !path.join("config.json").exists()
-    };
-    let (model, adapter) = match (model, adapter) {
-        (Some(path), None) if alone(&path) => (None, Some(Path::new(path))),
-        given => given,
-    };
-    let path = match (model, adapter) {
-        (Some(model), adapter) => {
-            return Ok(ModelAndAdapter { model: model.into(), adapter: adapter.map(Path::to_path_buf) });
+    let alone = match (model, adapter) {
+        (Some(model), Some(adapter)) => {
+            return Ok(ModelAndAdapter { model: model.into(), adapter: Some(adapter.to_path_buf()) });
         }
-        (None, Some(path)) => path,
+        (Some(path), None) => path.to_string(),
+        (None, Some(path)) => path.display().to_string(),
         (None, None) => return Err(Error::input("model_name_or_path is missing")),
     };
-    let config = Adapter::load(path)?.config;
-    let none = || Error::file(path, "its adapter_config.json names no base model; give --model_name_or_path");
-    let base = config.base_model_name_or_path.ok_or_else(none)?;
-    let places = [PathBuf::from(&base), path.join(&base)];
-    let found = places.iter().find(|place| place.exists()).ok_or_else(|| {
-        Error::file(path, format!("its base model {base} is not there; give its place with --model_name_or_path"))
-    })?;
-    Ok(ModelAndAdapter { model: found.display().to_string(), adapter: Some(path.to_path_buf()) })
+    match base_of(&alone)? {
+        Some(base) => Ok(ModelAndAdapter { model: base, adapter: Some(PathBuf::from(alone)) }),
+        None if adapter.is_some() => Err(Error::file(alone, "is no adapter; give the model with --model_name_or_path")),
+        None => Ok(ModelAndAdapter { model: alone, adapter: None }),
+    }
 }
 
 impl ModelAndAdapter {

@@ -17,8 +17,12 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
+/// Values beyond it are drawn there: the difference of two of them must be a number, or the axis has no marks to end with.
+const FARTHEST: f64 = 1e300;
+
 /// Least and greatest of some numbers, with a margin; a line that does not move lies in the middle.
 fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let values = values.map(|x| x.clamp(-FARTHEST, FARTHEST));
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
     let margin = if high > low { 0.05 * (high - low) } else { 0.5 * high.abs().max(1.0) };
     (low - margin, high + margin)
@@ -97,5 +101,7 @@ mod tests {
     fn bounds_leave_room() {
         assert_eq!(bounds([0.0, 1.0].into_iter()), (-0.05, 1.05));
         assert_eq!(bounds([2.0].into_iter()), (1.0, 3.0));
+        let (low, high) = bounds([f64::MIN, f64::MAX].into_iter());
+        assert!((high - low).is_finite());
     }
 }
