@@ -78,7 +78,8 @@ fn panel<B: DrawingBackend>(
     chart.configure_mesh().light_line_style(TRANSPARENT).x_labels(10).y_labels(6).draw().map_err(|e| e.to_string())?;
     for (i, series) in all.iter().enumerate() {
         let style = COLOURS[i % COLOURS.len()].stroke_width(2);
-        chart.draw_series(LineSeries::new(series.iter().copied(), style)).map_err(|e| e.to_string())?;
+        let points = series.iter().map(|(x, y)| (*x, y.clamp(-FARTHEST, FARTHEST)));
+        chart.draw_series(LineSeries::new(points, style)).map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -103,5 +104,14 @@ mod tests {
         assert_eq!(bounds([2.0].into_iter()), (1.0, 3.0));
         let (low, high) = bounds([f64::MIN, f64::MAX].into_iter());
         assert!((high - low).is_finite());
+    }
+
+    /// A run that has diverged is drawn, too: neither does it take for ever nor does a point fall off the picture.
+    #[test]
+    fn the_largest_numbers_are_drawn() {
+        for [a, b] in [[f64::MIN, f64::MAX], [1e300, 1.0], [5e-324, 0.0], [0.3, 0.1 + 0.2]] {
+            let svg = picture_of(None, &["run"], &[("loss", vec![vec![(1.0, a), (2.0, b)]])]).unwrap();
+            assert!(svg.contains("polyline"), "{a} {b}");
+        }
     }
 }
