@@ -53,10 +53,50 @@ fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// The lines of a file that are code of the product: no comments, and nothing from the first test module on.
+/// The lines of a file that are code of the product: no comments, and no item that is compiled for tests only.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    let tests = |line: &&str| line.trim_start().starts_with("#[cfg(test)]") || *line == "#![cfg(test)]";
-    text.lines().take_while(move |line| !tests(line)).filter(|line| !line.trim_start().starts_with("//"))
+    let mut lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    std::iter::from_fn(move || {
+        loop {
+            let line = lines.next()?;
+            if line == "#![cfg(test)]" {
+                return None;
+            }
+            let bare = line.trim_start();
+            if !bare.starts_with("#[cfg(test)]") && !bare.starts_with("#[cfg(all(test,") {
+                return Some(line);
+            }
+            // The item behind it ends in its first line, or with the brace below its first letter.
+            let item = lines.by_ref().find(|line| !line.trim_start().starts_with("#["))?;
+            let close = format!("{}}}", &line[..line.len() - bare.len()]);
+            if !item.trim_end().ends_with(';') && !item.trim_end().ends_with('}') {
+                lines.by_ref().find(|line| line.trim_end() == close);
+            }
+        }
+    })
+}
+
+/// The name of the type that a line declares for its module; what a function declares for itself is its own affair, what
+/// a macro declares (`macro_name! {`, one step in) is not.
+fn declared_type(line: &str, in_macro: bool) -> Option<&str> {
+    let line = if in_macro { line.strip_prefix("    ")? } else { line };
+    let bare = ["pub ", "pub(super) ", "pub(crate) "].iter().find_map(|p| line.strip_prefix(p)).unwrap_or(line);
+    let rest = ["struct ", "enum ", "trait ", "type ", "union "].iter().find_map(|kind| bare.strip_prefix(kind))?;
+    let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    (end > 0).then_some(&rest[..end])
+}
+
+/// The types that a file declares for its module.
+fn types(source: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut in_macro = false;
+    for line in code(source) {
+        if !line.starts_with([' ', '}']) && !line.is_empty() {
+            in_macro = line.trim_end().ends_with("! {") && !line.starts_with("macro_rules!");
+        }
+        found.extend(declared_type(line, in_macro));
+    }
+    found
 }
 
 /// Files that are compiled for tests only: a `#[cfg(test)] mod name;` names them (or `#[cfg(all(test, …))]`).
@@ -201,16 +241,8 @@ fn no_two_types_of_a_crate_have_one_name() {
         let tests = only_for_tests(&library);
         let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in files(&library, "rs").into_iter().filter(|path| !tests.contains(path)) {
-            let source = text(&path);
-            for line in code(&source) {
-                // Types of a module; what a function declares for itself is its own affair.
-                let bare = line.strip_prefix("pub ").unwrap_or(line);
-                let bare =
-                    bare.strip_prefix("pub(super) ").or_else(|| bare.strip_prefix("pub(crate) ")).unwrap_or(bare);
-                let kinds = ["struct ", "enum ", "trait ", "type ", "union "];
-                let Some(rest) = kinds.iter().find_map(|kind| bare.strip_prefix(kind)) else { continue };
-                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                by_name.entry(name).or_default().push(shown(&path));
+            for name in types(&text(&path)) {
+                by_name.entry(name.to_string()).or_default().push(shown(&path));
             }
         }
         twice.extend(by_name.iter().filter(|(_, p)| p.len() > 1).map(|(name, p)| format!("{name}: {}", p.join(", "))));
@@ -265,5 +297,8 @@ fn the_checks_see_mistakes() {
         "use crate::{a, b::{c, d}, e as f};\nlet x = crate::g::h();\n// crate::i\n#[cfg(test)]\nuse crate::j;",
     );
     assert_eq!(found.into_iter().collect::<Vec<_>>(), ["a", "b", "e", "g"]);
-    assert_eq!(code("a\n // b\nc\n#[cfg(test)]\nd").collect::<Vec<_>>(), ["a", "c"]);
+    let source = "a\n // b\n#[cfg(test)]\nmod tests;\nc\n#[cfg(test)]\nmod more {\n    d\n}\ne\n    #[cfg(test)]\n    fn f() {\n    }\ng";
+    assert_eq!(code(source).collect::<Vec<_>>(), ["a", "c", "e", "g"]);
+    let source = "pub struct A;\nnamed! {\n    /// B\n    pub enum B {\n        C,\n    }\n}\nfn f() {\n    struct D;\n}\npub(super) type E = A;";
+    assert_eq!(types(source), ["A", "B", "E"]);
 }

@@ -106,6 +106,19 @@ fn a_loop_fits_on_a_screen() {
         let n = lines.take_while(|line| *line != "}").count() + 1;
         assert!((10..=60).contains(&n), "{file}: train has {n} lines");
     }
+    // What a step measures is the other half of the loop of preferences.
+    for file in [
+        "preferences/dpo.rs",
+        "preferences/kto.rs",
+        "preferences/cpo.rs",
+        "preferences/orpo.rs",
+        "preferences/reward_trainer.rs",
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).expect(file);
+        let lines = text.lines().skip_while(|line| !line.trim_start().starts_with("fn measure("));
+        let n = lines.take_while(|line| *line != "    }").count() + 1;
+        assert!((5..=60).contains(&n), "{file}: measure has {n} lines");
+    }
 }
 
 #[test]

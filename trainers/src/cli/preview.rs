@@ -1,12 +1,12 @@
 //! `lapidary preview`: the first rows of a data set as the trainer sees them.
-use crate::data::answers::{AnswerOptions, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
+use crate::data::answers::{AnswerEncoding, AnswerStats, Rules, tokenize_labelled, tokenize_rankings};
 use crate::data::marked::{first_rows, preview, preview_titled};
 use crate::data::preference_rows::{judged_rows, ranked_rows};
-use crate::data::tokenize::{Example, TruncationMode as Keep};
+use crate::data::tokenize::Example;
 use crate::data::{Row, load};
 use crate::error::{Error, Result};
 use crate::job::setup;
-use crate::options::{PreviewOptions, TruncationMode};
+use crate::options::PreviewOptions;
 use crate::policy_gradients::prompts::tokenise;
 use crate::policy_gradients::tasks;
 use crate::sft::rows;
@@ -96,11 +96,7 @@ fn print(text: &str) -> Result<()> {
 /// Rows of preferences as `dpo` and `kto` take them; None where the rows are of another kind.
 fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour: bool) -> Result<Option<String>> {
     let has = |name: &str| rows.first().is_some_and(|row| row.fields.get(name).is_some_and(|value| !value.is_null()));
-    let keep = match options.text.truncation_mode {
-        TruncationMode::KeepStart => Keep::KeepStart,
-        TruncationMode::KeepEnd => Keep::KeepEnd,
-    };
-    let encoding = AnswerOptions::new(Rules::Prefix, options.text.max_length, keep);
+    let encoding = AnswerEncoding::new(Rules::Prefix, options.text.max_length, options.text.truncation_mode);
     let n = options.shown.rows;
     let (titled, notes, stats): (Vec<(String, Example)>, Vec<String>, AnswerStats) =
         if has("rejected") || has("completions") {

@@ -1,5 +1,5 @@
 //! `lapidary score`: the rewards of a file's answers, one JSON line a row.
-use crate::data::answers::{AnswerOptions, Rules, tokenize_labelled, tokenize_rankings};
+use crate::data::answers::{AnswerEncoding, Rules, tokenize_labelled, tokenize_rankings};
 use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::TruncationMode;
 use crate::data::{Calls, Row, Sequence, load};
@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// The answers of each row as tokens: several where the row compares them, else one.
 fn answers(rows: &[Row], tokenizer: &Tokenizer) -> Result<Vec<Vec<Sequence>>> {
-    let encoding = AnswerOptions::new(Rules::Whole, None, TruncationMode::KeepStart);
+    let encoding = AnswerEncoding::new(Rules::Whole, None, TruncationMode::KeepStart);
     let compares =
         rows.first().is_some_and(|r| r.fields.contains_key("rejected") || r.fields.contains_key("completions"));
     if compares {

@@ -73,7 +73,7 @@ pub enum Rules {
 
 /// How answers are made tokens.
 #[derive(Clone, Debug)]
-pub struct AnswerOptions {
+pub struct AnswerEncoding {
     /// Where an answer begins, what is put around it, and what becomes of a row that is too long.
     pub rules: Rules,
     /// Most tokens of prompt and answer together, at least 2; None for no limit.
@@ -84,11 +84,11 @@ pub struct AnswerOptions {
     pub now: i64,
 }
 
-impl AnswerOptions {
+impl AnswerEncoding {
     /// These, at the present time; `max_length` is looked at when rows are tokenised.
     pub fn new(rules: Rules, max_length: Option<usize>, truncation_mode: TruncationMode) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        AnswerOptions { rules, max_length, truncation_mode, now }
+        AnswerEncoding { rules, max_length, truncation_mode, now }
     }
 }
 
@@ -167,12 +167,12 @@ impl AnswerStats {
 struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     templates: Option<ChatTemplates>,
-    options: &'a AnswerOptions,
+    options: &'a AnswerEncoding,
     stats: AnswerStats,
 }
 
 impl<'a> Encoder<'a> {
-    fn new(n_rows: usize, conversational: bool, tokenizer: &'a Tokenizer, options: &'a AnswerOptions) -> Result<Self> {
+    fn new(n_rows: usize, conversational: bool, tokenizer: &'a Tokenizer, options: &'a AnswerEncoding) -> Result<Self> {
         if options.max_length.is_some_and(|max| max < 2) {
             return Err(Error::input("max_length: a sequence needs at least 2 tokens to learn from"));
         }
@@ -307,7 +307,7 @@ fn is_conversational(prompt: &Side) -> bool {
 pub fn tokenize_rankings(
     rows: &[Ranked],
     tokenizer: &Tokenizer,
-    options: &AnswerOptions,
+    options: &AnswerEncoding,
 ) -> Result<(Vec<Ranking>, AnswerStats)> {
     let conversational = rows.first().is_some_and(|r| is_conversational(&r.prompt));
     let mut encoder = Encoder::new(rows.len(), conversational, tokenizer, options)?;
@@ -335,7 +335,7 @@ pub fn tokenize_rankings(
 pub fn tokenize_labelled(
     rows: &[LabelledRow],
     tokenizer: &Tokenizer,
-    options: &AnswerOptions,
+    options: &AnswerEncoding,
 ) -> Result<(Vec<Labelled>, AnswerStats)> {
     let conversational = rows.first().is_some_and(|r| is_conversational(&r.prompt));
     let mut encoder = Encoder::new(rows.len(), conversational, tokenizer, options)?;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::format::{Content, Format, SftRow, columns_not_read, recognise, sft_row};
 use super::read::Row;
 use crate::error::{Error, Result};
+use crate::named::named;
 use crate::text::generation::{assistant_mask, render_with_generation};
 use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 
@@ -30,14 +31,14 @@ impl Example {
     }
 }
 
-/// Which end of a row that is too long is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TruncationMode {
-    /// Cut behind: the first `max_length` tokens stay.
-    #[default]
-    KeepStart,
-    /// Cut in front: the last `max_length` tokens stay.
-    KeepEnd,
+named! {
+    /// Which end of a row that is too long is kept.
+    pub enum TruncationMode {
+        /// Cut behind: the first `max_length` tokens stay.
+        KeepStart = "keep_start",
+        /// Cut in front: the last `max_length` tokens stay.
+        KeepEnd = "keep_end",
+    }
 }
 
 /// TRL's options that concern tokenising, under TRL's names, with its defaults.

@@ -241,14 +241,14 @@ impl Policy {
     /// What a training step's memory depends on: the policy, the options and (tokens, predictions) of the largest batch.
     pub fn step_shape(&self, training: &TrainingOptions, (n_tokens, n_items): (usize, usize)) -> StepShape<'_> {
         let adapter = self.targets.as_deref();
-        let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
+        let moments = if training.optim == options::OptimizerName::AdamW { 2 } else { 0 };
         let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
         StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
     }
 
     /// Bytes that modules and rows trained whole take beside their frozen values: weights, gradients, moments.
     pub fn bytes_trained_whole(&self, training: &TrainingOptions) -> u64 {
-        let moments = if training.optim == options::Optimizer::AdamW { 2 } else { 0 };
+        let moments = if training.optim == options::OptimizerName::AdamW { 2 } else { 0 };
         let (rows, places) = self.token_rows;
         4 * (2 + moments) * (self.n_whole + rows) + 4 * places
     }
@@ -280,8 +280,8 @@ impl Policy {
         let model = self.model(device, source, resumed)?;
         let adamw = AdamW::new(training.adam_beta1, training.adam_beta2, training.adam_epsilon);
         let optimizer = match training.optim {
-            options::Optimizer::AdamW => learner::Optimizer::AdamW(adamw),
-            options::Optimizer::Sgd => learner::Optimizer::Sgd,
+            options::OptimizerName::AdamW => learner::Optimizer::AdamW(adamw),
+            options::OptimizerName::Sgd => learner::Optimizer::Sgd,
         };
         let mut learner = Learner::new(model, optimizer, training.weight_decay, training.max_grad_norm);
         if let Some(checkpoint) = resumed {

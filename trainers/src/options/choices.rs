@@ -1,6 +1,7 @@
 //! Option values that are one of a few names, and those with a small language of their own.
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
 pub use crate::curves::Scheduler;
+pub use crate::data::tokenize::TruncationMode;
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;
 pub use crate::losses::divergence::FDivergence;
@@ -91,7 +92,7 @@ named! {
 
 named! {
     /// transformers names one optimiser after each of PyTorch's implementations of it.
-    pub enum Optimizer {
+    pub enum OptimizerName {
         /// AdamW with decoupled weight decay; see [`engine::backend::AdamWStep`].
         AdamW = "adamw" | "adamw_torch" | "adamw_torch_fused" | "adamw_hf" | "adamw_anyprecision" | "adamw_torch_xla" | "adamw_torch_npu_fused"
             | "adamw_8bit" | "adamw_bnb_8bit" | "adamw_torch_8bit" | "adamw_torch_4bit" | "paged_adamw_8bit"
@@ -120,16 +121,6 @@ named! {
         Random = "random",
         /// As the data set has them.
         Sequential = "sequential",
-    }
-}
-
-named! {
-    /// Which end of a row that is too long stays.
-    pub enum TruncationMode {
-        /// The first max_length tokens.
-        KeepStart = "keep_start",
-        /// The last max_length tokens.
-        KeepEnd = "keep_end",
     }
 }
 
@@ -282,8 +273,8 @@ mod tests {
 
     #[test]
     fn other_spellings() {
-        assert_eq!(Optimizer::parse(&text("adamw_torch_fused"), ANY), Some(Optimizer::AdamW));
-        assert_eq!(Optimizer::parse(&text("adafactor"), ANY), None);
+        assert_eq!(OptimizerName::parse(&text("adamw_torch_fused"), ANY), Some(OptimizerName::AdamW));
+        assert_eq!(OptimizerName::parse(&text("adafactor"), ANY), None);
         assert_eq!(SftLoss::parse(&text("chunked_nll"), ANY), Some(SftLoss::Nll));
         assert_eq!(Strategy::parse(&text("false"), ANY), Some(Strategy::No));
         assert_eq!(WeightType::parse(&text("bf16"), ANY).and_then(WeightType::dtype), Some(DType::BF16));

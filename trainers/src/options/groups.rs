@@ -126,7 +126,7 @@ option_group! {
         /// The warm-up as a share of all steps: the older name of warmup_steps below 1.
         warmup_ratio: Option<f64> = none, Transformers, between(0.0, 1.0);
         /// The optimiser.
-        optim: Optimizer = "adamw", Transformers;
+        optim: OptimizerName = "adamw", Transformers;
         /// β₁: how much of the mean of gradients AdamW keeps at each step.
         adam_beta1: f64 = "0.9", Trl, share();
         /// β₂: how much of the mean of squared gradients AdamW keeps at each step.

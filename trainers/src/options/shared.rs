@@ -209,7 +209,7 @@ impl TrainingOptions {
         if let Some(name) = given.text("optim").filter(|name| name.ends_with("bit") || name.starts_with("paged")) {
             notes.push(format!("optim {name} is adamw here: its moments stay float32, in the device's memory"));
         }
-        if self.optim == Optimizer::Sgd {
+        if self.optim == OptimizerName::Sgd {
             for name in ["adam_beta1", "adam_beta2", "adam_epsilon"] {
                 if given.differs(name) {
                     notes.push(format!("{name} has no effect: the optimiser is sgd"));

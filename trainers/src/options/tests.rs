@@ -90,7 +90,7 @@ fn trl_defaults() {
     assert_eq!((t.per_device_train_batch_size, t.per_device_eval_batch_size, t.gradient_accumulation_steps), (8, 8, 1));
     assert_eq!((t.num_train_epochs, t.max_steps, t.learning_rate, t.seed), (3.0, None, 2e-5, 42));
     assert_eq!((t.lr_scheduler_type, t.warmup_steps, t.warmup_ratio), (Scheduler::Linear, 0.0, None));
-    assert_eq!((t.optim, t.adam_beta1, t.adam_beta2, t.adam_epsilon), (Optimizer::AdamW, 0.9, 0.999, 1e-8));
+    assert_eq!((t.optim, t.adam_beta1, t.adam_beta2, t.adam_epsilon), (OptimizerName::AdamW, 0.9, 0.999, 1e-8));
     assert_eq!((t.weight_decay, t.max_grad_norm, t.gradient_checkpointing), (0.0, 1.0, true));
     let r = &o.record;
     assert_eq!(
@@ -141,7 +141,7 @@ fn values_of_every_kind() {
     assert_eq!(sft("--save_steps 0.1").options.record.save_steps, Steps::Share(0.1));
     assert_eq!(sft("--device gpu:1").options.device.device, DeviceChoice::Gpu(Some(1)));
     assert_eq!(sft("--use_cpu").options.device.device, DeviceChoice::Cpu);
-    assert_eq!(sft("--optim adamw_torch").options.training.optim, Optimizer::AdamW);
+    assert_eq!(sft("--optim adamw_torch").options.training.optim, OptimizerName::AdamW);
     assert_eq!(sft("--resume_from_checkpoint true").options.record.resume_from_checkpoint, ResumeFrom::Last);
     assert_eq!(sft("--completion_only_loss false").options.text.completion_only_loss, Some(false));
     assert!(!sft("--activation_checkpointing false").options.training.gradient_checkpointing);

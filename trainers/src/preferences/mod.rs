@@ -10,11 +10,10 @@ pub mod orpo;
 pub mod cpo;
 pub mod kto;
 
-use crate::data::answers::{AnswerOptions as Encoding, AnswerStats, Rules};
+use crate::data::answers::{AnswerEncoding, AnswerStats, Rules};
 use crate::data::format::columns_not_read;
 use crate::data::marked::{Marked, first_rows};
 use crate::data::preference_rows::COLUMNS;
-use crate::data::tokenize::TruncationMode as Keep;
 use crate::data::{Loaded, Sequence};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
@@ -24,9 +23,7 @@ use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
-use crate::options::{
-    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand, TruncationMode,
-};
+use crate::options::{self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand};
 use crate::text::Tokenizer;
 use engine::model::decoder::{Decoder, Pass};
 use engine::tensor::Tensor;
@@ -91,21 +88,17 @@ pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<ModelSo
 }
 
 /// How the options want answers made tokens.
-pub fn encoding(text: &AnswerOptions, rules: Rules) -> Encoding {
-    let keep = match text.truncation_mode {
-        TruncationMode::KeepStart => Keep::KeepStart,
-        TruncationMode::KeepEnd => Keep::KeepEnd,
-    };
-    Encoding::new(rules, text.max_length, keep)
+pub fn encoding(text: &AnswerOptions, rules: Rules) -> AnswerEncoding {
+    AnswerEncoding::new(rules, text.max_length, text.truncation_mode)
 }
 
 /// Reads training and evaluation rows: `sort` says what kind they are, `tokenize` makes tokens of them.
 pub fn read<S, R>(
     (data, seed): (&DataOptions, u64),
     tokenizer: &Tokenizer,
-    encoding: &Encoding,
+    encoding: &AnswerEncoding,
     sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
-    tokenize: impl Fn(&[S], &Tokenizer, &Encoding) -> Result<(Vec<R>, AnswerStats)>,
+    tokenize: impl Fn(&[S], &Tokenizer, &AnswerEncoding) -> Result<(Vec<R>, AnswerStats)>,
 ) -> Result<Rows<R>> {
     let one = |loaded: Loaded| -> Result<(Vec<R>, AnswerStats, Vec<String>)> {
         let (sorted, more) = sort(&loaded.rows)?;

@@ -1,10 +1,10 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
 use crate::data::pack::{best_fit_decreasing, split, wrapped};
-use crate::data::tokenize::{TokenizeOptions, TruncationMode as Keep};
+use crate::data::tokenize::TokenizeOptions;
 use crate::data::{Example, Row, Stats, order, tokenize_sft};
 use crate::error::Result;
 use crate::job::setup;
-use crate::options::{PackingStrategy, SftOptions, TextOptions, TruncationMode};
+use crate::options::{PackingStrategy, SftOptions, TextOptions};
 use crate::text::Tokenizer;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -74,10 +74,7 @@ pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Resu
         max_length: text
             .max_length
             .filter(|_| !text.packing || text.packing_strategy == PackingStrategy::BestFitDecreasing),
-        truncation_mode: match text.truncation_mode {
-            TruncationMode::KeepStart => Keep::KeepStart,
-            TruncationMode::KeepEnd => Keep::KeepEnd,
-        },
+        truncation_mode: text.truncation_mode,
         completion_only_loss: text.completion_only_loss,
         assistant_only_loss: text.assistant_only_loss,
         now,
