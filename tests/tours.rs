@@ -46,6 +46,17 @@ fn declares(text: &str, item: &str) -> bool {
     kinds.iter().any(|kind| names(text, &format!("{kind} {item}"))) || text.contains(&format!("\n    {item} ("))
 }
 
+/// Whether a file names what is to be seen at the next hop, or that file (`losses/sft.rs`, `unary.wgsl`), or what it takes
+/// from it (`losses::sft::…`). A word that is only spelt like the file (`sft`) leads nowhere.
+fn leads_to(source: &str, next: &Hop) -> bool {
+    let path = Path::new(&next.path);
+    let word = |part: Option<&std::ffi::OsStr>| part.map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+    let (file, stem) = (word(path.file_name()), word(path.file_stem()));
+    let folder = word(path.parent().and_then(Path::file_name));
+    let item = next.items.iter().any(|item| item != "main" && names(source, item));
+    item || names(source, &file) || source.contains(&format!("{folder}::{stem}::"))
+}
+
 fn mistakes(name: &str, hops: &[Hop], text: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut wrong = Vec::new();
     if !(4..=6).contains(&hops.len()) {
@@ -62,9 +73,8 @@ fn mistakes(name: &str, hops: &[Hop], text: impl Fn(&str) -> Option<String>) -> 
             wrong.push(format!("{name}: {}: what is to be seen there?", hop.path));
         }
         let Some(next) = hops.get(i + 1) else { continue };
-        let stem = Path::new(&next.path).file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        if !names(&source, &stem) && !next.items.iter().any(|item| names(&source, item)) {
-            wrong.push(format!("{name}: {} names neither {stem} nor anything shown there", hop.path));
+        if !leads_to(&source, next) {
+            wrong.push(format!("{name}: {} names neither {} nor anything shown there", hop.path, next.path));
         }
     }
     wrong
@@ -130,11 +140,11 @@ fn mistakes_are_seen() {
     let hops = &found[0].1;
     assert_eq!((hops.len(), hops[1].items.as_slice()), (2, &["g".to_string(), "H".to_string()][..]));
     let text = |path: &str| match path {
-        "a.rs" => Some("fn f() { gg() }".to_string()),
+        "a.rs" => Some("fn f() { gg(b) }".to_string()),
         _ => Some("fn g() {}".to_string()),
     };
     let told = mistakes("A", hops, text).join("\n");
-    for words in ["2 hops", "b.rs declares no H", "a.rs names neither b nor"] {
+    for words in ["2 hops", "b.rs declares no H", "a.rs names neither b.rs nor"] {
         assert!(told.contains(words), "{words}: {told}");
     }
 }

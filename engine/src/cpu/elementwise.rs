@@ -1,5 +1,6 @@
 //! Kernels that treat every element alike: y = f(x) for the functions of `Unary`, and below them dx = dy · f'(x);
-//! y[i] = f(a[i], b[i mod |b|]) for those of `Binary`; y ← y + α·x; dropout; SwiGLU.
+//! y[i] = f(a[i], b[i mod |b|]) for those of `Binary`; y ← y + α·x; dropout; SwiGLU. On a GPU the
+//! first are `unary.wgsl`, `unary_backward.wgsl` and `binary.wgsl`.
 use super::map::{CHUNK, Map, apply, map_part, update};
 use super::threads::build_chunks;
 use super::{Cpu, check, math};

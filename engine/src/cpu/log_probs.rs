@@ -1,4 +1,5 @@
-//! What the LM head says about its targets: log-probability, entropy, log-sum-exp and argmax of each row of logits.
+//! What the LM head says about its targets: log-probability, entropy, log-sum-exp and argmax of each row of logits. On a
+//! GPU these are `log_probs.wgsl` and `log_probs_backward.wgsl`.
 use super::map::{Map, map_part, map_self};
 use super::reduce::{Fold, fold};
 use super::threads::{Shared, build};
