@@ -100,6 +100,9 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("report", "lapidary report run-a run-b --out compared.html"),
             ("watch", "lapidary watch run"),
             ("plot", "lapidary plot run --metrics loss --out loss.svg"),
+            ("diff", "lapidary diff run-a run-b"),
+            ("reproduce", "lapidary reproduce run --until 20"),
+            ("verify", "lapidary verify run"),
         ],
     ),
     (

@@ -4,6 +4,7 @@
 //! was touched), 130 a signal has stopped it (a run has saved a checkpoint then).
 mod chat;
 mod completions;
+mod diff;
 mod doctor;
 mod export;
 mod generate;
@@ -11,12 +12,15 @@ mod help;
 mod judge;
 mod merge;
 mod modelfile;
+mod place;
 mod plot;
 mod preview;
 mod quickstart;
 mod report;
+mod reproduce;
 mod revise;
 mod score;
+mod verify;
 mod watch;
 
 use crate::error::{Error, Result};
@@ -24,10 +28,10 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
-    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions,
-    RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions, DpoOptions,
+    ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions,
+    PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions,
+    ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -116,6 +120,9 @@ commands! {
     Plot(PlotOptions) => plot::run,
     Report(ReportOptions) => report::run,
     Watch(WatchOptions) => watch::run,
+    Verify(VerifyOptions) => verify::run,
+    Diff(DiffOptions) => diff::run,
+    Reproduce(ReproduceOptions) => reproduce::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Doctor(DoctorOptions) => doctor::run,
     Completions(CompletionsOptions) => completions::run,
@@ -147,8 +154,15 @@ pub fn program() -> clap::Command {
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] =
-    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
+const BARE: &[(&str, &str)] = &[
+    ("plot", "--run_dirs"),
+    ("report", "--run_dirs"),
+    ("watch", "--run_dirs"),
+    ("diff", "--run_dirs"),
+    ("verify", "--run_dir"),
+    ("reproduce", "--run_dir"),
+    ("completions", "--shell"),
+];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {

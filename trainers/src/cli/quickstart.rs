@@ -3,12 +3,12 @@
 //!
 //! It goes the way of any user: files on disk, the `sft` and `grpo` commands' own options and loops, the engine's
 //! generation. Only the model (random weights), its tokenizer (letters) and the task (sort digits) are made here.
+use super::place::Place;
 use super::{carry_out, read};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::QuickstartOptions;
-use crate::run::interrupt;
 use crate::small_model::{self, Shape};
 use engine::backend::Device;
 use engine::dtype::DType;
@@ -17,7 +17,7 @@ use engine::model::decoder::Decoder;
 use engine::random::Stream;
 use serde_json::json;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// A line on standard output; one that takes nothing more ends the tour with an error.
@@ -42,7 +42,7 @@ struct SortingQuestion {
 pub fn run(options: &QuickstartOptions) -> Result<()> {
     let began = Instant::now();
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut place = Place::new(options.tour.output_dir.as_deref())?;
+    let mut place = Place::new("quickstart", options.tour.output_dir.as_deref())?;
     let toured = tour(options, &place.path, &device, began);
     // What a stopped training says about going on must be true.
     place.temporary &= !matches!(toured, Err(Error::Stopped(_)));
@@ -148,29 +148,4 @@ fn ask(dir: &Path, questions: &[SortingQuestion], device: &Device) -> Result<Vec
     let sampling = Sampling { max_new_tokens: 12, temperature: 0.0, stop_tokens: vec![0], ..Default::default() };
     let completions = generate(&model, &prompts, 1, &sampling, |_, _| true)?;
     completions.iter().map(|c| Ok(source.tokenizer.decode_plain(&c.tokens)?.trim().to_string())).collect()
-}
-
-/// Where the files go: a directory that is kept, or a temporary one that is removed.
-struct Place {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Place {
-    fn new(kept: Option<&Path>) -> Result<Self> {
-        let temporary = || std::env::temp_dir().join(format!("lapidary-quickstart-{}", std::process::id()));
-        let place = Place { path: kept.map_or_else(temporary, PathBuf::from), temporary: kept.is_none() };
-        fs::create_dir_all(&place.path).map_err(|e| Error::file(&place.path, e))?;
-        interrupt::leaves(place.temporary.then(|| place.path.clone()));
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if self.temporary {
-            let _ = fs::remove_dir_all(&self.path);
-        }
-        interrupt::leaves(None);
-    }
 }

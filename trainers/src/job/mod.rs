@@ -249,6 +249,7 @@ impl Job {
             seed: training.seed,
             inputs: &inputs,
         };
+        resuming.extend_from_slice(plan.notes());
         let directory = plan.begin(&about)?;
         run::interrupt::begin();
         let metrics = directory.metrics()?;
@@ -376,7 +377,7 @@ impl Job {
         self.progress.step(step + 1, n_tokens, loss);
         let due = self.cadence.after(step + 1);
         // Decided once a step, with its checkpoint: a signal that comes later stops the run after the step that follows.
-        self.stops = run::interrupt::asked();
+        self.stops = run::interrupt::asked(step + 1);
         Ok(Due { save: due.save || self.stops, ..due })
     }
 

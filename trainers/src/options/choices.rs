@@ -191,6 +191,8 @@ impl OptionValue for TargetModules {
 /// Which checkpoint a run goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResumeFrom {
+    /// The newest good one in the output directory, where a run of it has not come to its end; else none.
+    Auto,
     /// None: the run begins at step 0.
     Nothing,
     /// The last complete one in the output directory.
@@ -200,14 +202,15 @@ pub enum ResumeFrom {
 }
 
 impl OptionValue for ResumeFrom {
-    const KIND: Kind = Kind::Form("a checkpoint's directory, or true or last for the newest in output_dir");
+    const KIND: Kind = Kind::Form("auto, last (or true), never (or false), or a checkpoint's directory");
     fn parse(raw: &Raw, _: Range) -> Option<Self> {
         match raw {
-            Raw::Null => Some(ResumeFrom::Nothing),
+            Raw::Null => Some(ResumeFrom::Auto),
             Raw::Text(text) => match text.as_str() {
                 "" => None,
+                "auto" => Some(ResumeFrom::Auto),
                 "true" | "True" | "last" => Some(ResumeFrom::Last),
-                "false" | "False" => Some(ResumeFrom::Nothing),
+                "false" | "False" | "never" => Some(ResumeFrom::Nothing),
                 path => Some(ResumeFrom::Path(with_home(path).into())),
             },
             _ => None,
@@ -215,7 +218,8 @@ impl OptionValue for ResumeFrom {
     }
     fn write(&self) -> Value {
         match self {
-            ResumeFrom::Nothing => Value::Null,
+            ResumeFrom::Auto => Value::from("auto"),
+            ResumeFrom::Nothing => Value::from("never"),
             ResumeFrom::Last => Value::from("last"),
             ResumeFrom::Path(path) => Value::from(path.to_string_lossy()),
         }
@@ -304,7 +308,9 @@ mod tests {
             (text("true"), Some(ResumeFrom::Last)),
             (text("last"), Some(ResumeFrom::Last)),
             (text("false"), Some(ResumeFrom::Nothing)),
-            (Raw::Null, Some(ResumeFrom::Nothing)),
+            (text("never"), Some(ResumeFrom::Nothing)),
+            (text("auto"), Some(ResumeFrom::Auto)),
+            (Raw::Null, Some(ResumeFrom::Auto)),
             (text("run/checkpoint-5"), Some(ResumeFrom::Path("run/checkpoint-5".into()))),
             (text(""), None),
         ] {

@@ -183,8 +183,10 @@ option_group! {
         early_stopping_patience: Option<u64> = none, Lapidary, at_least(1.0);
         /// By how much an evaluation must be better to count for that.
         early_stopping_threshold: f64 = "0", Lapidary, at_least(0.0);
-        /// Go on from a checkpoint, to the very bits of a run that was never interrupted.
-        resume_from_checkpoint: ResumeFrom = none, Trl, ANY, free;
+        /// Go on from a checkpoint, to the very bits of a run that was never interrupted: auto from the newest good one where
+        /// the run in output_dir has not come to its end, so that the same command goes on; last from it in any case; a
+        /// checkpoint's directory from that one; never begins at step 0.
+        resume_from_checkpoint: ResumeFrom = "auto", Trl, ANY, free;
     }
 }
 

@@ -22,6 +22,7 @@ pub mod reward;
 pub mod principles;
 pub mod tools;
 pub mod leaving;
+pub mod again;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -33,6 +34,7 @@ mod tests;
 mod trl_tests;
 
 pub use adapted::base_of;
+pub use again::{DiffOptions, DifferOptions, ReproduceOptions, ReproducedOptions, VerifiedOptions, VerifyOptions};
 pub use choices::*;
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};

@@ -67,7 +67,9 @@ pub(super) fn check_shared(
         lora.check(given),
         record.check(data, given, notes),
         device.settle(training.use_cpu, given),
-        match record.resume_from_checkpoint != ResumeFrom::Nothing && training.overwrite_output_dir {
+        match matches!(record.resume_from_checkpoint, ResumeFrom::Last | ResumeFrom::Path(_))
+            && training.overwrite_output_dir
+        {
             true => given.complain("overwrite_output_dir", "contradicts resume_from_checkpoint; give one of them"),
             false => Ok(()),
         },

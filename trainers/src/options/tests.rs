@@ -99,7 +99,7 @@ fn trl_defaults() {
     );
     assert_eq!(
         (r.eval_strategy, r.save_total_limit, &r.resume_from_checkpoint),
-        (Strategy::No, None, &ResumeFrom::Nothing)
+        (Strategy::No, None, &ResumeFrom::Auto)
     );
     let x = &o.text;
     assert_eq!((x.max_length, x.truncation_mode, x.packing), (Some(1024), TruncationMode::KeepStart, false));

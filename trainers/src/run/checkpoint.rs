@@ -45,10 +45,17 @@ impl Checkpoint {
         Ok(found)
     }
 
-    /// The newest checkpoint of a run whose files are all there.
-    pub fn last_complete(run: &Path) -> Result<Option<Checkpoint>> {
-        let newest_first = Self::list(run)?.into_iter().rev();
-        Ok(newest_first.into_iter().find(|checkpoint| checkpoint.check_sizes().is_ok()))
+    /// The newest checkpoint of a run whose files are all there with the content that was written, and what is wrong with
+    /// the newer ones, a line each.
+    pub fn last_good(run: &Path) -> Result<(Option<Checkpoint>, Vec<String>)> {
+        let mut damaged = Vec::new();
+        for checkpoint in Self::list(run)?.into_iter().rev() {
+            match Self::open(&checkpoint.path) {
+                Ok(checkpoint) => return Ok((Some(checkpoint), damaged)),
+                Err(error) => damaged.push(error.to_string()),
+            }
+        }
+        Ok((None, damaged))
     }
 
     /// A checkpoint by its path, every file compared with its hash.
@@ -256,6 +263,9 @@ mod tests {
     fn run() -> TempDir {
         tempdir().expect("directory")
     }
+    fn last_good(run: &Path) -> Option<u64> {
+        Checkpoint::last_good(run).expect("found").0.map(|checkpoint| checkpoint.step)
+    }
     fn state(step: u64) -> TrainerState {
         TrainerState { global_step: step, ..TrainerState::new() }
     }
@@ -286,8 +296,8 @@ mod tests {
         assert_eq!(Checkpoint::open(&saved.path).expect("whole"), saved);
         assert_eq!(saved.state().expect("read").global_step, 20);
         assert_eq!(saved.optimizer().expect("read").step, 20);
-        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(100));
-        assert_eq!(Checkpoint::last_complete(&run.path().join("none")).expect("fine"), None);
+        assert_eq!(last_good(run.path()), Some(100));
+        assert_eq!(last_good(&run.path().join("none")), None);
     }
 
     #[test]
@@ -315,10 +325,10 @@ mod tests {
         fs::create_dir(run.path().join(".checkpoint-5.removed")).expect("made");
         fs::rename(run.path().join("checkpoint-20"), run.path().join(".checkpoint-20.old")).expect("moved");
         fs::write(run.path().join("notes.txt"), "mine").expect("written");
-        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(10));
+        assert_eq!(last_good(run.path()), Some(10));
         clear_leftovers(run.path()).expect("cleared");
         assert_eq!(names(run.path()), ["checkpoint-10", "checkpoint-20", "notes.txt"]);
-        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(20));
+        assert_eq!(last_good(run.path()), Some(20));
         // The same step again, as in a resumed run.
         fs::write(run.path().join("checkpoint-20/old"), "").expect("written");
         save(run.path(), 20);
@@ -340,7 +350,7 @@ mod tests {
         assert!(told(&newest.path).contains("model.safetensors has 7 bytes instead of 10"));
         fs::remove_file(&model).expect("removed");
         assert!(told(&newest.path).contains("model.safetensors is missing"));
-        assert_eq!(Checkpoint::last_complete(run.path()).expect("found").map(|c| c.step), Some(10));
+        assert_eq!(last_good(run.path()), Some(10));
         fs::write(newest.path.join(FILE_LIST), "{").expect("written");
         assert!(told(&newest.path).contains("files.json is damaged"));
         fs::write(newest.path.join(FILE_LIST), "{\"files\":{}}").expect("written");
@@ -364,7 +374,7 @@ mod tests {
         let told = Checkpoint::open(&saved.path).expect_err("damaged").to_string();
         assert!(told.contains("weights: damaged"), "{told}");
         fs::remove_file(&inside).expect("removed");
-        assert_eq!(Checkpoint::last_complete(run.path()).expect("found"), None);
+        assert_eq!(last_good(run.path()), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The output directory of a run: looked at before training, made when everything else is known to be right.
 use super::checkpoint::{self, Checkpoint};
-use super::durable::{FileHash, io_error, write_file};
+use super::durable::{self, FileHash, io_error, write_file};
+use super::lock::DirectoryLock;
 use super::metrics::MetricsLog;
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ pub struct RunPlan {
     path: PathBuf,
     resume: Option<Checkpoint>,
     clear: bool,
+    notes: Vec<String>,
 }
 
 /// What a run is, for its manifest and config file.
@@ -38,18 +40,45 @@ pub struct Begin<'a> {
 
 /// `manifest.json`: where the results come from. Times are UTC.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Manifest {
-    lapidary: String,
-    command: String,
-    device: String,
-    seed: u64,
-    started: String,
+pub struct Manifest {
+    /// Version of the program.
+    pub lapidary: String,
+    /// What it was built for and with: operating system, processor, features.
+    #[serde(default)]
+    pub build: String,
+    /// sft …
+    pub command: String,
+    /// The device's own name, with the processor's instruction set.
+    pub device: String,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// When the run began.
+    pub started: String,
     resumed: Vec<Resumed>,
-    finished: Option<String>,
+    /// When it came to its end; None: it has not.
+    pub finished: Option<String>,
+    /// What it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
+    pub outcome: Option<Outcome>,
     /// By role and file name.
-    inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
+    pub inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
+    /// The finished model's files (and those beside it) by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, FileHash>,
+}
+
+impl Manifest {
+    /// That of a run's directory; None where it has none, or none of this program's.
+    pub fn of(run: &Path) -> Option<Manifest> {
+        let text = fs::read_to_string(run.join(MANIFEST)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+}
+
+/// What this program was built for and with.
+fn build() -> String {
+    let gpu = if cfg!(feature = "gpu") { ", gpu" } else { "" };
+    format!("{} {}{gpu}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
 /// What a finished run took.
@@ -108,6 +137,8 @@ pub struct RunDirectory {
     path: PathBuf,
     manifest: Manifest,
     resume: Option<Checkpoint>,
+    /// Held as long as the run lasts.
+    _lock: DirectoryLock,
 }
 
 impl RunDirectory {
@@ -117,16 +148,21 @@ impl RunDirectory {
     pub fn plan(output_dir: &Path, resume: &ResumeFrom, overwrite: bool, inputs: &[&Path]) -> Result<RunPlan> {
         check_is_possible(output_dir)?;
         let shown = output_dir.display();
-        let resume = match resume {
-            ResumeFrom::Nothing => None,
-            ResumeFrom::Path(path) => Some(Checkpoint::open(path)?),
-            ResumeFrom::Last => {
-                let last = Checkpoint::last_complete(output_dir)?;
-                let none = || Error::Input(format!("resume_from_checkpoint: {shown} has no complete checkpoint"));
-                Some(Checkpoint::open(&last.ok_or_else(none)?.path)?)
-            }
+        let (resume, damaged) = match resume {
+            ResumeFrom::Auto if overwrite || is_finished(output_dir) => (None, vec![]),
+            ResumeFrom::Auto => Checkpoint::last_good(output_dir)?,
+            ResumeFrom::Nothing => (None, vec![]),
+            ResumeFrom::Path(path) => (Some(Checkpoint::open(path)?), vec![]),
+            ResumeFrom::Last => match Checkpoint::last_good(output_dir)? {
+                (None, damaged) => {
+                    let told = format!("resume_from_checkpoint: {shown} has no complete checkpoint");
+                    return Err(Error::Input([vec![told], damaged].concat().join("\n")));
+                }
+                found => found,
+            },
         };
-        let plan = |resume, clear| Ok(RunPlan { path: output_dir.into(), resume, clear });
+        let notes: Vec<String> = damaged.iter().map(|said| format!("note: left aside: {said}")).collect();
+        let plan = |resume, clear| Ok(RunPlan { path: output_dir.into(), resume, clear, notes: notes.clone() });
         if resume.as_ref().is_some_and(|checkpoint| lies_in(&checkpoint.path, output_dir)) {
             return plan(resume, false);
         }
@@ -145,7 +181,8 @@ impl RunDirectory {
                 }
                 (None, None) => "give another output_dir, or --overwrite_output_dir",
             };
-            return Err(Error::Input(format!("output_dir: {shown} holds an earlier run ({holds}); {advice}")));
+            let told = format!("output_dir: {shown} holds an earlier run ({holds}); {advice}");
+            return Err(Error::Input([vec![told], damaged].concat().join("\n")));
         }
         if !output_dir.join(MANIFEST).is_file() {
             let detail = "and no manifest.json, so it is not a run's output and is not written over; give another one";
@@ -189,6 +226,10 @@ impl RunDirectory {
     /// Says in the manifest that the run has come to its end.
     pub fn finish(&mut self, outcome: Outcome) -> Result<()> {
         (self.manifest.finished, self.manifest.outcome) = (Some(now()), Some(outcome));
+        // What goes on changing, or names itself, is not among them.
+        let settled = |name: &str| !RECORDS.contains(&name) && name != MANIFEST;
+        let files = durable::hash_files(&self.path)?.into_iter();
+        self.manifest.outputs = files.filter(|(name, _)| settled(name)).collect();
         self.write_manifest()
     }
 
@@ -204,11 +245,17 @@ impl RunPlan {
         self.resume.as_ref()
     }
 
+    /// What a person should know about it: checkpoints that are damaged and left aside.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Makes the directory, clears away what an interrupted or overwritten run left, and writes `config.yaml` and
     /// `manifest.json`.
     pub fn begin(self, about: &Begin) -> Result<RunDirectory> {
         fs::create_dir_all(&self.path).map_err(|e| io_error(&self.path, "made", e))?;
         mark_changed();
+        let lock = DirectoryLock::take(&self.path)?;
         checkpoint::clear_leftovers(&self.path)?;
         if self.clear {
             clear(&self.path)?;
@@ -222,7 +269,7 @@ impl RunPlan {
         }
         let yaml = serde_saphyr::to_string(&options).map_err(|e| Error::Internal(format!("{CONFIG}: {e}")))?;
         write_file(&self.path.join(CONFIG), yaml.as_bytes())?;
-        let run = RunDirectory { manifest: self.manifest(about), path: self.path, resume: self.resume };
+        let run = RunDirectory { manifest: self.manifest(about), path: self.path, resume: self.resume, _lock: lock };
         run.write_manifest()?;
         Ok(run)
     }
@@ -232,6 +279,7 @@ impl RunPlan {
         let by_name = |files: &Vec<(String, FileHash)>| files.iter().cloned().collect();
         let mut manifest = Manifest {
             lapidary: env!("CARGO_PKG_VERSION").into(),
+            build: build(),
             command: about.command.into(),
             device: about.device.into(),
             seed: about.seed,
@@ -240,10 +288,10 @@ impl RunPlan {
             finished: None,
             outcome: None,
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
+            outputs: BTreeMap::new(),
         };
         if let Some(checkpoint) = &self.resume {
-            let text = fs::read_to_string(self.path.join(MANIFEST)).unwrap_or_default();
-            if let Ok(earlier) = serde_json::from_str::<Manifest>(&text) {
+            if let Some(earlier) = Manifest::of(&self.path) {
                 (manifest.started, manifest.resumed) = (earlier.started, earlier.resumed);
                 (manifest.device, manifest.lapidary) = (earlier.device, earlier.lapidary);
             }
@@ -256,6 +304,11 @@ impl RunPlan {
         }
         manifest
     }
+}
+
+/// Whether a run has come to its end there.
+fn is_finished(run: &Path) -> bool {
+    Manifest::of(run).is_some_and(|manifest| manifest.finished.is_some())
 }
 
 /// Whether the path is, or can be made, a directory.

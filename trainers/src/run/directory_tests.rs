@@ -13,8 +13,11 @@ fn options() -> Map<String, Value> {
 fn begin(plan: RunPlan) -> RunDirectory {
     let hash = FileHash { bytes: 3, sha256: "abc".into() };
     let inputs = BTreeMap::from([("data".to_string(), vec![("d.jsonl".to_string(), hash)])]);
-    let about = Begin { command: "sft", options: &options(), device: "cpu", seed: 42, inputs: &inputs };
-    plan.begin(&about).expect("begun")
+    plan.begin(&about(&options(), &inputs)).expect("begun")
+}
+
+fn about<'a>(options: &'a Map<String, Value>, inputs: &'a BTreeMap<String, Vec<(String, FileHash)>>) -> Begin<'a> {
+    Begin { command: "sft", options, device: "cpu", seed: 42, inputs }
 }
 
 fn plan(path: &Path, resume: ResumeFrom, overwrite: bool) -> Result<RunPlan> {
@@ -70,9 +73,9 @@ fn earlier_runs_are_not_written_over() {
     let dir = tempfile::tempdir().expect("directory");
     let path = dir.path();
     fs::write(path.join("notes.txt"), "mine").expect("written");
-    let mut run = begin(fresh(path).expect("notes do not matter"));
+    drop(begin(fresh(path).expect("notes do not matter")));
     // A run that stopped before its first checkpoint has nothing to lose.
-    begin(fresh(path).expect("nothing to lose"));
+    let mut run = begin(fresh(path).expect("nothing to lose"));
     save(path, 10);
     assert!(told(fresh(path)).contains("--resume_from_checkpoint last to go on with it"));
     fs::write(path.join("model.safetensors"), "weights").expect("written");
@@ -80,6 +83,8 @@ fn earlier_runs_are_not_written_over() {
         .expect("finished");
     assert!(manifest(path)["finished"].is_string());
     assert!(told(fresh(path)).contains("model.safetensors"));
+    assert_eq!(manifest(path)["outputs"]["model.safetensors"]["bytes"], 7);
+    drop(run);
 
     let input = path.join("model.safetensors");
     let refused = RunDirectory::plan(path, &ResumeFrom::Nothing, true, &[&input]);
@@ -111,6 +116,7 @@ fn resuming() {
     save(path, 20);
     fs::create_dir(path.join(".checkpoint-30.partial")).expect("made");
 
+    drop(run);
     let plan_last = plan(path, ResumeFrom::Last, false).expect("possible");
     assert_eq!(plan_last.resumes_from().map(|c| c.step), Some(20));
     let run = begin(plan_last);
@@ -130,6 +136,32 @@ fn resuming() {
     fs::remove_file(path.join("checkpoint-20/optimizer.safetensors")).expect("removed");
     let from = ResumeFrom::Path(path.join("checkpoint-20"));
     assert!(told(plan(path, from, false)).contains("optimizer.safetensors is missing"));
+}
+
+/// The same command again goes on with a run that was interrupted, past a checkpoint that is damaged.
+#[test]
+fn going_on_by_itself() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path();
+    let auto = |overwrite| plan(path, ResumeFrom::Auto, overwrite);
+    assert_eq!(auto(false).expect("nothing is there").resumes_from(), None);
+    let mut run = begin(auto(false).expect("nothing is there"));
+    assert_eq!(auto(false).expect("no checkpoint yet").resumes_from(), None);
+    save(path, 10);
+    save(path, 20);
+    let state = path.join("checkpoint-20").join(TrainerState::FILE_NAME);
+    let text = fs::read_to_string(&state).expect("read");
+    fs::write(&state, text.replace("20", "30")).expect("written");
+    let found = auto(false).expect("one is good");
+    assert_eq!(found.resumes_from().map(|c| c.step), Some(10));
+    assert!(found.notes()[0].contains("trainer_state.json: damaged"), "{:?}", found.notes());
+    // Another run at the same time is refused when it begins.
+    let about_now = found.begin(&about(&options(), &BTreeMap::new())).expect_err("held").to_string();
+    assert!(about_now.contains("another run is writing"), "{about_now}");
+    assert_eq!(auto(true).expect("begun anew").resumes_from(), None);
+    run.finish(Outcome { seconds: 2.0, tokens_per_second: 10.0, peak_bytes: None, predicted_bytes: None })
+        .expect("finished");
+    assert!(told(auto(false)).contains("holds an earlier run"));
 }
 
 #[test]

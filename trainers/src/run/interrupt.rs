@@ -2,12 +2,15 @@
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Whether a run is under way, which has something to save.
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 /// Set by the first signal of a run.
 static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// The optimiser step after which runs stop.
+static LAST: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// A directory that the program removes before a signal ends it.
 static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -87,7 +90,12 @@ pub fn ask() {
     ASKED.store(true, Ordering::SeqCst);
 }
 
-/// Whether the run was asked to stop.
-pub fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+/// From now on runs stop after this optimiser step, as if they were asked to then; None: after their last.
+pub fn stop_after(step: Option<u64>) {
+    LAST.store(step.unwrap_or(u64::MAX), Ordering::SeqCst);
+}
+
+/// Whether a run that has done so many steps is to stop.
+pub fn asked(steps: u64) -> bool {
+    ASKED.load(Ordering::SeqCst) || steps >= LAST.load(Ordering::SeqCst)
 }

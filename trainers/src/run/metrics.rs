@@ -197,6 +197,12 @@ pub fn explain(name: &str) -> Option<&'static Metric> {
     find(name).or_else(|| name.strip_prefix("eval_").and_then(find).filter(|metric| metric.is_evaluated))
 }
 
+/// Whether a metric depends on the clock, so that the same run has another value of it the next time.
+pub fn is_time(name: &str) -> bool {
+    let name = name.strip_prefix("eval_").unwrap_or(name);
+    ["runtime", "samples_per_second", "steps_per_second", "step_time"].contains(&name) || name.starts_with("time/")
+}
+
 /// Whether `name` is `pattern` with a name in the place of `<name>`.
 fn is_one_of(pattern: &str, name: &str) -> bool {
     let Some((before, after)) = pattern.split_once("<name>") else { return false };
@@ -318,6 +324,11 @@ mod tests {
         for name in ["eval_grad_norm", "eval_", "lossy"] {
             assert!(explain(name).is_none(), "{name}");
         }
+        // What has a unit of time is known to depend on the clock.
+        for metric in METRICS.iter().filter(|metric| metric.unit == "s" || metric.unit.ends_with("/s")) {
+            assert!(is_time(metric.name), "{}", metric.name);
+        }
+        assert!(!is_time("loss") && is_time("time/reward") && is_time("eval_runtime"));
         assert!(markdown().contains("| `entropy`, `eval_entropy` | nats |"));
     }
 }

@@ -6,6 +6,7 @@ pub mod memory;
 pub mod schedule;
 pub mod metrics;
 pub mod series;
+pub mod parting;
 pub mod tensorboard;
 pub mod health;
 pub mod interrupt;
@@ -16,13 +17,16 @@ pub mod state;
 pub mod optimizer_file;
 pub mod side_files;
 pub mod checkpoint;
+pub mod lock;
 pub mod directory;
 pub mod summary;
 
 pub use best::{BestSoFar, Watch};
 pub use cadence::{Cadence, Due};
 pub use checkpoint::{Checkpoint, CheckpointWriter};
-pub use directory::{Begin, CONFIG, MANIFEST, OF_A_RUN, Outcome, PREVIEW, REPORT, RunDirectory, RunPlan, SAMPLES};
+pub use directory::{
+    Begin, CONFIG, MANIFEST, Manifest, OF_A_RUN, Outcome, PREVIEW, REPORT, RunDirectory, RunPlan, SAMPLES,
+};
 pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
 pub use optimizer_file::{OptimizerState, Slot};
