@@ -54,7 +54,10 @@ fn trainers() -> Vec<(&'static str, String)> {
         ("kto", data("unpaired_preference")),
         ("reward", data("preference")),
         ("grpo", format!("{} {rl} --num_iterations 3 --beta 0.1", data("prompts"))),
-        ("online-dpo", format!("{} --per_device_train_batch_size 4 --max_completion_length 4 {judge}", data("prompts"))),
+        (
+            "online-dpo",
+            format!("{} --per_device_train_batch_size 4 --max_completion_length 4 {judge}", data("prompts")),
+        ),
         ("ppo", format!("{} --per_device_train_batch_size 4 --max_completion_length 4 {judge}", data("prompts"))),
     ]
 }
@@ -150,7 +153,9 @@ fn a_run_is_verified_compared_and_reproduced() {
     assert!(part.status.success() && stdout(&part).contains("up to step 2"), "{}{}", stdout(&part), stderr(&part));
 
     let apart = stdout(&program(&own(&["diff", &shown(&a), &shown(&b)])));
-    for part in ["seed: 42 and 7", "the numbers part at step 1", "finished weights: model.safetensors has another content"] {
+    for part in
+        ["seed: 42 and 7", "the numbers part at step 1", "finished weights: model.safetensors has another content"]
+    {
         assert!(apart.contains(part), "no {part:?} in\n{apart}");
     }
 
@@ -171,4 +176,45 @@ fn a_run_is_verified_compared_and_reproduced() {
     assert!(stderr(&refused).contains("model.safetensors: is not what was written"), "{}", stderr(&refused));
     let nowhere = program(&own(&["verify", &shown(dir.path())]));
     assert_eq!(nowhere.status.code(), Some(2), "{}", stderr(&nowhere));
+}
+
+/// The numbers of a file of float32 weights, tensor by tensor in the order of their names.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let tensors = safetensors::SafeTensors::deserialize(bytes).expect("safetensors");
+    let mut all: Vec<(String, Vec<u8>)> =
+        tensors.tensors().into_iter().map(|(name, view)| (name, view.data().to_vec())).collect();
+    all.sort();
+    let bytes = all.into_iter().flat_map(|(_, data)| data).collect::<Vec<u8>>();
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// A learning rate that ruins the model at its first step: the second step has no numbers.
+#[test]
+fn a_step_without_numbers_is_told_and_never_taken() {
+    let dir = tempfile::tempdir().expect("directory");
+    let data = golden("data/messages.jsonl").display().to_string();
+    let more = format!(
+        "--dataset_name {data} --learning_rate 1e30 --lr_scheduler_type constant --max_steps 2 --max_grad_norm 0 \
+         --per_device_train_batch_size 2 --train_sampling_strategy sequential --save_strategy no"
+    );
+    let of = |policy: &str| {
+        let out = dir.path().join(policy);
+        let output = program(&words("sft", &out, &format!("{more} --on_nan {policy}")));
+        (out, output.status.code(), stderr(&output))
+    };
+    let (out, code, said) = of("stop");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("training has diverged: step 2") && said.contains("training rows are 3, 4"), "{said}");
+    assert!(!out.join("model.safetensors").exists(), "a ruined model is not saved");
+
+    let start = floats(&fs::read(golden("models/llama/model.safetensors")).expect("the model"));
+    for (policy, told) in [("skip", "left out: step 2"), ("rewind", "left out, weights as at the start: step 2")] {
+        let (out, code, said) = of(policy);
+        assert!(code == Some(0) && said.contains(told), "{policy}: {said}");
+        let weights = floats(&made(&out)[0].1);
+        assert!(weights.iter().all(|w| w.is_finite()), "{policy}: a NaN was saved");
+        assert_eq!(weights == start, policy == "rewind", "{policy}");
+        let log = fs::read_to_string(out.join("metrics.jsonl")).expect("read");
+        assert!(log.lines().last().is_some_and(|line| line.contains("\"skipped_steps\":1")), "{policy}: {log}");
+    }
 }

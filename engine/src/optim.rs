@@ -7,8 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 /// √(Σ g²) over all gradients. The order of addition is fixed: inside a tensor by the backend, then tensor by tensor.
 pub fn global_norm(device: &Device, gradients: &[Tensor]) -> Result<f64> {
+    Ok(square_sums(device, gradients)?.iter().sum::<f64>().sqrt())
+}
+
+/// Σ g² of each gradient.
+pub fn square_sums(device: &Device, gradients: &[Tensor]) -> Result<Vec<f64>> {
     let buffers: Vec<(&Buffer, usize)> = gradients.iter().map(|g| (g.buffer(), g.len())).collect();
-    Ok(device.sum_squares(&buffers)?.iter().sum::<f64>().sqrt())
+    device.sum_squares(&buffers)
 }
 
 /// The factor on gradients that brings their global norm to at most `max_norm`: min(1, max_norm / (norm + 10⁻⁶)).

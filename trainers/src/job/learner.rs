@@ -10,7 +10,7 @@ use engine::tape::{Gradients, Tape};
 use engine::tensor::Tensor;
 use std::sync::Arc;
 
-pub use crate::job::stepper::Optimizer;
+pub use crate::job::stepper::{Optimizer, Tried};
 
 /// A model being trained.
 pub struct Learner {
@@ -62,12 +62,18 @@ impl Learner {
 
     /// One optimiser step with the collected gradients; returns their global norm before clipping.
     pub fn step(&mut self, learning_rate: f64) -> Result<f64> {
+        self.try_step(learning_rate)?.taken("training")
+    }
+
+    /// [`Learner::step`] for whoever goes on where the norm is not finite.
+    pub fn try_step(&mut self, learning_rate: f64) -> Result<Tried> {
         let device = self.model.device.clone();
-        self.stepper.step(&device, stepped(&mut self.model).collect(), learning_rate, |norm| {
-            format!(
-                "the gradient's norm is {norm}: training has diverged. Lower the learning rate, or look at the last rows"
-            )
-        })
+        self.stepper.try_step(&device, stepped(&mut self.model).collect(), learning_rate)
+    }
+
+    /// Forgets the gradients collected so far.
+    pub fn forget(&mut self) {
+        self.stepper.forget();
     }
 
     /// The optimiser's state in host memory, ready to save.

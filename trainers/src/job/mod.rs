@@ -11,6 +11,7 @@
 //! job.finish()
 //! ```
 pub mod batch;
+pub mod diverged;
 pub mod stepper;
 pub mod learner;
 pub mod moving_reference;
@@ -22,7 +23,7 @@ use crate::data::{Example, marked};
 use crate::error::{Error, Result};
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
-use crate::options::{self, Common, SamplingStrategy, Strategy, TrainingCommand};
+use crate::options::{self, Common, OnNan, SamplingStrategy, Strategy, TrainingCommand};
 use crate::report;
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
@@ -46,7 +47,7 @@ use std::time::Instant;
 
 /// Metrics since the last log line. Each is a mean over what was added: the loss once a step, the others once a
 /// micro-batch, as TRL takes them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Window(BTreeMap<String, Accumulator>);
 
 impl Window {
@@ -57,6 +58,13 @@ impl Window {
     /// Adds a value that counts `weight` times to the mean of metric `name`.
     pub fn add_weighted(&mut self, name: &str, value: f64, weight: f64) {
         self.0.entry(name.into()).or_default().add(value, weight);
+    }
+    /// What has become no finite number is again as it was `before`.
+    fn forget_what_is_no_number(&mut self, before: &Window) {
+        self.0.retain(|name, mean| mean.sum.is_finite() || before.0.contains_key(name));
+        for (name, mean) in self.0.iter_mut().filter(|(_, mean)| !mean.sum.is_finite()) {
+            *mean = before.0.get(name).copied().unwrap_or_default();
+        }
     }
     /// NaN where nothing was added.
     pub fn mean(&self, name: &str) -> f64 {
@@ -160,14 +168,17 @@ pub struct Job {
     grad_norm: f64,
     /// Loss and tokens of the micro-batches since the last step.
     collected: (f64, u64),
-    batch_size: usize,
+    /// The rows of the micro-batches of the step under way, where they are known.
+    rows: Vec<Vec<usize>>,
+    /// The first of these micro-batches whose loss is no finite number.
+    not_finite: Option<usize>,
+    /// The window as it was when the step began.
+    before: Window,
+    training: options::TrainingOptions,
     /// The seed of the run.
     pub seed: u64,
     /// Whether checkpoints are written.
     pub saves: bool,
-    checkpointing: bool,
-    /// α of NEFTune.
-    neftune: Option<f32>,
     save_total_limit: Option<usize>,
     /// What makes an evaluation the best, if somebody asks for it.
     watch: Option<Watch>,
@@ -273,11 +284,12 @@ impl Job {
             cadence: Cadence::new(record, length),
             grad_norm: f64::NAN,
             collected: (0.0, 0),
-            batch_size,
+            rows: vec![],
+            not_finite: None,
+            before: Window::default(),
+            training: training.clone(),
             seed: training.seed,
             saves: record.save_strategy != Strategy::No,
-            checkpointing: training.gradient_checkpointing,
-            neftune: training.neftune_noise_alpha.filter(|alpha| *alpha > 0.0).map(|alpha| alpha as f32),
             save_total_limit: record.save_total_limit,
             watch: Watch::new(record),
             evaluates_first: record.eval_on_start && state.global_step == 0,
@@ -318,21 +330,24 @@ impl Job {
     }
 
     /// The rows of each micro-batch of a step.
-    pub fn rows_of(&self, step: &Step, n_rows: usize, strategy: SamplingStrategy) -> Vec<Vec<usize>> {
+    pub fn rows_of(&mut self, step: &Step, n_rows: usize, strategy: SamplingStrategy) -> Vec<Vec<usize>> {
         let sampling = match strategy {
             SamplingStrategy::Random => Sampling::Random,
             SamplingStrategy::Sequential => Sampling::Sequential,
         };
         let order = epoch_order(n_rows, sampling, self.seed, step.epoch);
-        let rows = |batch: u64| order.iter().copied().skip(batch as usize * self.batch_size).take(self.batch_size);
-        step.batches.clone().map(|batch| rows(batch).collect()).collect()
+        let size = self.training.per_device_train_batch_size;
+        let rows = |batch: u64| order.iter().copied().skip(batch as usize * size).take(size);
+        self.rows = step.batches.clone().map(|batch| rows(batch).collect()).collect();
+        self.rows.clone()
     }
 
     /// How micro-batch `i` of a step is passed through the model in training.
     pub fn pass(&self, step: &Step, i: usize) -> Pass {
         let key = DropoutKey { seed: self.seed, pass: step.index * self.length.batches_per_step + i as u64 };
-        let noise = self.neftune.map(|alpha| EmbeddingNoise { alpha, key, length: None });
-        Pass { checkpointing: self.checkpointing, dropout: Some(key), noise }
+        let alpha = self.training.neftune_noise_alpha.filter(|alpha| *alpha > 0.0);
+        let noise = alpha.map(|alpha| EmbeddingNoise { alpha: alpha as f32, key, length: None });
+        Pass { checkpointing: self.training.gradient_checkpointing, dropout: Some(key), noise }
     }
 
     /// The learning rate of the step that is next.
@@ -352,7 +367,11 @@ impl Job {
         let watched = self.learner.model.watch(&tape);
         let measured = measure(&watched, self.pass(step, i))?;
         self.learner.accumulate(&tape, watched, &measured.loss)?;
-        self.count(f64::from(measured.loss.item()?), measured.n_tokens);
+        let loss = f64::from(measured.loss.item()?);
+        if !loss.is_finite() {
+            self.not_finite = self.not_finite.or(Some(i));
+        }
+        self.count(loss, measured.n_tokens);
         measured.metrics.iter().for_each(|(name, value)| self.window.add(name, *value));
         Ok(())
     }
@@ -368,8 +387,16 @@ impl Job {
         let (loss, n_tokens) = std::mem::take(&mut self.collected);
         let step = self.state.global_step;
         let (epoch, batches) = self.length.batches_of(step);
-        self.grad_norm = self.learner.step(self.schedule.at(step))?;
-        self.window.add("loss", loss);
+        let taken = self.try_step(loss)?;
+        self.grad_norm = taken.unwrap_or(f64::NAN);
+        match taken {
+            Some(_) => self.window.add("loss", loss),
+            None => self.window.forget_what_is_no_number(&self.before),
+        }
+        if self.training.on_nan != OnNan::Stop {
+            self.window.add("skipped_steps", f64::from(u8::from(taken.is_none())));
+        }
+        (self.not_finite, self.before) = (None, self.window.clone());
         self.state.global_step = step + 1;
         self.state.num_tokens += n_tokens;
         self.state.epoch = self.length.epochs_after(step + 1);
@@ -385,6 +412,7 @@ impl Job {
     pub fn log(&mut self) -> Result<()> {
         let (now, loss) = (self.state.global_step, self.window.mean("loss"));
         let window = std::mem::take(&mut self.window);
+        self.before = Window::default();
         let mut values = vec![("loss", loss), ("grad_norm", self.grad_norm)];
         values.push(("learning_rate", self.schedule.at(now - 1)));
         values.extend(window.means().into_iter().filter(|(name, _)| *name != "loss"));

@@ -1,7 +1,7 @@
 //! From gradients to the next weights, for every model that is trained: collect, clip, step the optimiser; its state.
 use crate::run::{OptimizerState, Slot};
 use engine::backend::Device;
-use engine::optim::{AdamW, clip_coefficient, global_norm, sgd};
+use engine::optim::{AdamW, clip_coefficient, sgd, square_sums};
 use engine::tape::Gradients;
 use engine::tensor::Tensor;
 use engine::{Error, Result};
@@ -30,6 +30,32 @@ pub struct Stepper {
 
 /// A tensor that steps: its name, its values, and whether weights of its kind decay.
 pub type Stepped<'a> = (String, &'a mut Tensor, bool);
+
+/// What came of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tried {
+    /// It was taken; the global norm of the gradients before clipping.
+    Stepped(f64),
+    /// That norm is not finite, so nothing has moved.
+    Diverged {
+        /// inf or NaN.
+        norm: f64,
+        /// The first tensor, in the order of the model, whose gradient is not finite.
+        tensor: String,
+    },
+}
+
+impl Tried {
+    /// The norm of a step that was taken. Errors: it was not; `whose`: the critic …
+    pub fn taken(self, whose: &str) -> Result<f64> {
+        match self {
+            Tried::Stepped(norm) => Ok(norm),
+            Tried::Diverged { norm, tensor } => Err(Error::Input(format!(
+                "{whose} has diverged: the gradient's norm is {norm}, first in {tensor}. Lower the learning rate"
+            ))),
+        }
+    }
+}
 
 impl Stepper {
     /// Nothing collected yet. `max_grad_norm` 0: gradients are not clipped.
@@ -75,19 +101,20 @@ impl Stepper {
         Ok(())
     }
 
-    /// One step of `parameters` with the collected gradients; returns their global norm before clipping. Errors: the norm
-    /// is not finite, said by `diverged`.
-    pub fn step(
-        &mut self,
-        device: &Device,
-        parameters: Vec<Stepped>,
-        learning_rate: f64,
-        diverged: impl FnOnce(f64) -> String,
-    ) -> Result<f64> {
+    /// Forgets the collected gradients.
+    pub fn forget(&mut self) {
+        self.gradients.clear();
+    }
+
+    /// One step of `parameters` with the collected gradients. Where their norm is not finite, nothing moves and they are
+    /// forgotten.
+    pub fn try_step(&mut self, device: &Device, parameters: Vec<Stepped>, learning_rate: f64) -> Result<Tried> {
         let gradients = std::mem::take(&mut self.gradients);
-        let norm = global_norm(device, &gradients)?;
+        let squares = square_sums(device, &gradients)?;
+        let norm = squares.iter().sum::<f64>().sqrt();
         if !norm.is_finite() {
-            return Err(Error::Input(diverged(norm)));
+            let first = squares.iter().position(|sum| !sum.is_finite()).and_then(|i| parameters.get(i));
+            return Ok(Tried::Diverged { norm, tensor: first.map_or_else(String::new, |(name, ..)| name.clone()) });
         }
         let (scale, decay) = (clip_coefficient(norm, self.max_grad_norm), self.weight_decay);
         let decayed = |(name, values, decays)| (name, values, if decays { decay } else { 0.0 });
@@ -96,7 +123,7 @@ impl Stepper {
             Optimizer::AdamW(adamw) => adamw.step(parameters, gradients, learning_rate, scale)?,
             Optimizer::Sgd => sgd(parameters, gradients, learning_rate, scale)?,
         }
-        Ok(norm)
+        Ok(Tried::Stepped(norm))
     }
 
     /// The optimiser's state in host memory, ready to save.
@@ -160,16 +187,16 @@ mod tests {
         accumulate(&mut stepper, &w, 3.0);
         accumulate(&mut stepper, &w, 1.0);
         // g = 4 each: ‖g‖ = √32. Without decay w = 1 − ¼ · 4; with it 1 − ¼ · ½ first.
-        let norm = stepper.step(&device(), vec![("w".into(), &mut w, false)], 0.25, |_| String::new()).unwrap();
-        assert_eq!((norm, w.to_vec().unwrap()), (32f64.sqrt(), vec![0.0, 0.0]));
+        let tried = stepper.try_step(&device(), vec![("w".into(), &mut w, false)], 0.25).unwrap();
+        assert_eq!((tried, w.to_vec().unwrap()), (Tried::Stepped(32f64.sqrt()), vec![0.0, 0.0]));
         let mut w = Tensor::from_f32(&device(), vec![1.0, 1.0], &[2]).unwrap();
         accumulate(&mut stepper, &w, 4.0);
-        stepper.step(&device(), vec![("w".into(), &mut w, true)], 0.25, |_| String::new()).unwrap();
+        stepper.try_step(&device(), vec![("w".into(), &mut w, true)], 0.25).unwrap();
         assert_eq!(w.to_vec().unwrap(), [-0.125, -0.125]);
         assert!(stepper.is_empty());
         let mut clipped = Stepper::new(Optimizer::Sgd, 0.0, 1.0);
         accumulate(&mut clipped, &w, 4.0);
-        clipped.step(&device(), vec![("w".into(), &mut w, true)], 1.0, |_| String::new()).unwrap();
+        clipped.try_step(&device(), vec![("w".into(), &mut w, true)], 1.0).unwrap();
         let moved = f64::from(w.to_vec().unwrap()[0]) + 0.125;
         assert!((moved + 0.5f64.sqrt()).abs() < 1e-6, "{moved}");
     }
@@ -179,8 +206,11 @@ mod tests {
         let mut w = Tensor::from_f32(&device(), vec![1.0, 1.0], &[2]).unwrap();
         let mut stepper = Stepper::new(Optimizer::Sgd, 0.0, 0.0);
         accumulate(&mut stepper, &w, f32::INFINITY);
-        let told = stepper.step(&device(), vec![("w".into(), &mut w, true)], 1.0, |norm| format!("norm {norm}"));
-        assert_eq!(told.unwrap_err().to_string(), "norm inf");
+        let tried = stepper.try_step(&device(), vec![("w".into(), &mut w, true)], 1.0).unwrap();
+        assert_eq!(tried, Tried::Diverged { norm: f64::INFINITY, tensor: "w".into() });
+        let told = tried.taken("the critic").unwrap_err().to_string();
+        assert!(told.starts_with("the critic has diverged: the gradient's norm is inf, first in w."), "{told}");
+        assert!(stepper.is_empty(), "its gradients are forgotten");
         assert_eq!(w.to_vec().unwrap(), [1.0, 1.0], "nothing has moved");
     }
 
@@ -191,7 +221,7 @@ mod tests {
         let mut stepper = Stepper::new(adamw(), 0.1, 1.0);
         let step = |stepper: &mut Stepper, w: &mut Tensor, c: f32| {
             accumulate(stepper, w, c);
-            stepper.step(&device(), vec![("w".into(), w, true)], 0.1, |_| String::new()).unwrap();
+            stepper.try_step(&device(), vec![("w".into(), w, true)], 0.1).unwrap();
         };
         step(&mut stepper, &mut w, 2.0);
         let (mut again, saved) = (Stepper::new(adamw(), 0.1, 1.0), stepper.state(&device()).unwrap());

@@ -115,6 +115,18 @@ named! {
 }
 
 named! {
+    /// What becomes of an optimiser step whose loss or gradients are no finite numbers.
+    pub enum OnNan {
+        /// The run ends with an error; its checkpoints stay.
+        Stop = "stop",
+        /// The step is left out, the data go on.
+        Skip = "skip",
+        /// Weights and optimiser become those of the last good checkpoint (or of the start) again, the data go on.
+        Rewind = "rewind",
+    }
+}
+
+named! {
     /// The order of the rows within an epoch.
     pub enum SamplingStrategy {
         /// Shuffled anew each epoch, by the seed.

@@ -140,6 +140,9 @@ option_group! {
         /// NEFTune: noise of up to α / √(L · D) on the embeddings in training, for L tokens of the longest sequence of a
         /// batch and D entries each; none for none. The numbers drawn are not PyTorch's.
         neftune_noise_alpha: Option<f64> = none, Trl, at_least(0.0);
+        /// What becomes of a step whose loss or gradients are no finite numbers, which is never taken: stop ends the run; skip
+        /// goes on with the next rows; rewind also takes weights and optimiser back to the last good checkpoint.
+        on_nan: OnNan = "stop", Lapidary, ANY, free;
         /// Compute activations again in the backward pass instead of keeping them: less memory, some more time.
         gradient_checkpointing | activation_checkpointing: bool = "true", Trl, ANY, free;
         /// Products with frozen weights of --dtype float16 take float16 operands on a GPU with matrix units; each row is

@@ -89,9 +89,7 @@ impl Critic {
         }
         let trunk = self.trunk.iter_mut().flat_map(stepped);
         let parameters = trunk.chain([(HEAD.to_string(), &mut self.head, true)]).collect();
-        self.stepper.step(&self.device, parameters, learning_rate, |norm| {
-            format!("the critic's gradient norm is {norm}: it has diverged. Lower its learning rate")
-        })?;
+        self.stepper.try_step(&self.device, parameters, learning_rate)?.taken("the critic")?;
         Ok(())
     }
 

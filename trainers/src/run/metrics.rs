@@ -100,6 +100,7 @@ pub const METRICS: &[Metric] = &[
     metric("time/training", "share", false, "Share that went into losses, gradients and the optimiser."),
     metric("baseline", "", false, "The moving average that rewards are compared with."),
     metric("advantage_std", "", false, "Standard deviation of the advantages before they are normalised."),
+    metric("skipped_steps", "share", false, "Share of the steps since the last line that --on_nan has left out."),
     metric("resampled_groups", "groups", false, "Groups that dynamic sampling replaced."),
     metric(
         "objective/kl",
