@@ -237,11 +237,22 @@ pub fn remove(path: &Path) -> Result<()> {
     fs::remove_dir_all(&aside).map_err(|e| io_error(&aside, "removed", e))
 }
 
+/// The file that `.name.N.tmp` was to become: what a run that was killed has left of it.
+fn half_written(name: &str) -> Option<&str> {
+    let (target, number) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let is_ours = [".safetensors", ".json", ".jsonl", ".yaml", ".html"].iter().any(|end| target.ends_with(end));
+    (is_ours && number.parse::<u32>().is_ok()).then_some(target)
+}
+
 /// Clears away what an interrupted run left half done; brings back a checkpoint whose replacement did not get into place.
 pub fn clear_leftovers(run: &Path) -> Result<()> {
     for entry in fs::read_dir(run).map_err(|e| io_error(run, "read", e))? {
         let path = entry.map_err(|e| io_error(run, "read", e))?.path();
         let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        if half_written(&name).is_some() {
+            fs::remove_file(&path).map_err(|e| io_error(&path, "removed", e))?;
+            continue;
+        }
         let Some((number, suffix)) = name.strip_prefix(".checkpoint-").and_then(|rest| rest.split_once('.')) else {
             continue;
         };
@@ -325,6 +336,7 @@ mod tests {
         fs::create_dir(run.path().join(".checkpoint-5.removed")).expect("made");
         fs::rename(run.path().join("checkpoint-20"), run.path().join(".checkpoint-20.old")).expect("moved");
         fs::write(run.path().join("notes.txt"), "mine").expect("written");
+        fs::write(run.path().join(".model.safetensors.1234.tmp"), "half").expect("written");
         assert_eq!(last_good(run.path()), Some(10));
         clear_leftovers(run.path()).expect("cleared");
         assert_eq!(names(run.path()), ["checkpoint-10", "checkpoint-20", "notes.txt"]);
@@ -358,6 +370,41 @@ mod tests {
         fs::remove_file(newest.path.join(FILE_LIST)).expect("removed");
         assert!(told(&newest.path).contains("files.json is missing"));
         assert!(told(&run.path().join("checkpoint-99")).contains("there is no such checkpoint directory"));
+    }
+
+    /// Every bit of every file of a small checkpoint flipped in turn, and every file cut off at every byte: what is taken
+    /// for a checkpoint then says what was written.
+    #[test]
+    fn a_bit_that_flips_and_a_file_that_is_cut_are_seen() {
+        let run = run();
+        let saved = save(run.path(), 10);
+        let before = saved.state().expect("read").to_json().expect("written");
+        let is_told = |place: &str| match Checkpoint::open(&saved.path) {
+            Err(_) => true,
+            // Blanks of the list of files may change without changing what it says.
+            Ok(found) => {
+                assert_eq!(found.state().expect("read").to_json().expect("written"), before, "{place}");
+                false
+            }
+        };
+        for name in names(&saved.path) {
+            let path = saved.path.join(&name);
+            let whole = fs::read(&path).expect("read");
+            let mut unseen = 0;
+            for (i, bit) in (0..whole.len()).flat_map(|i| (0..8).map(move |bit| (i, bit))) {
+                let mut flipped = whole.clone();
+                flipped[i] ^= 1 << bit;
+                fs::write(&path, &flipped).expect("written");
+                unseen += usize::from(!is_told(&format!("{name}: bit {bit} of byte {i}")));
+            }
+            assert!(unseen == 0 || name == FILE_LIST, "{name}: {unseen} bits");
+            for n in 0..whole.len() {
+                fs::write(&path, &whole[..n]).expect("written");
+                assert!(is_told(&format!("{name} cut at {n}")), "{name} cut at {n}");
+            }
+            fs::write(&path, &whole).expect("written");
+        }
+        assert!(!is_told("put back"));
     }
 
     /// A critic's files lie in a directory of their own.

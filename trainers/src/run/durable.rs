@@ -1,10 +1,10 @@
 //! Files that are either whole or not there: written beside, flushed to the disk, renamed; and their hashes.
 use crate::error::{Error, Result};
-use engine::files::atomic::mark_changed;
+use engine::files::atomic::replace_file;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// "path: cannot be …: why" for a failed file operation.
@@ -14,17 +14,7 @@ pub fn io_error(path: &Path, doing: &str, error: impl std::fmt::Display) -> Erro
 
 /// Writes a file so that a crash leaves the old content or the new, never a part.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
-    let beside = sibling(path, "partial");
-    let write = || {
-        let mut file = File::create(&beside)?;
-        mark_changed();
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(|e| io_error(path, "written", e))?;
-    sync_parent(path);
-    Ok(())
+    Ok(replace_file(path, |file| file.write_all(content))?)
 }
 
 /// `.name.suffix` in the same directory.
