@@ -30,12 +30,18 @@ RUNS = {
 }
 
 
+def tie(one: tuple, other: tuple) -> bool:
+    """Equal rewards, before or after the penalty of 1 for a missing EOS (token 2): TRL then takes the first, lapidary neither."""
+    (ids, r), (other_ids, other_r) = one, other
+    return r == other_r or abs((r - (ids[-1] != 2)) - (other_r - (other_ids[-1] != 2))) < 1e-6
+
+
 def write_data(out: Path) -> None:
     rows = json.loads((out / "data" / "fixed_completions.json").read_text())
     pairs = []
     for row in rows:
         both = list(zip(row["completion_ids"], row["rewards"], strict=True))
-        other = next(((ids, r) for ids, r in both[1:] if r != both[0][1]), ([*both[0][0], *both[0][0]], both[0][1] - 0.5))
+        other = next((both[i] for i in range(1, len(both)) if not tie(both[0], both[i])), ([*both[0][0], *both[0][0]], both[0][1] - 0.5))
         ids, rewards = zip(both[0], other, strict=True)
         pairs.append({**row, "completion_ids": ids, "rewards": rewards})
     (out / "data" / "fixed_pairs.json").write_text(json.dumps(pairs, indent=1) + "\n")
