@@ -29,6 +29,7 @@ pub mod judges;
 pub mod sft;
 pub mod preferences;
 pub mod policy_gradients;
+pub mod evaluate;
 pub mod doctor;
 pub mod cli;
 

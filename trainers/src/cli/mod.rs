@@ -6,6 +6,7 @@ mod chat;
 mod completions;
 mod diff;
 mod doctor;
+mod eval;
 mod export;
 mod generate;
 mod help;
@@ -24,6 +25,7 @@ mod verify;
 mod watch;
 
 use crate::error::{Error, Result};
+use crate::options::EvalOptions;
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
@@ -110,6 +112,7 @@ commands! {
     Cpo(CpoOptions) => cpo::train,
     Kto(KtoOptions) => kto::train_kto,
     Bco(BcoOptions) => kto::train_bco,
+    Eval(EvalOptions) => eval::run,
     Generate(GenerateOptions) => generate::run,
     Chat(ChatOptions) => chat::run,
     Merge(MergeOptions) => merge::run,

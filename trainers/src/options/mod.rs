@@ -23,6 +23,7 @@ pub mod principles;
 pub mod tools;
 pub mod leaving;
 pub mod again;
+pub mod evaluation;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -38,6 +39,7 @@ pub use again::{DiffOptions, DifferOptions, ReproduceOptions, ReproducedOptions,
 pub use choices::*;
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
+pub use evaluation::{EvalOptions, EvaluatedOptions};
 pub use groups::*;
 pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
 pub use lists::{List, Mapping};
