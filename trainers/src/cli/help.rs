@@ -77,6 +77,7 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "export",
                 "lapidary export --model_name_or_path model.gguf --adapter_name_or_path run --output_file tuned.gguf",
             ),
+            ("push", "lapidary push run org/name"),
             ("score", "lapidary score --model_name_or_path judge --dataset_name pairs.jsonl"),
             ("merge", "lapidary merge --model_name_or_path model.gguf --adapter_name_or_path run --output_dir merged"),
         ],

@@ -13,6 +13,7 @@ mod merge;
 mod modelfile;
 mod plot;
 mod preview;
+mod push;
 mod quickstart;
 mod report;
 mod revise;
@@ -20,14 +21,15 @@ mod score;
 mod watch;
 
 use crate::error::{Error, Result};
+use crate::hub::Hub;
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
     GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions,
-    RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
+    PpoOptions, PreviewOptions, PushOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions,
+    ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -67,9 +69,14 @@ macro_rules! commands {
         }
 
         /// Reads a command's options.
-        fn request_of(command: &str, matches: &clap::ArgMatches, foreign: &[(String, Raw)]) -> Result<Request> {
+        fn request_of(
+            command: &str,
+            matches: &clap::ArgMatches,
+            foreign: &[(String, Raw)],
+            hub: Option<Hub>,
+        ) -> Result<Request> {
             match command {
-                $( $options::NAME => parse(matches, foreign).map(Box::new).map(Request::$command), )*
+                $( $options::NAME => parse(matches, foreign, hub).map(Box::new).map(Request::$command), )*
                 _ => Err(Error::Internal("a command without a handler".into())),
             }
         }
@@ -110,6 +117,7 @@ commands! {
     Chat(ChatOptions) => chat::run,
     Merge(MergeOptions) => merge::run,
     Export(ExportOptions) => export::run,
+    Push(PushOptions) => push::run,
     Preview(PreviewOptions) => preview::run,
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,
@@ -146,21 +154,36 @@ pub fn program() -> clap::Command {
         .after_help(help::groups(&abouts))
 }
 
-/// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] =
-    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
+/// Commands that take words without a flag, and the options that the words are; the last takes all that follow.
+const BARE: &[(&str, &[&str])] = &[
+    ("plot", &["--run_dirs"]),
+    ("report", &["--run_dirs"]),
+    ("watch", &["--run_dirs"]),
+    ("push", &["--model_dir", "--hub_model_id"]),
+    ("completions", &["--shell"]),
+];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let bare = arguments.get(2).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
-    if let Some((_, name)) = BARE.iter().find(|(of, _)| bare && *of == command) {
-        arguments.insert(2, (*name).into());
+    let Some((_, names)) = BARE.iter().find(|(of, _)| *of == command) else { return arguments };
+    for (i, name) in names.iter().enumerate() {
+        let at = 2 + 2 * i;
+        let bare = arguments.get(at).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
+        if !bare {
+            break;
+        }
+        arguments.insert(at, (*name).into());
     }
     arguments
 }
 
-/// Reads the arguments (the program's name first).
+/// Reads the arguments (the program's name first). Names on the hub stay as they are.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
+    read_with(arguments, None)
+}
+
+/// As [`read`]; names on the hub are looked up there and become paths.
+pub fn read_with(arguments: impl IntoIterator<Item = OsString>, hub: Option<Hub>) -> Result<Request> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
     let mut names = names_of(command);
@@ -185,7 +208,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         }
     };
     let (command, matches) = matches.subcommand().unwrap_or(("", &matches));
-    request_of(command, matches, &foreign)
+    request_of(command, matches, &foreign, hub)
 }
 
 fn announced<C>(parsed: Parsed<C>) -> C {
@@ -201,7 +224,7 @@ pub fn exit_code(error: &Error, changed: bool) -> u8 {
     match error {
         Error::Stopped(_) => interrupt::EXIT_CODE,
         _ if changed => 1,
-        Error::Output(_) => 1,
+        Error::Output(_) | Error::Network(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
         Error::Engine(Engine::File { .. } | Engine::Unsupported(_) | Engine::Input(_) | Engine::OutOfMemory { .. }) => {
             2
@@ -222,7 +245,9 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
+    match read_with(std::env::args_os(), Some(Hub::of_environment()))
+        .and_then(|request| interrupt::install().and_then(|()| carry_out(request)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
             tell!("{said}");
@@ -250,6 +275,14 @@ mod tests {
         assert_eq!(
             read("lapidary plot a b --out c").join(&OsString::from(" ")),
             "lapidary plot --run_dirs a b --out c"
+        );
+        let pushed = with_names(
+            "push".into(),
+            ["lapidary", "push", "run", "a/b", "--hub_private_repo"].map(OsString::from).into(),
+        );
+        assert_eq!(
+            pushed.join(&OsString::from(" ")),
+            "lapidary push --model_dir run --hub_model_id a/b --hub_private_repo"
         );
         assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
     }

@@ -124,6 +124,16 @@ named! {
 }
 
 named! {
+    /// When what a run makes is pushed to the hub.
+    pub enum HubStrategy {
+        /// With each checkpoint, and at the end.
+        EverySave = "every_save",
+        /// At the end.
+        End = "end",
+    }
+}
+
+named! {
     /// Which end of a row that is too long stays.
     pub enum TruncationMode {
         /// The first max_length tokens.

@@ -9,6 +9,7 @@ pub mod lists;
 pub mod datasets;
 pub mod choices;
 pub mod groups;
+pub mod hub_names;
 pub mod adapted;
 pub mod shared;
 pub mod sync;
@@ -37,7 +38,9 @@ pub use choices::*;
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use groups::*;
-pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
+pub use leaving::{
+    ChatOptions, ExportOptions, HeldOptions, PushOptions, PushedOptions, SourceOptions, TalkOptions, TargetOptions,
+};
 pub use lists::{List, Mapping};
 pub use parse::{Parsed, options_of};
 pub use policy_gradient::{

@@ -4,6 +4,7 @@ use super::durable::{FileHash, io_error, write_file};
 use super::metrics::MetricsLog;
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
+use crate::hub::{HubName, RepoKind, is_commit};
 use crate::options::ResumeFrom;
 use engine::files::atomic::mark_changed;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,10 @@ struct Manifest {
     finished: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
-    /// By role and file name.
+    /// The commit of each repository that was read from the hub: `models/org/name`, `datasets/org/name`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    hub: BTreeMap<String, String>,
+    /// By role and file name; what came from the hub by its name and commit.
     inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
 }
 
@@ -239,6 +243,7 @@ impl RunPlan {
             resumed: Vec::new(),
             finished: None,
             outcome: None,
+            hub: commits(about.inputs),
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
         };
         if let Some(checkpoint) = &self.resume {
@@ -256,6 +261,18 @@ impl RunPlan {
         }
         manifest
     }
+}
+
+/// The repositories among the inputs, with their commits.
+fn commits(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<String, String> {
+    let one = |(role, name): (&String, &String)| {
+        let kind = if role.ends_with("data") { RepoKind::Dataset } else { RepoKind::Model };
+        let name = HubName::parse(name, kind)?.ok()?;
+        let commit = name.revision.filter(|revision| is_commit(revision))?;
+        Some((format!("{}/{}", kind.plural(), name.repo.id), commit))
+    };
+    let names = inputs.iter().flat_map(|(role, files)| files.iter().map(move |(name, _)| (role, name)));
+    names.filter_map(one).collect()
 }
 
 /// Whether the path is, or can be made, a directory.
