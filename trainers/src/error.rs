@@ -26,6 +26,9 @@ pub enum Error {
     /// What was computed cannot be written to where it belongs.
     #[error("{0}")]
     Output(String),
+    /// The hub, or the way to it, has failed; asking again may help.
+    #[error("{0}")]
+    Network(String),
     /// A signal has stopped the run; the text says where it stands and how it goes on.
     #[error("{0}")]
     Stopped(String),

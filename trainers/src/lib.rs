@@ -13,6 +13,7 @@ macro_rules! tell {
 
 pub mod error;
 pub mod device;
+pub mod hub;
 pub mod text;
 pub mod small_model;
 mod named;

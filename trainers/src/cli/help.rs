@@ -78,6 +78,7 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "lapidary export --model_name_or_path model.gguf --adapter_name_or_path run --output_file tuned.gguf",
             ),
             ("eval", "lapidary eval --model_name_or_path model.gguf --tasks task.yaml --output_dir results"),
+            ("push", "lapidary push run org/name"),
             ("score", "lapidary score --model_name_or_path judge --dataset_name pairs.jsonl"),
             ("merge", "lapidary merge --model_name_or_path model.gguf --adapter_name_or_path run --output_dir merged"),
         ],

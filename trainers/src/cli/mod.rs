@@ -16,6 +16,7 @@ mod modelfile;
 mod place;
 mod plot;
 mod preview;
+mod push;
 mod quickstart;
 mod report;
 mod reproduce;
@@ -25,6 +26,7 @@ mod verify;
 mod watch;
 
 use crate::error::{Error, Result};
+use crate::hub::Hub;
 use crate::options::EvalOptions;
 use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
@@ -32,8 +34,9 @@ use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions, DpoOptions,
     ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions,
-    PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions,
-    ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
+    PlotOptions, PpoOptions, PreviewOptions, PushOptions, QuickstartOptions, RaftOptions, ReinforceOptions,
+    ReportOptions, ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
+    VerifyOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -73,9 +76,14 @@ macro_rules! commands {
         }
 
         /// Reads a command's options.
-        fn request_of(command: &str, matches: &clap::ArgMatches, foreign: &[(String, Raw)]) -> Result<Request> {
+        fn request_of(
+            command: &str,
+            matches: &clap::ArgMatches,
+            foreign: &[(String, Raw)],
+            hub: Option<Hub>,
+        ) -> Result<Request> {
             match command {
-                $( $options::NAME => parse(matches, foreign).map(Box::new).map(Request::$command), )*
+                $( $options::NAME => parse(matches, foreign, hub).map(Box::new).map(Request::$command), )*
                 _ => Err(Error::Internal("a command without a handler".into())),
             }
         }
@@ -117,6 +125,7 @@ commands! {
     Chat(ChatOptions) => chat::run,
     Merge(MergeOptions) => merge::run,
     Export(ExportOptions) => export::run,
+    Push(PushOptions) => push::run,
     Preview(PreviewOptions) => preview::run,
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,
@@ -156,28 +165,39 @@ pub fn program() -> clap::Command {
         .after_help(help::groups(&abouts))
 }
 
-/// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] = &[
-    ("plot", "--run_dirs"),
-    ("report", "--run_dirs"),
-    ("watch", "--run_dirs"),
-    ("diff", "--run_dirs"),
-    ("verify", "--run_dir"),
-    ("reproduce", "--run_dir"),
-    ("completions", "--shell"),
+/// Commands that take words without a flag, and the options that the words are; the last takes all that follow.
+const BARE: &[(&str, &[&str])] = &[
+    ("plot", &["--run_dirs"]),
+    ("report", &["--run_dirs"]),
+    ("watch", &["--run_dirs"]),
+    ("diff", &["--run_dirs"]),
+    ("verify", &["--run_dir"]),
+    ("reproduce", &["--run_dir"]),
+    ("push", &["--model_dir", "--hub_model_id"]),
+    ("completions", &["--shell"]),
 ];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let bare = arguments.get(2).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
-    if let Some((_, name)) = BARE.iter().find(|(of, _)| bare && *of == command) {
-        arguments.insert(2, (*name).into());
+    let Some((_, names)) = BARE.iter().find(|(of, _)| *of == command) else { return arguments };
+    for (i, name) in names.iter().enumerate() {
+        let at = 2 + 2 * i;
+        let bare = arguments.get(at).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
+        if !bare {
+            break;
+        }
+        arguments.insert(at, (*name).into());
     }
     arguments
 }
 
-/// Reads the arguments (the program's name first).
+/// Reads the arguments (the program's name first). Names on the hub stay as they are.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
+    read_with(arguments, None)
+}
+
+/// As [`read`]; names on the hub are looked up there and become paths.
+pub fn read_with(arguments: impl IntoIterator<Item = OsString>, hub: Option<Hub>) -> Result<Request> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let command = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
     let mut names = names_of(command);
@@ -202,7 +222,7 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
         }
     };
     let (command, matches) = matches.subcommand().unwrap_or(("", &matches));
-    request_of(command, matches, &foreign)
+    request_of(command, matches, &foreign, hub)
 }
 
 fn announced<C>(parsed: Parsed<C>) -> C {
@@ -218,7 +238,7 @@ pub fn exit_code(error: &Error, changed: bool) -> u8 {
     match error {
         Error::Stopped(_) => interrupt::EXIT_CODE,
         _ if changed => 1,
-        Error::Output(_) => 1,
+        Error::Output(_) | Error::Network(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
         Error::Engine(Engine::File { .. } | Engine::Unsupported(_) | Engine::Input(_) | Engine::OutOfMemory { .. }) => {
             2
@@ -239,7 +259,9 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
+    match read_with(std::env::args_os(), Some(Hub::of_environment()))
+        .and_then(|request| interrupt::install().and_then(|()| carry_out(request)))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
             tell!("{said}");
@@ -267,6 +289,14 @@ mod tests {
         assert_eq!(
             read("lapidary plot a b --out c").join(&OsString::from(" ")),
             "lapidary plot --run_dirs a b --out c"
+        );
+        let pushed = with_names(
+            "push".into(),
+            ["lapidary", "push", "run", "a/b", "--hub_private_repo"].map(OsString::from).into(),
+        );
+        assert_eq!(
+            pushed.join(&OsString::from(" ")),
+            "lapidary push --model_dir run --hub_model_id a/b --hub_private_repo"
         );
         assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
     }

@@ -42,7 +42,7 @@ pub fn run(options: &ReproduceOptions) -> Result<()> {
 fn again(before: &Manifest, config: &Path, output_dir: &Path, device: Option<&str>, until: u64) -> Result<()> {
     let mut arguments: Vec<OsString> = vec!["lapidary".into(), (&before.command).into()];
     arguments.extend(["--config".into(), config.into(), "--output_dir".into(), output_dir.into()]);
-    arguments.extend(["--resume_from_checkpoint".into(), "never".into()]);
+    arguments.extend(["--resume_from_checkpoint".into(), "never".into(), "--no_push_to_hub".into()]);
     arguments.extend(device.into_iter().flat_map(|device| ["--device".into(), device.into()]));
     let request = read(arguments)?;
     interrupt::stop_after(Some(until));

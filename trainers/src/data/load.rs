@@ -3,6 +3,7 @@ use super::others::{Calls, adopt};
 use super::read::{Row, read_file};
 use super::splits::{TRAIN, files_of, splits_of};
 use crate::error::{Error, Result};
+use crate::hub::Hub;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,7 @@ pub fn load_evaluation(set: DataSet, calls: Calls) -> Result<Loaded> {
 /// Errors: nothing there, no such split, a file that is no rows or whose rows are broken (with line), no row at all.
 pub fn load(set: DataSet, calls: Calls) -> Result<Loaded> {
     let found = files_of(set.path, set.config, set.split)?;
+    Hub::of_environment().complete(&found.files)?;
     let (mut rows, mut notes, mut left_out) = (Vec::new(), found.notes, BTreeSet::new());
     for file in &found.files {
         left_out.extend(read_file(file, &mut rows)?);

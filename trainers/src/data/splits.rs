@@ -4,8 +4,11 @@
 //! - else files in `data/` called `train-00000-of-00002.parquet` say their split
 //! - else directories, else files, whose names have one of the words of a split (`train`, `validation`, `test` …) in them
 //! - else all files are `train`
+//!
+//! Of a data set from the hub the files are those of its commit, fetched or not.
 use super::read::FileKind;
 use crate::error::{Error, Result};
+use crate::hub::Hub;
 use glob::{MatchOptions, Pattern};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -39,14 +42,14 @@ const ABOUT: [&str; 6] =
 ///
 /// Errors: nothing there, no file that can be read, no such configuration or split (naming those there are).
 pub fn files_of(path: &Path, config: Option<&str>, split: &str) -> Result<SplitFiles> {
-    if !path.exists() {
+    if !path.exists() && !is_directory(path) && !Hub::of_environment().lists(path) {
         return Err(Error::file(
             path,
-            "no such file or directory; a data set is a file of rows (.jsonl, .json, .csv, .tsv, .parquet) or a directory \
-             of them",
+            "no such file or directory; a data set is a file of rows (.jsonl, .json, .csv, .tsv, .parquet), a directory \
+             of them, or a name of two parts on the Hugging Face hub, org/name",
         ));
     }
-    if !path.is_dir() {
+    if !is_directory(path) {
         if let Some(config) = config {
             return Err(Error::file(
                 path,
@@ -65,11 +68,16 @@ pub fn files_of(path: &Path, config: Option<&str>, split: &str) -> Result<SplitF
     if splits.is_empty() {
         let others: Vec<&str> = all.iter().map(String::as_str).take(5).collect();
         let has = if others.is_empty() { "it is empty".into() } else { format!("it has {}", others.join(", ")) };
-        let advice = match all.iter().any(|name| name.ends_with(".arrow")) {
-            true => {
+        let any = |end: &str| all.iter().any(|name| name.ends_with(end));
+        let advice = match (any(".arrow"), any(".py")) {
+            (true, _) => {
                 ". Arrow files of save_to_disk are not read: write them as Parquet (in Python: dataset.to_parquet(path))"
             }
-            false => "",
+            (false, true) => {
+                ". A program makes its rows, and no program of a data set is run; the hub keeps many such sets as Parquet, too: \
+                 org/name@refs/convert/parquet"
+            }
+            (false, false) => "",
         };
         return Err(Error::file(
             &base,
@@ -105,7 +113,7 @@ pub fn files_of(path: &Path, config: Option<&str>, split: &str) -> Result<SplitF
 
 /// The splits that `files_of` can take of a directory; none of a file.
 pub fn splits_of(path: &Path, config: Option<&str>) -> Result<Vec<String>> {
-    if !path.is_dir() {
+    if !is_directory(path) {
         return Ok(Vec::new());
     }
     let (base, named) = configuration(path, config)?;
@@ -115,6 +123,11 @@ pub fn splits_of(path: &Path, config: Option<&str>) -> Result<Vec<String>> {
         None => found_splits(&all),
     };
     Ok(of_one_kind(splits).into_keys().collect())
+}
+
+/// Whether there is a directory, or one of the hub's of which nothing has been fetched yet.
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() || Hub::of_environment().files_below(path).is_some_and(|files| !files.is_empty())
 }
 
 /// Names of files, the first few of many.
@@ -131,6 +144,14 @@ fn is_about(name: &str) -> bool {
 
 /// Every file below a directory by its path from there, hidden ones and those in hidden or `__` directories left out.
 fn files_below(base: &Path) -> Result<Vec<String>> {
+    if let Some(mut all) = Hub::of_environment().files_below(base) {
+        let is_left_out = |directory: &str| directory.starts_with('.') || directory.starts_with("__");
+        all.retain(|name| {
+            let (directories, file) = name.rsplit_once('/').unwrap_or(("", name));
+            !file.starts_with('.') && !directories.split('/').any(is_left_out)
+        });
+        return Ok(all);
+    }
     let (mut found, mut open) = (Vec::new(), vec![(base.to_path_buf(), String::new())]);
     while let Some((directory, prefix)) = open.pop() {
         for entry in fs::read_dir(&directory).map_err(|e| Error::file(&directory, e))? {
@@ -235,7 +256,7 @@ fn configuration(path: &Path, wanted: Option<&str>) -> Result<(PathBuf, Option<P
     let config = match wanted {
         Some(wanted) => match listed.iter().find(|(name, _)| name == wanted) {
             Some((_, config)) => config,
-            None if path.join(wanted).is_dir() => return Ok((path.join(wanted), None)),
+            None if is_directory(&path.join(wanted)) => return Ok((path.join(wanted), None)),
             None => {
                 let there =
                     if names.is_empty() { "it lists none".into() } else { format!("it lists {}", names.join(", ")) };

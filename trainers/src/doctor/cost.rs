@@ -12,7 +12,6 @@ use engine::files::adapter_targets::Target;
 use engine::model::memory::{StepMemory, StepShape, step_memory};
 use engine::model::work::step_work;
 use std::fmt::Write;
-use std::path::Path;
 
 /// A model that may be trained.
 pub struct Planned {
@@ -21,9 +20,9 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// Reads the configuration; the weights stay where they are.
+    /// Reads the configuration; the weights stay where they are (of a model from the hub, in its cache).
     pub fn open(path: &str) -> Result<Self> {
-        Ok(Planned { files: ModelFiles::open(Path::new(path))?, path: path.into() })
+        Ok(Planned { files: setup::open_files(path)?, path: path.into() })
     }
 }
 

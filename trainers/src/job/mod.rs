@@ -21,6 +21,7 @@ pub mod setup;
 use crate::data::order::{Sampling, epoch_order};
 use crate::data::{Example, marked};
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, OnNan, SamplingStrategy, Strategy, TrainingCommand};
@@ -31,7 +32,7 @@ use crate::run::summary::quoted;
 use crate::run::tensorboard::EventFile;
 use crate::run::{
     self, Accumulator, Begin, Cadence, Checkpoint, DataPosition, Due, Ending, MetricsFile, MetricsLog, Outcome,
-    Progress, RunDirectory, TrainerState, Watch,
+    Progress, Pusher, RunDirectory, TrainerState, Watch,
 };
 use engine::backend::Device;
 use engine::config::Head;
@@ -165,6 +166,8 @@ pub struct Job {
     metrics: MetricsLog,
     events: Option<EventFile>,
     directory: RunDirectory,
+    /// Who pushes to the hub, if anything is pushed.
+    pusher: Option<Pusher>,
     grad_norm: f64,
     /// Loss and tokens of the micro-batches since the last step.
     collected: (f64, u64),
@@ -228,7 +231,7 @@ fn going_on(
 impl Job {
     /// Checks memory, directory and checkpoint, loads the model, and begins the run's directory.
     pub fn open<C: TrainingCommand>(options: &C, source: ModelSource, work: Work) -> Result<Job> {
-        let Common { model, training, lora, record, device: compute } = options.common();
+        let Common { model, training, lora, record, upload, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;
         let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
@@ -240,6 +243,7 @@ impl Job {
         let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);
         let plan = RunDirectory::plan(&training.output_dir, resume, overwrite, &paths)?;
         let inputs = setup::hash_inputs(&work.reads)?;
+        let pusher = Pusher::open(upload, &training.output_dir)?;
         let (length, resumed) = (work.length, plan.resumes_from().cloned());
         let mut state = TrainerState { max_steps: length.total_steps, seed: training.seed, ..TrainerState::new() };
         let mut resuming = Vec::new();
@@ -307,6 +311,7 @@ impl Job {
             metrics,
             events,
             directory,
+            pusher,
         })
     }
 
@@ -488,9 +493,17 @@ impl Job {
         let writer = run::CheckpointWriter::begin(self.directory.path(), self.state.global_step)?;
         self.policy.save(writer.path(), &self.learner.model, &self.source.tokenizer)?;
         besides(writer.path())?;
-        writer.commit(&self.state, &self.learner.optimizer_state()?)?;
+        let checkpoint = writer.commit(&self.state, &self.learner.optimizer_state()?)?;
+        self.push_checkpoint(&checkpoint);
         let best = self.watch.as_ref().filter(|watch| watch.loads).and(self.state.best.step);
         self.directory.rotate(self.save_total_limit, best)
+    }
+
+    /// Pushes a checkpoint's model, where that is asked for. What fails there must not end the run.
+    fn push_checkpoint(&self, checkpoint: &Checkpoint) {
+        let Some(pusher) = self.pusher.as_ref().filter(|pusher| pusher.pushes_checkpoints()) else { return };
+        let pushed = pusher.push(&checkpoint.path, &format!("Training in progress, step {}", checkpoint.step));
+        self.progress.say(&pushed.unwrap_or_else(|error| format!("note: {error}")));
     }
 
     /// Takes up the model of the best evaluation, if that is asked for and is another than the last.
@@ -534,6 +547,9 @@ impl Job {
         let (saved, next) = (self.policy.kind(), self.next_command());
         let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);
         self.progress.say(&Ending { saved: &saved, next: &next, report: &report, ..ending }.text());
+        if let Some(pusher) = &self.pusher {
+            self.progress.say(&pusher.push(self.directory.path(), "End of training")?);
+        }
         Ok(Summary { steps: self.state.global_step, num_tokens: self.state.num_tokens })
     }
 
@@ -553,7 +569,12 @@ impl Job {
     fn next_command(&self) -> String {
         let out = quoted(&self.directory.path().to_string_lossy());
         let (model, adapter) = match self.policy.is_adapter() {
-            true => (quoted(&self.source.files.path.to_string_lossy()), format!(" --adapter_name_or_path {out}")),
+            true => {
+                let path = &self.source.files.path;
+                let base =
+                    hub::name_of(path).map_or_else(|| path.to_string_lossy().into_owned(), |name| name.to_string());
+                (quoted(&base), format!(" --adapter_name_or_path {out}"))
+            }
             false => (out, String::new()),
         };
         let (command, what) = match self.source.files.config.head {

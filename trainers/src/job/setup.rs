@@ -1,6 +1,7 @@
 //! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
 use crate::data::{Calls, Example};
 use crate::error::{Error, Result};
+use crate::hub::{self, Hub, HubName};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType, base_of};
 use crate::run::OF_A_RUN;
@@ -18,6 +19,7 @@ use engine::model::decoder::Decoder;
 use engine::model::memory::{StepShape, step_memory};
 use engine::model::parameter::Parameter;
 use engine::optim::AdamW;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -29,9 +31,9 @@ pub struct ModelSource {
     pub tokenizer: Tokenizer,
 }
 
-/// Opens a model directory or a .gguf file with its tokenizer.
+/// Opens a model directory or a .gguf file with its tokenizer ([`open_files`]).
 pub fn open_source(path: &str) -> Result<ModelSource> {
-    let files = ModelFiles::open(Path::new(path))?;
+    let files = open_files(path)?;
     for note in &files.notes {
         tell!("note: {path}: {note}");
     }
@@ -40,6 +42,19 @@ pub fn open_source(path: &str) -> Result<ModelSource> {
     let source = ModelSource { files, tokenizer };
     not_read(&source)?.iter().for_each(|note| tell!("note: {path}: {note}"));
     Ok(source)
+}
+
+/// Opens a model directory or a .gguf file; of one from the hub, fetches the weights first.
+pub fn open_files(path: &str) -> Result<ModelFiles> {
+    Hub::of_environment().complete_model(Path::new(path))?;
+    if !Path::new(path).exists() {
+        return Err(Error::file(
+            path,
+            "there is no such file or directory; a model is a directory in Hugging Face layout (config.json, \
+             model.safetensors, tokenizer.json), a .gguf file, or on the Hugging Face hub a name of two parts, org/name",
+        ));
+    }
+    Ok(ModelFiles::open(Path::new(path))?)
 }
 
 /// Where a model and its adapter lie.
@@ -364,8 +379,9 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> Result<AdapterCon
             .map_err(|_| Error::Input(format!("lora_trainable_token_indices: {id} is no token of any vocabulary")))
     };
     let tokens = lora.lora_trainable_token_indices.as_ref().map(|ids| ids.0.iter().map(id).collect::<Result<Vec<_>>>());
+    let (model, raw) = base_name(model);
     let config = AdapterConfig {
-        base_model_name_or_path: Some(model.to_string()),
+        base_model_name_or_path: Some(model),
         r: lora.lora_r,
         lora_alpha: lora.lora_alpha as f64,
         lora_dropout: lora.lora_dropout,
@@ -375,6 +391,7 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> Result<AdapterCon
         task_type: Some(task_type.into()),
         modules_to_save,
         trainable_token_indices: tokens.transpose()?.map(TokenIndices::OfEmbedding),
+        raw,
         ..AdapterConfig::default()
     };
     config.check().map_err(Error::Input)?;
@@ -386,7 +403,21 @@ fn new_adapter(model: &str, head: Head, lora: &LoraOptions) -> Result<AdapterCon
 fn name_base(adapter: &mut AdapterConfig, path: &Path, model: &str) {
     let stays = |name: &String| Path::new(name).exists() || !path.join(name).exists();
     if !adapter.base_model_name_or_path.as_ref().is_some_and(stays) {
-        adapter.base_model_name_or_path = Some(model.to_string());
+        let (model, revision) = base_name(model);
+        adapter.base_model_name_or_path = Some(model);
+        adapter.raw.extend(revision);
+    }
+}
+
+/// The base of an adapter as its configuration names it: a path, or for a model from the hub its name, with the commit as PEFT's
+/// `revision`.
+fn base_name(model: &str) -> (String, Map<String, Value>) {
+    match hub::name_of(Path::new(model)) {
+        Some(HubName { repo, revision: Some(commit), file: None }) => {
+            (repo.id, Map::from_iter([("revision".to_string(), Value::from(commit))]))
+        }
+        Some(name) => (name.to_string(), Map::new()),
+        None => (model.to_string(), Map::new()),
     }
 }
 
@@ -402,6 +433,8 @@ fn check_trainable(adapter: &AdapterConfig, model: &ModelConfig) -> Result<()> {
 /// The files of each role with their hashes, for the manifest.
 pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(String, FileHash)>>> {
     let of = |role: &str, path: &Path| match role.ends_with("data") {
+        // A commit is all of its files, whichever of them other programs have fetched by now.
+        _ if hub::name_of(path).is_some() => Ok(hub::name_of(path).iter().map(commit_hash).collect()),
         true => durable::hash_tree(path),
         false => {
             let parts = parts_of(path);
@@ -414,6 +447,11 @@ pub fn hash_inputs(read: &[(&str, &Path)]) -> Result<BTreeMap<String, Vec<(Strin
         by_role.entry(role.to_string()).or_default().extend(of(role, path)?);
     }
     Ok(by_role)
+}
+
+/// What stands for the content of something from the hub: its name with the commit, and the hash of that.
+fn commit_hash(name: &HubName) -> (String, FileHash) {
+    (name.to_string(), durable::hash_text(&name.to_string()))
 }
 
 /// All parts of a GGUF that was split (`name-00001-of-00003.gguf` …), those that are there; else the path alone.

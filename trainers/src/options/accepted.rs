@@ -115,9 +115,8 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
         &["entropy_coef_min", "entropy_coef_max", "entropy_coef_delta", "entropy_target"],
     ),
     ("whether a run fits into memory is checked before its first step", &["auto_find_batch_size"]),
-    ("nothing is uploaded", &["push_to_hub*", "hub_*"]),
+    ("each push is awaited", &["hub_always_push"]),
     ("no code from a model repository is ever run", &["trust_remote_code"]),
-    ("files are local", &["model_revision"]),
     ("a run is always reproducible", &["full_determinism", "use_deterministic_algorithms"]),
     ("checkpoints and weights are safetensors", &["save_safetensors", "enable_jit_checkpoint"]),
     ("it is decided by the command", &["do_train", "do_eval", "do_predict", "lora_task_type"]),
@@ -144,6 +143,8 @@ const SIZES: &str = "BCO here has no classifier of prompts, whose density ratios
 const RECIPES: &str = "it is of the alignment handbook's scripts; TRL's datasets is a list of path, name, split, columns, fraction, \
                        with test_split_size beside it";
 
+const RENAMED_HUB: &str = "transformers has it no longer: give org/name as hub_model_id, and hub_token or HF_TOKEN";
+
 /// Options that would change the run: the values that do not (null is always one), and why others are refused.
 const NOT_SUPPORTED: &[(&str, &[&str], &str)] = &[
     ("label_smoothing_factor", &["0", "0.0"], "the loss of a token is that of its target alone"),
@@ -152,6 +153,10 @@ const NOT_SUPPORTED: &[(&str, &[&str], &str)] = &[
     ("data_seed", &[], ONE_SEED),
     ("router_aux_loss_coef", &["0", "0.0", "0.001"], "it is for mixtures of experts, which are not here"),
     ("model_init_kwargs", &["{}"], SETTLED),
+    ("hub_revision", &["main"], "a push makes a commit on the branch main"),
+    ("push_to_hub_model_id", &[], RENAMED_HUB),
+    ("push_to_hub_organization", &[], RENAMED_HUB),
+    ("push_to_hub_token", &[], RENAMED_HUB),
     ("dataset_kwargs", &["{}", "{\"skip_prepare_dataset\":false}"], "rows are prepared in one way"),
     ("lora_target_parameters", &[], "adapters are for whole linear layers: name them in lora_target_modules"),
     ("load_in_8bit", &["false"], "weights are not held in 8 bits; --dtype bfloat16 halves the frozen ones"),

@@ -1,16 +1,23 @@
 //! A model that is named by its adapter: `adapter_config.json` says where the base is.
 use super::given::Given;
 use super::groups::ModelOptions;
+use super::hub_names::model_path;
 use super::value::Location;
 use crate::error::{Error, Result};
+use crate::hub::{Hub, HubName, RepoKind};
 use std::path::{Path, PathBuf};
 
 /// What makes a directory an adapter; one that has a config.json besides is a model.
 const ADAPTER: &str = "adapter_config.json";
 
 /// The model beside which the adapter at `path` was trained; None where `path` is no adapter. Its `base_model_name_or_path` is
-/// looked for as it stands, from the current directory, and then from the adapter's.
+/// looked for as it stands, from the current directory, and then from the adapter's, and then on the hub.
 pub fn base_of(path: &str) -> Result<Option<String>> {
+    find_base(path, Some(&Hub::of_environment()))
+}
+
+/// As [`base_of`]; a name on the hub is looked up in `hub`, and without one stays as it is.
+fn find_base(path: &str, hub: Option<&Hub>) -> Result<Option<String>> {
     let dir = Path::new(path);
     let file = dir.join(ADAPTER);
     if !file.is_file() || dir.join("config.json").exists() {
@@ -23,7 +30,18 @@ pub fn base_of(path: &str) -> Result<Option<String>> {
         return Err(Error::Input(format!("{path}: an adapter whose {ADAPTER} names no base model; {give}")));
     };
     let beside = dir.join(name);
-    let Some(base) = [PathBuf::from(name), beside.clone()].into_iter().find(|base| base.exists()) else {
+    let found = [PathBuf::from(name), beside.clone()].into_iter().find(|base| base.exists());
+    if let (None, Some(hub), Some(_)) = (&found, hub, HubName::parse(name, RepoKind::Model)) {
+        let revision = fields.get("revision").and_then(|revision| revision.as_str());
+        let base = model_path(hub, name, revision).map_err(|error| match error {
+            Error::Input(text) => {
+                Error::Input(format!("{path}: an adapter whose base model is not there: {text}; {give}"))
+            }
+            other => other,
+        })?;
+        return not_an_adapter(path, Path::new(&base), &give).map(|()| Some(base));
+    }
+    let Some(base) = found else {
         let looked =
             if Path::new(name).is_absolute() { String::new() } else { format!(" nor at {}", beside.display()) };
         return Err(Error::Input(format!(
@@ -31,18 +49,24 @@ pub fn base_of(path: &str) -> Result<Option<String>> {
              path{looked}; {give}"
         )));
     };
+    not_an_adapter(path, &base, &give)?;
+    Ok(Some(base.display().to_string()))
+}
+
+/// The base of the adapter at `path` must be a model.
+fn not_an_adapter(path: &str, base: &Path, give: &str) -> Result<()> {
     if base.join(ADAPTER).is_file() && !base.join("config.json").exists() {
         let base = base.display();
         return Err(Error::Input(format!(
             "{path}: an adapter of {base}, which is an adapter itself; merge that first (lapidary merge) and {give}"
         )));
     }
-    Ok(Some(base.display().to_string()))
+    Ok(())
 }
 
 /// Where `model` is an adapter: puts its base in its place, says so in a note, and gives the adapter.
-pub(super) fn take_base(model: &mut Location, notes: &mut Vec<String>) -> Result<Option<PathBuf>> {
-    let Some(base) = base_of(model)? else { return Ok(None) };
+pub(super) fn take_base(model: &mut Location, given: &Given, notes: &mut Vec<String>) -> Result<Option<PathBuf>> {
+    let Some(base) = find_base(model, given.hub.as_ref())? else { return Ok(None) };
     notes.push(format!("{model} is an adapter; its base is {base}"));
     let adapter = std::mem::replace(model, Location(base));
     Ok(Some(PathBuf::from(adapter.0)))
@@ -56,7 +80,7 @@ impl ModelOptions {
         given: &Given,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let Some(found) = take_base(&mut self.model_name_or_path, notes)? else { return Ok(()) };
+        let Some(found) = take_base(&mut self.model_name_or_path, given, notes)? else { return Ok(()) };
         match adapter.replace(found) {
             None => Ok(()),
             Some(other) => given.complain(

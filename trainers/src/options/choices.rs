@@ -137,6 +137,16 @@ named! {
 }
 
 named! {
+    /// When what a run makes is pushed to the hub.
+    pub enum HubStrategy {
+        /// With each checkpoint, and at the end.
+        EverySave = "every_save",
+        /// At the end.
+        End = "end",
+    }
+}
+
+named! {
     /// How rows are put together into sequences of max_length tokens.
     pub enum PackingStrategy {
         /// Best fit, longest first.

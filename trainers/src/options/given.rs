@@ -3,6 +3,7 @@ use super::refused::refused;
 use super::spec::{DefaultValue, OptionSpec};
 use super::value::{ANY, OptionValue, Raw};
 use crate::error::{Error, Result};
+use crate::hub::Hub;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -42,12 +43,14 @@ pub struct Given {
     specs: Vec<&'static OptionSpec>,
     defaults: &'static [(&'static str, &'static str)],
     values: BTreeMap<&'static str, (Raw, Origin)>,
+    /// Where names are looked up that are no paths; None where options are only read.
+    pub(super) hub: Option<Hub>,
 }
 
 impl Given {
     /// `defaults`: those of this command that differ from the declared ones.
     pub fn new(specs: Vec<&'static OptionSpec>, defaults: &'static [(&'static str, &'static str)]) -> Self {
-        Given { specs, defaults, values: BTreeMap::new() }
+        Given { specs, defaults, values: BTreeMap::new(), hub: None }
     }
 
     /// The option called `name`, by its own name or another.
@@ -104,6 +107,21 @@ impl Given {
             Some((_, Origin::File { line, .. })) => *line,
             _ => u64::MAX,
         }
+    }
+
+    /// What was given to an option, as it was written.
+    pub(super) fn raw(&self, name: &str) -> Option<&Raw> {
+        self.values.get(name).map(|(raw, _)| raw)
+    }
+    /// Another value in the place of the one that was given.
+    pub(super) fn replace(&mut self, name: &str, value: Raw) {
+        if let Some((raw, _)) = self.values.get_mut(name) {
+            *raw = value;
+        }
+    }
+    /// As if it had not been given.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.values.remove(name);
     }
 
     /// The text given to an option, as it was written.

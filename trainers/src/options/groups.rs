@@ -12,8 +12,11 @@ use std::path::PathBuf;
 option_group! {
     /// Which model, and how its weights are held.
     pub struct ModelOptions "Model" {
-        /// The model: a directory in Hugging Face layout, or a .gguf file.
+        /// The model: a directory in Hugging Face layout, a .gguf file, or a name on the hub (org/name, or
+        /// hf://org/name/file.gguf).
         model_name_or_path: Location = required, Trl, ANY, free;
+        /// A branch, tag or commit of a model from the hub.
+        model_revision: String = "main", Trl, ANY, free;
         /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all
         /// arithmetic are float32.
         dtype | torch_dtype: WeightType = "float32", Trl;
@@ -34,8 +37,8 @@ option_group! {
 option_group! {
     /// Which rows are read.
     pub struct DataOptions "Data" {
-        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), or a
-        /// directory of them, of which one split is read.
+        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet; .gz and .zst where text is compressed), a
+        /// directory of them, of which one split is read, or a name on the hub (org/name, or hf://datasets/org/name/file).
         dataset_name: Location = (required unless datasets), Trl, ANY, free;
         /// Several data sets in place of dataset_name, one after the other: a list of mappings, each with path and, where
         /// wanted, name (a configuration), data_dir, data_files, split, columns, and fraction (its share of the whole).
@@ -194,6 +197,22 @@ option_group! {
 }
 
 option_group! {
+    /// Whether and where the hub gets what a run makes.
+    pub struct UploadOptions "Hub" {
+        /// Push the finished model to the hub.
+        push_to_hub: bool = "false", Trl, ANY, free;
+        /// The repository: org/name, or a name of your own account; none for the name of output_dir.
+        hub_model_id: Option<String> = none, Trl, ANY, free;
+        /// When: every_save pushes the model of each checkpoint, too.
+        hub_strategy: HubStrategy = "every_save", Trl, ANY, free;
+        /// Whether a repository that is made is private; none for what the account has as its default.
+        hub_private_repo: Option<bool> = none, Trl, ANY, free;
+        /// The token that may write there; none for HF_TOKEN, or what hf auth login has left. It is written nowhere.
+        hub_token: Option<String> = none, Trl, ANY, free;
+    }
+}
+
+option_group! {
     /// Low-rank adapters instead of all weights.
     pub struct LoraOptions "LoRA" {
         /// Train a LoRA adapter; the model's own weights stay as they are.
@@ -218,7 +237,7 @@ option_group! {
         use_dora: bool = "false", Trl;
         /// Hold the frozen weights in 4 bits: not supported yet (--dtype bfloat16 halves them).
         load_in_4bit: bool = "false", Trl;
-        /// Go on training this PEFT adapter; rank, scale and layers are then its own.
+        /// Go on training this PEFT adapter (a directory, or a name on the hub); rank, scale and layers are then its own.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
     }
 }

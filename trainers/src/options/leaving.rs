@@ -1,4 +1,4 @@
-//! The commands with which a trained model is used: `export` and `chat`.
+//! The commands with which a trained model is used: `export`, `push` and `chat`.
 use super::choices::{Beside, OutType, WeightType};
 use super::drawing::DrawingOptions;
 use super::given::Given;
@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 option_group! {
     /// Which model.
     pub struct SourceOptions "Model" {
-        /// The model: a directory in Hugging Face layout, or a .gguf file; none for the one that the adapter names. An
-        /// adapter's directory stands for both.
+        /// The model: a directory in Hugging Face layout, a .gguf file, or a name on the hub; none for the one that the
+        /// adapter names. An adapter's directory or name stands for both.
         model_name_or_path: Option<Location> = none, Trl;
+        /// A branch, tag or commit of a model from the hub.
+        model_revision: String = "main", Trl;
         /// A PEFT adapter to put on the model.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary;
     }
@@ -99,6 +101,38 @@ fn misnamed(file: &Path, outtype: OutType) -> Option<String> {
         .find(|name| stem.ends_with(&format!("-{name}")) || stem.ends_with(&format!(".{name}")))?;
     let own = outtype.name();
     (*told != own).then(|| format!("says {told}, but its type is {own}; give --outtype {told}, or another name"))
+}
+
+option_group! {
+    /// What is pushed, and where to.
+    pub struct PushedOptions "Push" {
+        /// The model's directory: a finished run, a checkpoint, what merge or export has written.
+        model_dir: PathBuf = required, Lapidary;
+        /// The repository: org/name, or a name of your own account.
+        hub_model_id: String = required, Transformers;
+        /// Whether a repository that is made is private; none for what the account has as its default.
+        hub_private_repo: Option<bool> = none, Transformers;
+        /// The token that may write there; none for HF_TOKEN, or what hf auth login has left.
+        hub_token: Option<String> = none, Transformers;
+        /// What the commit is called.
+        commit_message: String = "Upload by lapidary", Transformers;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary push` can be told.
+    pub struct PushOptions {
+        pub pushed: PushedOptions,
+    }
+}
+
+impl Command for PushOptions {
+    const NAME: &'static str = "push";
+    const ABOUT: &'static str = "Push a model or an adapter to the hub, in one commit";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 option_group! {

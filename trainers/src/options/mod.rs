@@ -9,6 +9,7 @@ pub mod lists;
 pub mod datasets;
 pub mod choices;
 pub mod groups;
+pub mod hub_names;
 pub mod adapted;
 pub mod shared;
 pub mod sync;
@@ -41,7 +42,9 @@ pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions};
 pub use evaluation::{EvalOptions, EvaluatedOptions};
 pub use groups::*;
-pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
+pub use leaving::{
+    ChatOptions, ExportOptions, HeldOptions, PushOptions, PushedOptions, SourceOptions, TalkOptions, TargetOptions,
+};
 pub use lists::{List, Mapping};
 pub use parse::{Parsed, options_of};
 pub use policy_gradient::{

@@ -1,13 +1,16 @@
 //! From arguments and a config file to a command's options: defaults, then the file, then the command line.
 use super::accepted::{WithoutEffect, foreign};
+use super::choices::ResumeFrom;
 use super::file;
 use super::flags;
 use super::given::{Given, Origin, suggestion};
+use super::hub_names::commits_of_run;
 use super::spec::Command;
-use super::value::{Raw, with_home};
+use super::value::{ANY, OptionValue, Raw, with_home};
 use crate::error::{Error, Result};
+use crate::hub::{Hub, Repo};
 use clap::ArgMatches;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A command's options, and what its user should know about them.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +29,9 @@ pub fn known_names<C: Command>() -> Vec<&'static str> {
 /// Reads the options of command C from clap's matches; `strangers` are the flags that [`flags::prepare`] took out.
 ///
 /// Errors: all names and values that are wrong, a line each; if the values are right, what contradicts each other as well.
-pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> Result<Parsed<C>> {
+///
+/// Names on the hub are looked up in `hub`; without one they stay as they are.
+pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)], hub: Option<Hub>) -> Result<Parsed<C>> {
     let mut given = Given::new(C::specs(), C::DEFAULTS);
     let mut without_effect = WithoutEffect::default();
     let mut wrong = Vec::new();
@@ -46,13 +51,31 @@ pub fn parse<C: Command>(matches: &ArgMatches, strangers: &[(String, Raw)]) -> R
         wrong.extend(values);
         return Err(Error::Input(wrong.join("\n")));
     }
+    let mut located = Vec::new();
+    if wrong.is_empty() {
+        given.hub = hub.map(|hub| hub.pinned(pins(&given)));
+        given.locate_names(&mut located)?;
+    }
     let mut options = C::read(&given)?;
     let checked = options.check(&given);
     if wrong.is_empty() {
-        let notes = without_effect.notes().chain(checked?).collect();
+        let notes = located.into_iter().chain(without_effect.notes()).chain(checked?).collect();
         return Ok(Parsed { options, notes });
     }
     Error::all([Err(Error::Input(wrong.join("\n"))), checked.map(|_| ())]).and(Err(Error::internal("no complaint")))
+}
+
+/// The commits of a run that is gone on with.
+fn pins(given: &Given) -> Vec<(Repo, String)> {
+    let resumes = given.text("resume_from_checkpoint").map(|text| ResumeFrom::parse(&Raw::Text(text.into()), ANY));
+    let begins_anew = given.text("overwrite_output_dir").is_some_and(|text| text != "false");
+    let directory = match resumes.flatten().unwrap_or(ResumeFrom::Auto) {
+        ResumeFrom::Auto if begins_anew => None,
+        ResumeFrom::Last | ResumeFrom::Auto => given.text("output_dir").map(|dir| with_home(dir).into()),
+        ResumeFrom::Path(checkpoint) => Some(checkpoint.join("..")),
+        ResumeFrom::Nothing => None,
+    };
+    directory.map(|directory: PathBuf| commits_of_run(&directory)).unwrap_or_default()
 }
 
 /// The options of command C from values by name, for programs: what is not named has its default. What a person at the command
@@ -65,7 +88,7 @@ pub fn options_of<C: Command>(values: &[(&str, &str)]) -> Result<C> {
     let program = clap::Command::new("lapidary").subcommand(flags::command::<C>());
     let matches = program.try_get_matches_from(prepared.arguments).map_err(|e| flags::complaint(&e, &names, &[]))?;
     let matches = matches.subcommand().map(|(_, matches)| matches).ok_or_else(|| Error::internal("no subcommand"))?;
-    let parsed = parse::<C>(matches, &prepared.foreign)?;
+    let parsed = parse::<C>(matches, &prepared.foreign, Some(Hub::of_environment()))?;
     parsed.notes.iter().for_each(|note| tell!("note: {note}"));
     Ok(parsed.options)
 }

@@ -25,6 +25,7 @@ macro_rules! policy_gradient {
                 pub training: TrainingOptions,
                 pub lora: LoraOptions,
                 pub record: RecordOptions,
+                pub upload: UploadOptions,
                 pub device: DeviceOptions,
             }
         }
@@ -56,6 +57,7 @@ macro_rules! policy_gradient {
                     self.reward.check_judges(gold, group, given, &mut notes),
                     self.guard.check(&self.rollout, given),
                     self.guard.check_best(&self.record, given),
+                    self.upload.check(given, &mut notes),
                 ])?;
                 Ok(notes)
             }

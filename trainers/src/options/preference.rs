@@ -168,6 +168,7 @@ macro_rules! trainer {
                 $( pub $field: $group, )*
                 pub lora: LoraOptions,
                 pub record: RecordOptions,
+                pub upload: UploadOptions,
                 pub device: DeviceOptions,
             }
         }
@@ -183,7 +184,8 @@ macro_rules! trainer {
                 }
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
                 let shared = check_shared(&mut self.model, &mut self.data, settled, $given, &mut notes);
-                Error::all([shared, self.check_own($given, &mut notes)])?;
+                let pushed = self.upload.check($given, &mut notes);
+                Error::all([shared, pushed, self.check_own($given, &mut notes)])?;
                 Ok(notes)
             }
         }

@@ -42,6 +42,11 @@ const VALUES: &[(&str, &[&str], &str)] = &[
         "checkpoints are what an interrupted run goes on from, so they are written at fixed steps; load_best_model_at_end \
          keeps the best",
     ),
+    (
+        "hub_strategy",
+        &["checkpoint", "all_checkpoints"],
+        "a checkpoint is for going on with the run on this machine; every_save pushes its model",
+    ),
 ];
 
 /// Why a value of an option is refused, if transformers or TRL know it.

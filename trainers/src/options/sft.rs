@@ -24,6 +24,7 @@ option_set! {
         pub loss: SftLossOptions,
         pub lora: LoraOptions,
         pub record: RecordOptions,
+        pub upload: UploadOptions,
         pub device: DeviceOptions,
     }
 }
@@ -36,7 +37,8 @@ impl Command for SftOptions {
         let mut notes = Vec::new();
         let text = self.text.check(given, &mut notes);
         let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-        Error::all([text, check_shared(&mut self.model, &mut self.data, settled, given, &mut notes)])?;
+        let shared = check_shared(&mut self.model, &mut self.data, settled, given, &mut notes);
+        Error::all([text, shared, self.upload.check(given, &mut notes)])?;
         Ok(notes)
     }
 }

@@ -21,6 +21,8 @@ pub struct Common<'a> {
     pub lora: &'a LoraOptions,
     /// When it logs, evaluates and saves.
     pub record: &'a RecordOptions,
+    /// Whether the hub gets what it makes.
+    pub upload: &'a UploadOptions,
     /// What computes.
     pub device: &'a DeviceOptions,
 }
@@ -41,6 +43,7 @@ macro_rules! training_command {
                     training: &self.training,
                     lora: &self.lora,
                     record: &self.record,
+                    upload: &self.upload,
                     device: &self.device,
                 }
             }
@@ -168,6 +171,18 @@ impl SplitOptions {
     /// The rows of `dataset_name` that are read.
     pub fn of<'a>(&'a self, dataset_name: &'a str) -> DataSet<'a> {
         DataSet { path: Path::new(dataset_name), config: self.dataset_config.as_deref(), split: &self.dataset_split }
+    }
+}
+
+impl UploadOptions {
+    /// What has no effect without push_to_hub.
+    pub(super) fn check(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        for name in ["hub_model_id", "hub_strategy", "hub_private_repo", "hub_token"] {
+            if given.differs(name) && !self.push_to_hub {
+                notes.push(format!("{name} has no effect without push_to_hub"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -105,12 +105,18 @@ pub trait Command: OptionGroup {
     fn check(&mut self, given: &Given) -> Result<Vec<String>>;
 }
 
-/// Every option with its value: what `config.yaml` in the output directory holds.
+/// Every option with its value: what `config.yaml` in the output directory holds. What came from the hub has its name and
+/// commit; a secret is left out.
 pub fn resolved<G: OptionGroup>(options: &G) -> Map<String, Value> {
     let mut map = Map::new();
     options.write(&mut map);
+    SECRET.iter().for_each(|name| drop(map.shift_remove(*name)));
+    super::hub_names::name_paths(&mut map);
     map
 }
+
+/// Options that are written nowhere.
+const SECRET: [&str; 1] = ["hub_token"];
 
 /// The options that decide what a run computes: they must be the same when it is resumed.
 pub fn fingerprint<G: OptionGroup>(options: &G) -> Map<String, Value> {

@@ -142,7 +142,7 @@ impl Command for CompletionsOptions {
 option_group! {
     /// What is shown.
     pub struct ShownOptions "Preview" {
-        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), or a directory of them.
+        /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), a directory of them, or a name on the hub.
         dataset_name: Location = required, Trl;
         /// How many rows to show.
         rows: usize = "3", Lapidary, at_least(1.0);
@@ -154,8 +154,11 @@ option_group! {
 option_group! {
     /// Whose tokenizer and chat template.
     pub struct TokenizerOptions "Model" {
-        /// The model whose tokenizer and chat template are used: a directory in Hugging Face layout, or a .gguf file.
+        /// The model whose tokenizer and chat template are used: a directory in Hugging Face layout, a .gguf file, or a
+        /// name on the hub (org/name).
         model_name_or_path: Location = required, Trl, ANY, free;
+        /// A branch, tag or commit of a model from the hub.
+        model_revision: String = "main", Trl, ANY, free;
     }
 }
 
@@ -175,7 +178,7 @@ impl Command for PreviewOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        take_base(&mut self.model.model_name_or_path, &mut notes)?;
+        take_base(&mut self.model.model_name_or_path, given, &mut notes)?;
         self.text.check(given, &mut notes)?;
         Ok(notes)
     }
@@ -211,8 +214,11 @@ impl Command for QuickstartOptions {
 option_group! {
     /// The training step whose cost is told.
     pub struct DoctorStepOptions "Training step" {
-        /// The model that is to be trained: a directory in Hugging Face layout, or a .gguf file; none for no prediction.
+        /// The model that is to be trained: a directory in Hugging Face layout, a .gguf file, or a name on the hub; none
+        /// for no prediction.
         model_name_or_path: Option<Location> = none, Trl;
+        /// A branch, tag or commit of a model from the hub.
+        model_revision: String = "main", Trl;
         /// Type of the weights that are not trained; auto keeps what the file has.
         dtype | torch_dtype: WeightType = "float32", Trl;
         /// Train a LoRA adapter; the model's own weights stay as they are.
@@ -255,7 +261,7 @@ impl Command for DoctorOptions {
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         if let Some(path) = &mut self.step.model_name_or_path {
-            take_base(path, &mut notes)?;
+            take_base(path, given, &mut notes)?;
         }
         let step = ["dtype", "use_peft", "lora_r", "lora_target_modules", "per_device_train_batch_size", "max_length"];
         if self.step.model_name_or_path.is_none() {

@@ -5,6 +5,7 @@ use super::lock::DirectoryLock;
 use super::metrics::MetricsLog;
 use super::tensorboard::EventFile;
 use crate::error::{Error, Result};
+use crate::hub::{HubName, RepoKind, is_commit};
 use crate::options::ResumeFrom;
 use engine::files::atomic::mark_changed;
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,10 @@ pub struct Manifest {
     /// What it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// By role and file name.
+    /// The commit of each repository that was read from the hub: `models/org/name`, `datasets/org/name`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hub: BTreeMap<String, String>,
+    /// By role and file name; what came from the hub by its name and commit.
     pub inputs: BTreeMap<String, BTreeMap<String, FileHash>>,
     /// The finished model's files (and those beside it) by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -287,6 +291,7 @@ impl RunPlan {
             resumed: Vec::new(),
             finished: None,
             outcome: None,
+            hub: commits(about.inputs),
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
             outputs: BTreeMap::new(),
         };
@@ -309,6 +314,18 @@ impl RunPlan {
 /// Whether a run has come to its end there.
 fn is_finished(run: &Path) -> bool {
     Manifest::of(run).is_some_and(|manifest| manifest.finished.is_some())
+}
+
+/// The repositories among the inputs, with their commits.
+fn commits(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<String, String> {
+    let one = |(role, name): (&String, &String)| {
+        let kind = if role.ends_with("data") { RepoKind::Dataset } else { RepoKind::Model };
+        let name = HubName::parse(name, kind)?.ok()?;
+        let commit = name.revision.filter(|revision| is_commit(revision))?;
+        Some((format!("{}/{}", kind.plural(), name.repo.id), commit))
+    };
+    let names = inputs.iter().flat_map(|(role, files)| files.iter().map(move |(name, _)| (role, name)));
+    names.filter_map(one).collect()
 }
 
 /// Whether the path is, or can be made, a directory.

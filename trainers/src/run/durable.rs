@@ -73,6 +73,11 @@ pub fn hash_file(path: &Path) -> Result<FileHash> {
     Ok(FileHash { bytes, sha256: hexadecimal(&hasher.finalize()) })
 }
 
+/// The hash of a text, as of a file that holds it.
+pub fn hash_text(text: &str) -> FileHash {
+    FileHash { bytes: text.len() as u64, sha256: hexadecimal(&Sha256::digest(text.as_bytes())) }
+}
+
 /// The files of `path` (a file, or a directory and what lies directly in it, hidden files left out), in the order of
 /// their names, with their hashes.
 pub fn hash_files(path: &Path) -> Result<Vec<(String, FileHash)>> {

@@ -20,6 +20,7 @@ pub mod checkpoint;
 pub mod lock;
 pub mod directory;
 pub mod summary;
+pub mod pushing;
 
 pub use best::{BestSoFar, Watch};
 pub use cadence::{Cadence, Due};
@@ -31,6 +32,7 @@ pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
 pub use optimizer_file::{OptimizerState, Slot};
 pub use progress::Progress;
+pub use pushing::Pusher;
 pub use series::{MetricsFile, Series};
 pub use state::{Accumulator, DataPosition, TrainerState};
 pub use summary::Ending;
