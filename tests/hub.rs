@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use server::{FakeHub, FakeRepo, Fault, sha256};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A hub, and a machine that knows of no other.
 struct Place {
@@ -233,6 +234,30 @@ fn a_download_that_was_stopped_goes_on() {
     let seen = place.hub.seen(&sha256(weights));
     assert_eq!(seen.iter().map(|seen| seen.served).sum::<usize>(), weights.len() - 200_000);
     assert!(!incomplete.exists() && blobs.join(sha256(weights)).exists());
+}
+
+/// Another program, ours or Hugging Face's, is at the same file.
+#[test]
+fn two_programs_do_not_fetch_one_file_at_once() {
+    let place = Place::new();
+    let repo = place.put_llama("org/llama");
+    let weights = &repo.files["model.safetensors"];
+    let locks = place.cache(".locks/models--org--llama");
+    fs::create_dir_all(&locks).expect("made");
+    let lock = fs::File::create(locks.join(format!("{}.lock", sha256(weights)))).expect("a file");
+    lock.lock().expect("locked");
+    let mut command = place.command(&format!("generate --model_name_or_path org/llama {ASK}"));
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the program runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let waits = lines.any(|line| line.starts_with("waiting for another program that fetches model.safetensors"));
+    assert!(waits && place.hub.seen(&sha256(weights)).is_empty());
+    // The other one has it.
+    let blobs = place.cache("models--org--llama/blobs");
+    fs::write(blobs.join(sha256(weights)), weights).expect("written");
+    drop(lock);
+    lines.for_each(drop);
+    assert!(child.wait().expect("it ends").success());
+    assert!(place.hub.seen(&sha256(weights)).is_empty());
 }
 
 #[test]
