@@ -30,6 +30,7 @@ pub mod sft;
 pub mod preferences;
 pub mod policy_gradients;
 pub mod doctor;
+pub mod exercises;
 pub mod cli;
 
 pub use error::{Error, Result};

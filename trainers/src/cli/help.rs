@@ -102,6 +102,7 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("plot", "lapidary plot run --metrics loss --out loss.svg"),
         ],
     ),
+    ("Learn how it works", &[("exercise", "lapidary exercise 01")]),
     (
         "The program itself",
         &[("completions", "lapidary completions bash > ~/.local/share/bash-completion/completions/lapidary")],

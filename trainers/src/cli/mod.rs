@@ -5,6 +5,7 @@
 mod chat;
 mod completions;
 mod doctor;
+mod exercise;
 mod export;
 mod generate;
 mod help;
@@ -24,10 +25,10 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
-    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions,
-    RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExerciseOptions,
+    ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions,
+    PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions,
+    ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -117,6 +118,7 @@ commands! {
     Report(ReportOptions) => report::run,
     Watch(WatchOptions) => watch::run,
     Quickstart(QuickstartOptions) => quickstart::run,
+    Exercise(ExerciseOptions) => exercise::run,
     Doctor(DoctorOptions) => doctor::run,
     Completions(CompletionsOptions) => completions::run,
 }
@@ -147,8 +149,13 @@ pub fn program() -> clap::Command {
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] =
-    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
+const BARE: &[(&str, &str)] = &[
+    ("plot", "--run_dirs"),
+    ("report", "--run_dirs"),
+    ("watch", "--run_dirs"),
+    ("completions", "--shell"),
+    ("exercise", "--number"),
+];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
