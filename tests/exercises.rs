@@ -104,7 +104,12 @@ fn small_clone() -> tempfile::TempDir {
 
 fn lapidary(place: &Path, line: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lapidary"));
-    command.args(line.split_whitespace()).current_dir(place).output().expect("the program runs")
+    command
+        .args(line.split_whitespace())
+        .current_dir(place)
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .expect("the program runs")
 }
 
 fn says(place: &Path, line: &str) -> String {
@@ -175,6 +180,32 @@ fn a_directory_of_ones_own() {
     assert_eq!((begun.directory.file_name().expect("a name").to_str(), begun.hints), (Some("yours"), 0));
     let elsewhere = tempfile::tempdir().expect("a directory");
     assert!(refuses(elsewhere.path(), "exercise 02", 2).contains("clone it with git"));
+}
+
+/// In a clone whose one test looks for the right text, so that nothing large is built: not yet, found, and no test any more.
+#[test]
+fn a_check_runs_the_test_of_the_copy() {
+    let (clone, first) = (small_clone(), exercises().remove(0));
+    let place = clone.path();
+    let package = "[package]\nname = \"small\"\nversion = \"0.0.0\"\nedition = \"2024\"\n";
+    let package = format!("{package}[lib]\npath = \"engine/src/lib.rs\"\n[workspace]\n");
+    fs::write(place.join("Cargo.toml"), package).expect("written");
+    fs::create_dir(place.join("tests")).expect("made");
+    let look = format!("std::fs::read_to_string({:?}).unwrap().contains({:?})", first.file, first.right);
+    let test = format!("#[test]\nfn {}() {{\n    assert!({look});\n}}\n", first.test.name);
+    fs::write(place.join(format!("tests/{}.rs", first.test.target)), &test).expect("written");
+
+    says(place, "exercise 01");
+    let told = refuses(place, "exercise 01 --check", 2);
+    assert!(told.contains("not yet") && told.contains(&first.test.command()), "{told}");
+    let copy = place.join("exercises/work/01");
+    first.mend(&copy).expect("mended");
+    let told = says(place, "exercise 01 --check");
+    assert!(told.contains("1 passed") && told.contains("Exercise 01: found"), "{told}");
+    assert!(place.join("target").is_dir() && !copy.join("target").exists(), "what is built is shared with the clone");
+    let other = test.replace(&first.test.name, "another");
+    fs::write(copy.join(format!("tests/{}.rs", first.test.target)), other).expect("written");
+    assert!(refuses(place, "exercise 01 --check", 2).contains("has no test"));
 }
 
 /// The test of each exercise passes without its bug and fails with it. All bugs are planted in turn in one copy, which shares what
