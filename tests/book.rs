@@ -23,7 +23,8 @@ use trainers::data::preference_rows::{judged_rows, ranked_rows};
 use trainers::data::{Calls, DataSet, Row, load};
 
 /// Directories whose paths, named in backticks, must exist.
-const TOP: [&str; 8] = [".ci", "benches", "book", "docs", "engine", "shaders", "tests", "trainers"];
+const TOP: [&str; 10] =
+    [".ci", "benches", "book", "docs", "engine", "examples", "exercises", "shaders", "tests", "trainers"];
 /// Flags of other programs that pages name.
 const FOREIGN_FLAGS: [&str; 2] = ["release", "only"];
 /// What a config file that a page does not show is taken to hold: the options that commands require.
@@ -104,9 +105,11 @@ fn console(block: &Block, blocks: &[Block]) -> Vec<(usize, String)> {
 fn check_words(words: &[String], blocks: &[Block]) -> Result<(), String> {
     if words.first().is_some_and(|w| w == "cargo") && !words.iter().any(|w| w == "run") {
         for pair in words.windows(2).filter(|pair| pair[0] == "--test" || pair[0] == "--bench") {
-            let dir = if pair[0] == "--test" { "tests" } else { "benches" };
-            let file = root().join(dir).join(format!("{}.rs", pair[1]));
-            file.exists().then_some(()).ok_or(format!("{dir}/{}.rs is not there", pair[1]))?;
+            let dirs: &[&str] =
+                if pair[0] == "--test" { &["tests", "engine/tests", "trainers/tests"] } else { &["benches"] };
+            let name = format!("{}.rs", pair[1]);
+            let found = dirs.iter().any(|dir| root().join(dir).join(&name).exists());
+            found.then_some(()).ok_or(format!("{}/{name} is not there", dirs[0]))?;
         }
     }
     let Some(mut arguments) = markdown::arguments_of_lapidary(words) else { return Ok(()) };

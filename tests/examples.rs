@@ -21,6 +21,7 @@ macro_rules! examples {
 }
 
 examples! {
+    scalar_autograd: "../examples/00_scalar_autograd.rs",
     tensor_and_gradient: "../examples/01_tensor_and_gradient.rs",
     ask_a_model: "../examples/02_ask_a_model.rs",
     sft: "../examples/03_sft.rs",

@@ -32,6 +32,7 @@ pub mod preferences;
 pub mod policy_gradients;
 pub mod evaluate;
 pub mod doctor;
+pub mod exercises;
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -401,3 +401,52 @@ fn rungs_of_attention() {
         assert!(far < 1e-5, "{:?} and {:?} are {far} apart", rungs[a], rungs[b]);
     }
 }
+
+/// The first steps of one weight. t = 1: m = 0.1 g and v = 0.001 g², corrected g and g², so that p moves by η whatever g is;
+/// 1 − 0.1 · 0.5 − 0.1 with decay. t = 2, g = −0.5: m = 0.9 · 0.05 − 0.05 = −0.005, corrected −0.005 / 0.19; v corrected 0.25.
+#[test]
+fn adamw_by_hand() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let one = |x: f32| Buffer::from_f32(vec![x]);
+    for (weight_decay, first, second) in [(0.0, 0.9, 0.9 + 0.1 / 19.0), (0.5, 0.85, 0.85 * 0.95 + 0.1 / 19.0)] {
+        let (mut p, mut m, mut v) = (one(1.0), one(0.0), one(0.0));
+        for (step, g, expected) in [(1, 0.5, first), (2, -0.5, second)] {
+            let grad = one(g);
+            let tensor = Trained { p: &mut p, m: &mut m, v: &mut v, grad: &grad, n: 1, weight_decay };
+            let (learning_rate, beta1, beta2, epsilon) = (0.1, 0.9, 0.999, 1e-8);
+            cpu.adamw(&mut [tensor], AdamWStep { learning_rate, beta1, beta2, epsilon, step, grad_scale: 1.0 })
+                .unwrap();
+            approx::assert_relative_eq!(p.f32().unwrap()[0], expected, max_relative = 1e-6);
+        }
+    }
+}
+
+/// y does not change where all of x grows by one factor: dx has nothing along x, however large x is.
+#[test]
+fn the_gradient_of_a_norm_is_orthogonal_to_its_input() {
+    let (cpu, m, d) = (Cpu::new(Some(1)).unwrap(), 3, 65);
+    let (w, dy) = (buffer(1, d), buffer(2, m * d));
+    for size in [0.1, 1.0, 20.0] {
+        let x = Buffer::from_f32(normals(3, m * d).iter().map(|x| x * size).collect());
+        let (_, rstd) = cpu.rms_norm(&x, &w, m, d, 0.0).unwrap();
+        let inputs = RmsNormBackward { dy: &dy, x: &x, w: &w, rstd: &rstd, m, d, need_dw: false };
+        let (dx, _) = cpu.rms_norm_backward(inputs, None).unwrap();
+        for (x, dx) in x.f32().unwrap().chunks(d).zip(dx.f32().unwrap().chunks(d)) {
+            let along: f32 = x.iter().zip(dx).map(|(x, dx)| x * dx).sum();
+            let all: f32 = x.iter().zip(dx).map(|(x, dx)| (x * dx).abs()).sum();
+            assert!(along.abs() < 1e-4 * all, "size {size}: {along} of {all} along x");
+        }
+    }
+}
+
+/// A number added to all logits of a row changes no probability: ln ¼ and ln ¾, also where e^logit is no float32.
+#[test]
+fn log_probs_of_large_logits() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    for shift in [0.0f32, 95.0, -120.0, 1000.0] {
+        let logits = Buffer::from_f32([shift, shift + 3f32.ln()].repeat(2));
+        let targets = Buffer::host(Host::U32(vec![0, 1]));
+        let found = cpu.log_probs(&logits, &targets, 2, 2).unwrap();
+        approx::assert_relative_eq!(found.logp.f32().unwrap(), &[0.25f32.ln(), 0.75f32.ln()][..], max_relative = 1e-4);
+    }
+}

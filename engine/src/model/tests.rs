@@ -59,6 +59,20 @@ fn an_adapter_stands_behind_its_layer_and_is_all_that_is_trained() {
     assert!(model.without_adapter().parameters().iter().all(|p| p.trained));
 }
 
+/// A model with its adapter folded in says what it said with the adapter beside it; α / r is not 1.
+#[test]
+fn a_merged_adapter_says_what_it_said_beside_the_base() {
+    let target_modules = TargetModules::List(["q_proj", "down_proj"].map(String::from).to_vec());
+    let mut model = moved(&AdapterConfig { target_modules, r: 3, lora_alpha: 5.0, ..AdapterConfig::default() });
+    let said = |model: &Decoder| scored(model, Pass::default()).to_vec().unwrap();
+    let (base, beside) = (said(&model.without_adapter()), said(&model));
+    model.merge_adapter().unwrap();
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let merged = said(&model);
+    assert!(apart(&base, &beside) > 1e-2, "the adapter says something");
+    assert!(apart(&merged, &beside) < 1e-4, "{merged:?} merged, {beside:?} beside");
+}
+
 /// Adapters of the output layer: plain, with a bias, DoRA; with rows of the embedding trained by themselves where that can be.
 fn head_adapters() -> Vec<AdapterConfig> {
     let target_modules = TargetModules::List(vec!["lm_head".into()]);

@@ -107,6 +107,7 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
             ("verify", "lapidary verify run"),
         ],
     ),
+    ("Learn how it works", &[("exercise", "lapidary exercise 01")]),
     (
         "The program itself",
         &[("completions", "lapidary completions bash > ~/.local/share/bash-completion/completions/lapidary")],

@@ -7,6 +7,7 @@ mod completions;
 mod diff;
 mod doctor;
 mod eval;
+mod exercise;
 mod export;
 mod generate;
 mod help;
@@ -33,10 +34,10 @@ use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions, DpoOptions,
-    ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions,
-    PlotOptions, PpoOptions, PreviewOptions, PushOptions, QuickstartOptions, RaftOptions, ReinforceOptions,
-    ReportOptions, ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions,
-    VerifyOptions, WatchOptions,
+    ExerciseOptions, ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions,
+    OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, PushOptions, QuickstartOptions,
+    RaftOptions, ReinforceOptions, ReportOptions, ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions,
+    ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -136,6 +137,7 @@ commands! {
     Diff(DiffOptions) => diff::run,
     Reproduce(ReproduceOptions) => reproduce::run,
     Quickstart(QuickstartOptions) => quickstart::run,
+    Exercise(ExerciseOptions) => exercise::run,
     Doctor(DoctorOptions) => doctor::run,
     Completions(CompletionsOptions) => completions::run,
 }
@@ -175,6 +177,7 @@ const BARE: &[(&str, &[&str])] = &[
     ("reproduce", &["--run_dir"]),
     ("push", &["--model_dir", "--hub_model_id"]),
     ("completions", &["--shell"]),
+    ("exercise", &["--number"]),
 ];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.

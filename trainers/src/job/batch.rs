@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_predicted_by_the_row_before_it() {
+        let example = |ids: &[u32], trained: &[bool]| Example { ids: ids.to_vec(), trained: trained.to_vec() };
+        let examples = [example(&[5, 6, 7], &[false, false, true]), example(&[8, 9], &[false, true])];
+        let batch = Batch::from_examples(&examples).unwrap();
+        assert_eq!(batch.forest.tokens, [5, 6, 7, 8, 9]);
+        assert_eq!((batch.rows, batch.targets, batch.sequences), (vec![1, 3], vec![7, 9], vec![0, 1]));
+    }
+
+    #[test]
     fn answers_share_their_prompt() {
         let all = [sequence(&[1, 2, 3, 4], 2), sequence(&[1, 2, 5], 2), sequence(&[7, 8], 0), sequence(&[1, 2, 6], 2)];
         let all: Vec<&Sequence> = all.iter().collect();

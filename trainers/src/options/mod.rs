@@ -63,7 +63,8 @@ pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use sync::SyncOptions;
 pub use tools::{
-    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions,
-    MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
+    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, ExerciseOptions, FoldOptions,
+    GenerateOptions, LearningOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,
+    TokenizerOptions, TourOptions,
 };
 pub use value::Steps;

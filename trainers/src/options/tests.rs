@@ -353,6 +353,13 @@ fn other_commands() {
     ));
     assert!(matches!(request("preview --model_name_or_path m --dataset_name d --rows 2"), Ok(Request::Preview(_))));
     assert!(matches!(request("quickstart --seed 3"), Ok(Request::Quickstart(_))));
+    let Ok(Request::Exercise(e)) = request("exercise 07 --overwrite") else { panic!() };
+    assert_eq!((e.options.learning.number, e.options.learning.overwrite_output_dir), (Some(7), true));
+    for (line, told) in [("--hint", "needs the number"), ("7 --hint --check", "does not go with"), ("0", "at least 1")]
+    {
+        let error = request(&format!("exercise {line}")).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `doctor`.
+//! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `exercise`, `doctor`.
 use super::adapted::take_base;
 use super::choices::{Messages, Shell, TargetModules, WeightType};
 use super::drawing::DrawingOptions;
@@ -208,6 +208,50 @@ impl Command for QuickstartOptions {
 
     fn check(&mut self, _: &Given) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+}
+
+option_group! {
+    /// Which bug, and what about it.
+    pub struct LearningOptions "Exercise" {
+        /// The exercise, as the list has it; none for the list.
+        number: Option<usize> = none, Lapidary, at_least(1.0);
+        /// Directory for the copy of the sources; none for exercises/work/NUMBER in the clone.
+        output_dir: Option<PathBuf> = none, Lapidary;
+        /// Copy anew over what was changed in the copy.
+        overwrite_output_dir | overwrite: bool = "false", Lapidary;
+        /// Give the next hint.
+        hint: bool = "false", Lapidary;
+        /// Run the test that must pass again.
+        check: bool = "false", Lapidary;
+        /// Show the bug, and why it matters.
+        answer: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary exercise` can be told.
+    pub struct ExerciseOptions {
+        pub learning: LearningOptions,
+    }
+}
+
+impl Command for ExerciseOptions {
+    const NAME: &'static str = "exercise";
+    const ABOUT: &'static str = "Copy the sources with a bug to find in them; hints, a check and the answer";
+
+    fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        let all = ["hint", "check", "answer", "output_dir", "overwrite_output_dir"];
+        let asked: Vec<&str> = all.into_iter().filter(|name| given.differs(name)).collect();
+        match asked.as_slice() {
+            [first, ..] if self.learning.number.is_none() => {
+                given.complain(first, "needs the number of an exercise; lapidary exercise lists them")
+            }
+            [first, second, ..] if all[..3].contains(first) => {
+                given.complain(second, format_args!("does not go with {first}; give one of them"))
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 }
 
