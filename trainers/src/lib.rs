@@ -12,6 +12,7 @@ macro_rules! tell {
 }
 
 pub mod error;
+pub mod plural;
 pub mod device;
 pub mod text;
 pub mod small_model;

@@ -25,9 +25,9 @@ use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
     BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
-    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OrpoOptions, PlotOptions,
-    PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReviseOptions,
-    RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
+    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OptionGroup, OptionSpec,
+    OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions,
+    ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -62,6 +62,14 @@ macro_rules! commands {
         fn names_of(command: &str) -> Vec<&'static str> {
             match command {
                 $( $options::NAME => known_names::<$options>(), )*
+                _ => Vec::new(),
+            }
+        }
+
+        /// The declarations of a command's options; none of an unknown one.
+        fn specs_of(command: &str) -> Vec<&'static OptionSpec> {
+            match command {
+                $( $options::NAME => <$options as OptionGroup>::specs(), )*
                 _ => Vec::new(),
             }
         }
@@ -200,6 +208,7 @@ pub fn exit_code(error: &Error, changed: bool) -> u8 {
     use engine::Error as Engine;
     match error {
         Error::Stopped(_) => interrupt::EXIT_CODE,
+        Error::Closed => 0,
         _ if changed => 1,
         Error::Output(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
@@ -223,7 +232,8 @@ fn quiet_drivers() {
 pub fn main() -> ExitCode {
     quiet_drivers();
     match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
-        Ok(()) => ExitCode::SUCCESS,
+        // `lapidary … | head`: who reads has enough.
+        Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
             tell!("{said}");
             ExitCode::from(interrupt::EXIT_CODE)
@@ -279,6 +289,7 @@ mod tests {
         assert_eq!(exit_code(&Error::Engine(engine::Error::file("a", "missing")), false), 2);
         assert_eq!(exit_code(&Error::Internal(String::new()), false), 1);
         assert_eq!(exit_code(&Error::Output(String::new()), false), 1);
+        assert_eq!(exit_code(&Error::Closed, true), 0);
         assert_eq!(exit_code(&Error::Input(String::new()), true), 1);
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::format::{Content, Format, SftRow, columns_not_read, recognise, sft_row};
 use super::read::Row;
 use crate::error::{Error, Result};
+use crate::plural::{WAS, counted, counted_of};
 use crate::text::generation::{assistant_mask, render_with_generation};
 use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 
@@ -102,14 +103,16 @@ impl Stats {
         if self.n_truncated > 0 {
             let longest = self.longest;
             lines.push(format!(
-                "{} of {} rows were cut at max_length (the longest has {longest} tokens)",
-                self.n_truncated, self.n_rows
+                "{} cut at max_length (the longest has {})",
+                counted_of(self.n_truncated, self.n_rows, "row", WAS),
+                counted(longest, "token")
             ));
         }
         if self.n_dropped > 0 {
             lines.push(format!(
-                "{} of {} rows were dropped: nothing in them is trained on",
-                self.n_dropped, self.n_rows
+                "{} dropped: nothing in {} is trained on",
+                counted_of(self.n_dropped, self.n_rows, "row", WAS),
+                if self.n_dropped == 1 { "it" } else { "them" }
             ));
         }
         if self.n_prefix_mismatch > 0 {

@@ -48,25 +48,45 @@ pub(super) fn take_base(model: &mut Location, notes: &mut Vec<String>) -> Result
     Ok(Some(PathBuf::from(adapter.0)))
 }
 
+/// Where the model is an adapter, or not given beside one: its base is the model, and it is the adapter.
+pub(super) fn find_base(
+    model: &mut Location,
+    adapter: &mut Option<PathBuf>,
+    given: &Given,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    if let Some(alone) = adapter.as_deref().filter(|_| !given.has("model_name_or_path")) {
+        *model = Location(alone.display().to_string());
+        return match take_base(model, notes)? {
+            Some(_) => Ok(()),
+            None => {
+                let detail = "is no adapter that names its base; give the model with --model_name_or_path";
+                given.complain("adapter_name_or_path", detail)
+            }
+        };
+    }
+    let Some(found) = take_base(model, notes)? else { return Ok(()) };
+    match adapter.replace(found) {
+        None => Ok(()),
+        Some(other) => given.complain(
+            "model_name_or_path",
+            format!(
+                "is an adapter, and adapter_name_or_path names another, {}; merge one of them first (lapidary merge)",
+                other.display()
+            ),
+        ),
+    }
+}
+
 impl ModelOptions {
-    /// Where the model is an adapter: its base is the model, and it is the adapter.
+    /// As [`find_base`].
     pub(super) fn find_base(
         &mut self,
         adapter: &mut Option<PathBuf>,
         given: &Given,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let Some(found) = take_base(&mut self.model_name_or_path, notes)? else { return Ok(()) };
-        match adapter.replace(found) {
-            None => Ok(()),
-            Some(other) => given.complain(
-                "model_name_or_path",
-                format!(
-                    "is an adapter, and adapter_name_or_path names another, {}; merge one of them first (lapidary merge)",
-                    other.display()
-                ),
-            ),
-        }
+        find_base(&mut self.model_name_or_path, adapter, given, notes)
     }
 }
 

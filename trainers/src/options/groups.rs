@@ -12,8 +12,9 @@ use std::path::PathBuf;
 option_group! {
     /// Which model, and how its weights are held.
     pub struct ModelOptions "Model" {
-        /// The model: a directory in Hugging Face layout, or a .gguf file.
-        model_name_or_path: Location = required, Trl, ANY, free;
+        /// The model: a directory in Hugging Face layout, or a .gguf file. An adapter names its own, and its directory stands for
+        /// both.
+        model_name_or_path: Location = (required unless adapter_name_or_path), Trl, ANY, free;
         /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all
         /// arithmetic are float32.
         dtype | torch_dtype: WeightType = "float32", Trl;

@@ -22,7 +22,7 @@ option_group! {
 option_group! {
     /// Where to, and in which form.
     pub struct TargetOptions "Export" {
-        /// The GGUF file to write, whose name ends in .gguf; its Modelfile goes beside it.
+        /// The GGUF file to write, whose name ends in .gguf; NAME.Modelfile goes beside NAME.gguf.
         output_file: Option<PathBuf> = none, Lapidary;
         /// Type of the matrices, under the names of llama.cpp's convert_hf_to_gguf.py; none for f16 in a GGUF file, and for
         /// what the model's file has in a directory.
@@ -33,7 +33,7 @@ option_group! {
         overwrite_output_file: bool = "false", Lapidary;
         /// Directory to write in Hugging Face layout, in the place of output_file.
         output_dir: Option<PathBuf> = none, Lapidary;
-        /// Write over a model in output_dir.
+        /// Write over a model in output_dir. A run's directory is not written over.
         overwrite_output_dir: bool = "false", Transformers;
     }
 }

@@ -35,7 +35,7 @@ mod trl_tests;
 pub use adapted::base_of;
 pub use choices::*;
 pub use datasets::Datasets;
-pub use drawing::{DrawingOptions, RolloutOptions};
+pub use drawing::{DrawingOptions, RolloutOptions, own_stop_strings};
 pub use groups::*;
 pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
 pub use lists::{List, Mapping};

@@ -61,7 +61,7 @@ impl Objective for Cpo<'_> {
 
 /// Runs `lapidary cpo`.
 pub fn train(options: &CpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::BosEos);
     let rows = preferences::read(
         (&options.data, options.training.seed),

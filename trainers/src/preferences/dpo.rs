@@ -169,7 +169,7 @@ impl Objective for Dpo<'_> {
 
 /// Runs `lapidary dpo`.
 pub fn train(options: &DpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::Prefix);
     let rows = preferences::read(
         (&options.data, options.training.seed),

@@ -271,7 +271,7 @@ fn with_reference<'a>(mut objective: Single<'a>, job: &Job, batch_size: usize) -
 
 /// Runs `lapidary kto`.
 pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let loss = &options.loss;
     let balance = Some([loss.desirable_weight, loss.undesirable_weight]);
     let rows = read(&options.text, (&options.data, options.training.seed), &source, balance)?;
@@ -301,7 +301,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
 
 /// Runs `lapidary bco`.
 pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let rows = read(&options.text, (&options.data, options.training.seed), &source, None)?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;

@@ -25,7 +25,8 @@ use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
-    self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand, TruncationMode,
+    self, AnswerOptions, DataOptions, LoraOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand,
+    TruncationMode,
 };
 use crate::text::Tokenizer;
 use engine::model::decoder::{Decoder, Pass};
@@ -84,8 +85,8 @@ pub trait Objective {
 }
 
 /// The model's files and tokenizer, the latter as the options want it.
-pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<ModelSource> {
-    let mut source = setup::open_source(&model.model_name_or_path)?;
+pub fn open_source(model: &ModelOptions, lora: &LoraOptions, text: &AnswerOptions) -> Result<ModelSource> {
+    let mut source = setup::open_with(&model.model_name_or_path, lora.adapter_name_or_path.as_deref())?;
     setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), &mut source.tokenizer)?;
     Ok(source)
 }

@@ -71,7 +71,7 @@ impl Objective for Orpo<'_> {
 
 /// Runs `lapidary orpo`.
 pub fn train(options: &OrpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::BosEos);
     let rows = preferences::read(
         (&options.data, options.training.seed),

@@ -77,7 +77,7 @@ fn about(run: &Run, one_of_several: bool) -> Markup {
             }
         }
         (spent(manifest))
-        @for sign in &signs { p.warning { (sign) } }
+        @for said in run.left_out.iter().chain(&signs) { p.warning { (said) } }
         @if signs.is_empty() { p.warning.fine { "No sign of trouble in the curves." } }
         (learnt(run))
     }

@@ -108,6 +108,8 @@ pub struct RunDirectory {
     path: PathBuf,
     manifest: Manifest,
     resume: Option<Checkpoint>,
+    /// When a run that is resumed was finished, and what it took.
+    earlier: Option<(String, Outcome)>,
 }
 
 impl RunDirectory {
@@ -192,6 +194,18 @@ impl RunDirectory {
         self.write_manifest()
     }
 
+    /// Says of a run that was resumed with nothing left to train that it has ended as it had before; `outcome` where no end of it is
+    /// known.
+    pub fn finish_again(&mut self, outcome: Outcome) -> Result<()> {
+        match self.earlier.take() {
+            Some((finished, outcome)) => {
+                (self.manifest.finished, self.manifest.outcome) = (Some(finished), Some(outcome));
+                self.write_manifest()
+            }
+            None => self.finish(outcome),
+        }
+    }
+
     fn write_manifest(&self) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.manifest).map_err(|e| Error::Internal(e.to_string()))?;
         write_file(&self.path.join(MANIFEST), &text)
@@ -222,13 +236,14 @@ impl RunPlan {
         }
         let yaml = serde_saphyr::to_string(&options).map_err(|e| Error::Internal(format!("{CONFIG}: {e}")))?;
         write_file(&self.path.join(CONFIG), yaml.as_bytes())?;
-        let run = RunDirectory { manifest: self.manifest(about), path: self.path, resume: self.resume };
+        let (manifest, earlier) = self.manifest(about);
+        let run = RunDirectory { manifest, path: self.path, resume: self.resume, earlier };
         run.write_manifest()?;
         Ok(run)
     }
 
-    /// A new manifest, or the one of the run that is resumed, with a line about that.
-    fn manifest(&self, about: &Begin) -> Manifest {
+    /// A new manifest, or the one of the run that is resumed, with a line about that; and how that run had ended, if it had.
+    fn manifest(&self, about: &Begin) -> (Manifest, Option<(String, Outcome)>) {
         let by_name = |files: &Vec<(String, FileHash)>| files.iter().cloned().collect();
         let mut manifest = Manifest {
             lapidary: env!("CARGO_PKG_VERSION").into(),
@@ -241,11 +256,13 @@ impl RunPlan {
             outcome: None,
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
         };
+        let mut ended = None;
         if let Some(checkpoint) = &self.resume {
             let text = fs::read_to_string(self.path.join(MANIFEST)).unwrap_or_default();
             if let Ok(earlier) = serde_json::from_str::<Manifest>(&text) {
                 (manifest.started, manifest.resumed) = (earlier.started, earlier.resumed);
                 (manifest.device, manifest.lapidary) = (earlier.device, earlier.lapidary);
+                ended = earlier.finished.zip(earlier.outcome);
             }
             manifest.resumed.push(Resumed {
                 from_step: checkpoint.step,
@@ -254,12 +271,12 @@ impl RunPlan {
                 lapidary: env!("CARGO_PKG_VERSION").into(),
             });
         }
-        manifest
+        (manifest, ended)
     }
 }
 
 /// Whether the path is, or can be made, a directory.
-fn check_is_possible(path: &Path) -> Result<()> {
+pub(super) fn check_is_possible(path: &Path) -> Result<()> {
     if path.as_os_str().is_empty() {
         return Err(Error::Input("output_dir is empty; give a directory".into()));
     }
@@ -274,7 +291,7 @@ fn check_is_possible(path: &Path) -> Result<()> {
 }
 
 /// Files of model or adapter weights that lie directly in a directory, by name.
-fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }

@@ -17,6 +17,7 @@ pub mod optimizer_file;
 pub mod side_files;
 pub mod checkpoint;
 pub mod directory;
+mod model_place;
 pub mod summary;
 
 pub use best::{BestSoFar, Watch};
@@ -25,8 +26,9 @@ pub use checkpoint::{Checkpoint, CheckpointWriter};
 pub use directory::{Begin, CONFIG, MANIFEST, OF_A_RUN, Outcome, PREVIEW, REPORT, RunDirectory, RunPlan, SAMPLES};
 pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
+pub use model_place::check_model_place;
 pub use optimizer_file::{OptimizerState, Slot};
 pub use progress::Progress;
-pub use series::{MetricsFile, Series};
+pub use series::{JsonLines, MetricsFile, Series};
 pub use state::{Accumulator, DataPosition, TrainerState};
 pub use summary::Ending;

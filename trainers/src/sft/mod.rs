@@ -36,7 +36,7 @@ fn as_one(pass: Pass, batch: &Batch, is_flat: bool) -> Pass {
 
 /// The run: everything is read and checked before anything is written.
 fn open(options: &SftOptions) -> Result<(Job, SftData)> {
-    let mut source = setup::open_source(&options.model.model_name_or_path)?;
+    let mut source = setup::open_with(&options.model.model_name_or_path, options.lora.adapter_name_or_path.as_deref())?;
     let data = read_sft_data(options, &mut source.tokenizer)?;
     let work = Work {
         n_rows: data.train.len(),
