@@ -328,7 +328,7 @@ fn trains_a_reward_model_and_scores_with_it() {
     };
     let output = score(&["--output_file", &scores]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("comparisons are right"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("comparisons right"), "{}", text(&output.stderr));
     let lines = fs::read_to_string(&scores).expect("scores");
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
     assert_eq!(first["rewards"].as_array().map(Vec::len), Some(2));

@@ -73,7 +73,11 @@ fn an_adapters_own_tokenizer_holds_in_every_command() {
         format!("chat {few}"),
         format!("sft --dataset_name {data} --output_dir {} {train}", at("on")),
         format!("dpo --dataset_name {} --output_dir {} {train}", path(golden("data/preference.jsonl")), at("dpo")),
-        format!("raft --dataset_name task:sort --output_dir {} {train} --max_completion_length 4", at("raft")),
+        format!(
+            "raft --dataset_name task:sorting --output_dir {} {} --num_generations 2 --max_completion_length 4",
+            at("raft"),
+            train.replace("--max_length 64 ", "")
+        ),
     ] {
         // The adapter alone: its configuration names the base.
         let (_, said) = done(&format!("{command} --adapter_name_or_path {adapter}"));
@@ -285,5 +289,142 @@ fn one_is_not_many() {
             let many = noun.len() > 3 && noun.ends_with('s') && !noun.ends_with("ss");
             assert!(words[0].trim_start_matches('(') != "1" || !many, "{command}: {} {}", words[0], words[1]);
         }
+    }
+}
+
+/// The block of a bug report needs no driver, and the same stands in it as JSON.
+#[test]
+fn the_environment_is_told_without_a_driver() {
+    let told = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lapidary"));
+        command.arg("env").args(more).env("VK_DRIVER_FILES", "/nowhere.json").env("VK_ICD_FILENAMES", "/nowhere.json");
+        let output = command.output().expect("the program runs");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let block = told(&[]);
+    for line in [
+        "- lapidary: ",
+        "- features: ",
+        "- system: ",
+        "- threads: ",
+        "- computes on: cpu (",
+        "- GPUs: none",
+        "VK_DRIVER_FILES=/nowhere.json",
+    ] {
+        assert!(block.contains(line), "{line} is not in {block}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&told(&["--json"])).expect("JSON");
+    assert_eq!(json["variables"]["VK_DRIVER_FILES"], "/nowhere.json");
+    assert_eq!(json["GPUs"], serde_json::json!([]));
+}
+
+fn rows_of(file: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+}
+
+/// A model and its adapter answer the same prompts. What each says about the answers is what it says in training.
+#[test]
+fn two_models_are_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, at) = (model(), |name: &str| dir.path().join(name));
+    let adapter = adapter(&at("adapter"), "--learning_rate 0.05 --lora_target_modules all-linear");
+    let prompts =
+        ["Compute 7", "Compute 7", "Say it"].map(|prompt| format!("{{\"prompt\": \"{prompt}\", \"answer\": \"x\"}}\n"));
+    fs::write(at("prompts.jsonl"), prompts.concat()).unwrap();
+    fs::write(at("principles.txt"), "Be brief.").unwrap();
+    let compared = |a: &str, b: &str, name: &str, more: &str| {
+        let (page, file) = (path(at(&format!("{name}.html"))), path(at(&format!("{name}.jsonl"))));
+        let prompts = path(at("prompts.jsonl"));
+        let how = format!("--max_new_tokens 6 --device cpu --rows 1 --output_file {file} --out {page} {more}");
+        let (printed, _) = done(&format!("compare {a} {b} --prompts {prompts} {how}"));
+        (printed, rows_of(Path::new(&file)), fs::read_to_string(page).unwrap())
+    };
+    let judges = format!(
+        "--judge_model {model} --judge_constitution {} --reward_model {}",
+        path(at("principles.txt")),
+        path(golden("models/llama-reward"))
+    );
+    let (printed, rows, page) = compared(&model, &adapter, "both", &judges);
+    for part in [
+        "[llama]",
+        "[adapter]",
+        "win rate by the judge",
+        "win rate by the reward",
+        "exactly the reference",
+        "to the other",
+        "length, tokens",
+    ] {
+        assert!(printed.contains(part), "{part} is not in {printed}");
+    }
+    assert!(page.contains("win rate by the judge") && page.contains("Say it") && !page.contains("<script"));
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        for one in row["answers"].as_array().unwrap() {
+            let (n, sum) = (one["tokens"].as_f64().unwrap(), one["logp"][0].as_f64().unwrap());
+            assert!((sum / n - one["logp_per_token"][0].as_f64().unwrap()).abs() < 1e-9);
+            assert_ne!(one["logp"][0], one["logp"][1], "the adapter has learnt something");
+            assert!(one["reward"].is_number() && one["exact"] == false && sum < 0.0);
+        }
+        assert!(row["winner"].is_string());
+    }
+    // Streams of random numbers go by the place of the prompt, for both alike.
+    let (_, again, _) = compared(&model, &model, "same", &judges);
+    for (row, before) in again.iter().zip(&rows) {
+        let answers = row["answers"].as_array().unwrap();
+        assert_eq!(answers[0]["completion"], answers[1]["completion"]);
+        assert_eq!(answers[0]["completion"], before["answers"][0]["completion"]);
+        assert_eq!((&answers[0]["logp"][0], &row["winner"]), (&answers[0]["logp"][1], &serde_json::json!("tie")));
+    }
+    let (_, greedy, _) = compared(&model, &adapter, "greedy", "--temperature 0");
+    assert_eq!(greedy[0]["answers"][0]["completion"], greedy[1]["answers"][0]["completion"], "the same prompt");
+    // The adapter of another model is refused before anything is written.
+    let other = path(golden("models/qwen3"));
+    let words =
+        format!("compare {other} {adapter} --model_name_or_path {other} --prompts {}", path(at("prompts.jsonl")));
+    assert_ne!(lapidary(&line(&words)).status.code(), Some(0));
+}
+
+/// Answers to held-out prompts at each evaluation, which change no bit of the training.
+#[test]
+fn evaluations_leave_samples_where_they_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for (command, data) in
+        [("sft", "messages"), ("sft", "prompt_completion"), ("dpo", "preference"), ("kto", "unpaired_preference")]
+    {
+        let data = path(golden(&format!("data/{data}.jsonl")));
+        if !Path::new(&data).exists() {
+            continue;
+        }
+        let train = |name: &str, more: &str| {
+            let out = dir.path().join(format!("{command}-{name}"));
+            done(&format!(
+                "{command} --model_name_or_path {} --dataset_name {data} --eval_dataset {data} --eval_strategy steps --eval_steps 1 \
+                 --output_dir {} --max_steps 2 --per_device_train_batch_size 2 --max_length 64 --device cpu --save_strategy no \
+                 --learning_rate 0.01 --overwrite_output_dir {more}",
+                model(),
+                out.display()
+            ));
+            out
+        };
+        let with = train("with", "--log_completions --num_prompts 2 --max_new_tokens 4 --eval_on_start");
+        let without = train("without", "");
+        let weights = |out: &Path| fs::read(out.join("model.safetensors")).unwrap();
+        assert!(weights(&with) == weights(&without), "{command}: samples change the training");
+        assert!(!without.join("samples.jsonl").exists());
+        let lines = rows_of(&with.join("samples.jsonl"));
+        let steps: Vec<u64> = lines.iter().map(|line| line["step"].as_u64().unwrap()).collect();
+        assert_eq!(steps, [0, 0, 1, 1, 2, 2], "{command}");
+        for line in &lines {
+            assert!(line["prompt"].as_str().is_some_and(|prompt| !prompt.is_empty()), "{line}");
+            assert!(line["reference"].as_str().is_some_and(|answer| !answer.is_empty()), "{line}");
+            assert!((1..=4).contains(&line["length"].as_u64().unwrap()));
+        }
+        assert_ne!(lines[0]["prompt"], lines[1]["prompt"]);
+        let page = fs::read_to_string(with.join("report.html")).unwrap();
+        assert!(page.contains("Held-out prompts"), "{command}");
+        fs::remove_dir_all(&with).unwrap();
+        fs::remove_dir_all(&without).unwrap();
     }
 }

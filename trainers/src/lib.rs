@@ -31,6 +31,7 @@ pub mod sft;
 pub mod preferences;
 pub mod policy_gradients;
 pub mod doctor;
+pub mod comparison;
 pub mod cli;
 
 pub use error::{Error, Result};

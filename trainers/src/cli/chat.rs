@@ -62,6 +62,9 @@ pub fn run(options: &ChatOptions) -> Result<()> {
     let stop_strings = options.drawing.stop_strings(&source.files.config.generation);
     let talk = Talk { source, templates, sampling, stop_strings, system: talk.system.clone() };
     parties.iter_mut().for_each(|party| talk.begin(party));
+    if parties.len() > 1 {
+        tell!("each goes on with its own answers");
+    }
     talk.listen(&mut parties)
 }
 

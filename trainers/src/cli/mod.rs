@@ -3,8 +3,10 @@
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (a line each says what; nothing
 //! was touched), 130 a signal has stopped it (a run has saved a checkpoint then).
 mod chat;
+mod compare_models;
 mod completions;
 mod doctor;
+mod environment;
 mod export;
 mod generate;
 mod help;
@@ -24,10 +26,10 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions, ExportOptions,
-    GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OptionGroup, OptionSpec,
-    OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions, ReinforceOptions,
-    ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompareOptions, CompletionsOptions, CpoOptions, DoctorOptions, DpoOptions,
+    EnvOptions, ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions,
+    OptionGroup, OptionSpec, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, QuickstartOptions, RaftOptions,
+    ReinforceOptions, ReportOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions, SftOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -125,7 +127,9 @@ commands! {
     Report(ReportOptions) => report::run,
     Watch(WatchOptions) => watch::run,
     Quickstart(QuickstartOptions) => quickstart::run,
+    Compare(CompareOptions) => compare_models::run,
     Doctor(DoctorOptions) => doctor::run,
+    Env(EnvOptions) => environment::run,
     Completions(CompletionsOptions) => completions::run,
 }
 
@@ -155,8 +159,13 @@ pub fn program() -> clap::Command {
 }
 
 /// Commands that take words without a flag, and the option that the words are.
-const BARE: &[(&str, &str)] =
-    &[("plot", "--run_dirs"), ("report", "--run_dirs"), ("watch", "--run_dirs"), ("completions", "--shell")];
+const BARE: &[(&str, &str)] = &[
+    ("compare", "--models"),
+    ("plot", "--run_dirs"),
+    ("report", "--run_dirs"),
+    ("watch", "--run_dirs"),
+    ("completions", "--shell"),
+];
 
 /// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
 fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {

@@ -208,15 +208,15 @@ fn nothing_left(stats: &Stats, options: &TokenizeOptions, completion_only: bool)
 }
 
 /// Tokens of a row before cutting.
-struct TokenizedRow {
-    ids: Vec<u32>,
+pub(super) struct TokenizedRow {
+    pub(super) ids: Vec<u32>,
     /// Where the completion begins; 0 for language modelling.
-    completion_start: usize,
+    pub(super) completion_start: usize,
     assistant: Option<Vec<bool>>,
     prefix_mismatch: bool,
 }
 
-fn tokenize_row(
+pub(super) fn tokenize_row(
     row: &SftRow,
     tokenizer: &Tokenizer,
     templates: Option<&ChatTemplates>,

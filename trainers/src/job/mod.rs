@@ -11,6 +11,7 @@
 //! job.finish()
 //! ```
 pub mod batch;
+pub mod eval_samples;
 pub mod stepper;
 pub mod learner;
 pub mod moving_reference;
@@ -305,6 +306,11 @@ impl Job {
             events,
             directory,
         })
+    }
+
+    /// Where the run writes.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The next optimiser step; None when the run is complete, was asked to stop, or no evaluation has been better for too

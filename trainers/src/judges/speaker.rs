@@ -90,14 +90,31 @@ impl Speaker {
     /// `n` completions of each prompt as texts; none of a prompt that does not fit. Completion i draws from stream i,
     /// whatever fits beside it.
     pub fn answer(&self, prompts: &[Vec<u32>], n: usize, sampling: &Sampling) -> Result<Vec<Vec<String>>> {
+        let text = |one: &Completion| self.tokenizer.decode_plain(&one.tokens);
+        let all = self.complete(prompts, n, sampling)?;
+        all.iter().map(|some| some.iter().map(text).collect::<Result<Vec<String>>>()).collect()
+    }
+
+    /// The same as tokens.
+    pub fn complete(&self, prompts: &[Vec<u32>], n: usize, sampling: &Sampling) -> Result<Vec<Vec<Completion>>> {
         let mut all = vec![Vec::new(); prompts.len()];
         let fitting: Vec<usize> = (0..prompts.len()).filter(|&i| self.fits(prompts[i].len(), sampling)).collect();
         let asked: Vec<Vec<u32>> = fitting.iter().map(|&i| prompts[i].clone()).collect();
         let sampling = Sampling { stop_tokens: self.stop_tokens.clone(), ..sampling.clone() };
         for completion in generate_until(&self.model, &asked, n, &sampling, (&self.stop_strings, &self.tokenizer))? {
-            let text = self.tokenizer.decode_plain(&completion.tokens)?;
-            all[fitting[completion.prompt]].push(text);
+            let prompt = fitting[completion.prompt];
+            all[prompt].push(completion);
         }
         Ok(all)
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Its weights.
+    pub fn model(&self) -> &Decoder {
+        &self.model
     }
 }

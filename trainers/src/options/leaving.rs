@@ -108,6 +108,8 @@ option_group! {
         system: Option<String> = none, Lapidary;
         /// Who answers besides: base, the model without its adapter. none for nobody.
         beside: Option<Beside> = none, Lapidary;
+        /// An adapter to compare the model with: the same as adapter_name_or_path with beside base.
+        compare: Option<PathBuf> = none, Lapidary;
     }
 }
 
@@ -136,6 +138,13 @@ impl Command for ChatOptions {
         "Talk with a model: each line of standard input is a turn; /reset begins anew, /quit ends";
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        if let Some(tuned) = self.talk.compare.take() {
+            if self.source.adapter_name_or_path.is_some() {
+                return given.complain("compare", "contradicts adapter_name_or_path; give one of them");
+            }
+            self.source.adapter_name_or_path = Some(tuned);
+            self.talk.beside = Some(Beside::Base);
+        }
         check_source(&self.source, given)?;
         Ok(self.drawing.without_effect(given))
     }

@@ -11,6 +11,7 @@ pub mod choices;
 pub mod groups;
 pub mod adapted;
 pub mod shared;
+pub mod evaluation_samples;
 pub mod sync;
 pub mod sft;
 pub mod rl_values;
@@ -22,6 +23,7 @@ pub mod reward;
 pub mod principles;
 pub mod tools;
 pub mod leaving;
+pub mod comparing;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -34,8 +36,10 @@ mod trl_tests;
 
 pub use adapted::base_of;
 pub use choices::*;
+pub use comparing::{ArbiterOptions, CompareOptions, ContestOptions};
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions, own_stop_strings};
+pub use evaluation_samples::EvaluationSampleOptions;
 pub use groups::*;
 pub use leaving::{ChatOptions, ExportOptions, HeldOptions, SourceOptions, TalkOptions, TargetOptions};
 pub use lists::{List, Mapping};
@@ -56,7 +60,8 @@ pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use sync::SyncOptions;
 pub use tools::{
-    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, FoldOptions, GenerateOptions,
-    MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
+    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, EnvOptions, FoldOptions,
+    FormatOptions, GenerateOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,
+    TokenizerOptions, TourOptions,
 };
 pub use value::Steps;

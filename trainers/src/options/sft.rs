@@ -1,5 +1,6 @@
 //! `lapidary sft`: supervised fine-tuning.
 use super::choices::*;
+use super::evaluation_samples::EvaluationSampleOptions;
 use super::given::Given;
 use super::groups::*;
 use super::shared::{check_shared, training_command};
@@ -24,6 +25,7 @@ option_set! {
         pub loss: SftLossOptions,
         pub lora: LoraOptions,
         pub record: RecordOptions,
+        pub samples: EvaluationSampleOptions,
         pub device: DeviceOptions,
     }
 }
@@ -37,6 +39,7 @@ impl Command for SftOptions {
         let text = self.text.check(given, &mut notes);
         let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
         Error::all([text, check_shared(&mut self.model, &mut self.data, settled, given, &mut notes)])?;
+        self.samples.check(&self.record, given, &mut notes)?;
         Ok(notes)
     }
 }

@@ -140,6 +140,30 @@ impl Command for CompletionsOptions {
 }
 
 option_group! {
+    /// How it is printed.
+    pub struct FormatOptions "Output" {
+        /// Print JSON.
+        json: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary env` can be told.
+    pub struct EnvOptions {
+        pub format: FormatOptions,
+    }
+}
+
+impl Command for EnvOptions {
+    const NAME: &'static str = "env";
+    const ABOUT: &'static str = "Print what a bug report should say about program and machine";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
     /// What is shown.
     pub struct ShownOptions "Preview" {
         /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), or a directory of them.

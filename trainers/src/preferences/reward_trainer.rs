@@ -146,5 +146,5 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
         new_head(&mut job, options.training.seed)?;
     }
     let objective = RewardObjective { options, rows, loss: if only_pairs { pairs } else { rankings } };
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    preferences::train(job, objective, &options.data, &options.training, (options.text.disable_dropout, None))
 }

@@ -95,6 +95,18 @@ impl Run {
     }
 }
 
+impl Run {
+    /// What was answered to held-out prompts at up to three evaluations: the first, one in the middle, the last.
+    pub fn shown_answers(&self) -> Vec<&Value> {
+        let answers = || self.samples.iter().filter(|sample| sample.get("reference").is_some());
+        let mut steps: Vec<u64> = answers().filter_map(|sample| sample["step"].as_u64()).collect();
+        steps.dedup();
+        let at: Vec<u64> =
+            [0, steps.len() / 2, steps.len().saturating_sub(1)].iter().filter_map(|i| steps.get(*i)).copied().collect();
+        answers().filter(|sample| sample["step"].as_u64().is_some_and(|step| at.contains(&step))).collect()
+    }
+}
+
 /// The runs of several directories. Those of one name are called by their whole paths.
 pub fn open_all(directories: &[PathBuf]) -> Result<Vec<Run>> {
     let mut runs = directories.iter().map(|dir| Run::open(dir)).collect::<Result<Vec<Run>>>()?;

@@ -18,6 +18,7 @@ pub mod side_files;
 pub mod checkpoint;
 pub mod directory;
 mod model_place;
+mod samples_file;
 pub mod summary;
 
 pub use best::{BestSoFar, Watch};
@@ -29,6 +30,7 @@ pub use metrics::{METRICS, Metric, MetricsLog};
 pub use model_place::check_model_place;
 pub use optimizer_file::{OptimizerState, Slot};
 pub use progress::Progress;
+pub use samples_file::SamplesFile;
 pub use series::{JsonLines, MetricsFile, Series};
 pub use state::{Accumulator, DataPosition, TrainerState};
 pub use summary::Ending;
