@@ -329,13 +329,13 @@ mod tests {
             single.iter().map(|j| (j.answer.clone(), j.label)).collect::<Vec<_>>(),
             [(plain("a"), true), (plain("b"), false)]
         );
-        assert!(notes[0].contains("1 pairs became 2 rows"), "{notes:?}");
+        assert!(notes[0].contains("1 pair became 2 rows"), "{notes:?}");
         let one = |p: &str, c: &str, l: bool| row(json!({"prompt": p, "completion": c, "label": l}));
         let rows = [one("q", "bad", false), one("r", "lone", true), one("q", "good", true), one("q", "worse", false)];
         let (pairs, notes) = ranked_rows(&rows, false).unwrap();
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs[0].answers, [plain("good"), plain("bad")]);
-        assert!(notes[0].contains("made 1 pairs") && notes[0].contains("2 rows were left out"), "{notes:?}");
+        assert!(notes[0].contains("made 1 pair:") && notes[0].contains("2 of 4 rows were left out"), "{notes:?}");
         let told = ranked_rows(&rows[..2], false).unwrap_err().to_string();
         assert!(told.contains("none of the 2 rows makes a pair"), "{told}");
     }
