@@ -275,15 +275,15 @@ fn preferences_that_are_odd() {
     let rows = pairs(&[("q", "a", "b"), ("r", "c", "c"), ("s", "", "d"), ("a prompt that is so long", "e", "f")]);
     told(
         Run::of("dpo").data(&rows).with(&["--max_length", "8"]),
-        &["1 of 4 rows have the same answer", "1 of 4 rows have an empty answer", "1 of 4 rows were left out"],
+        &["1 of 4 rows has the same answer", "1 of 4 rows has an empty answer", "1 of 4 rows was left out"],
     );
     let implicit = "{\"chosen\": \"ask: yes\", \"rejected\": \"ask: no\"}\n";
     told(Run::of("dpo").data(implicit), &["1 of 1 rows have no prompt of their own"]);
     let single =
         |p: &str, c: &str, l: bool| serde_json::json!({"prompt": p, "completion": c, "label": l}).to_string() + "\n";
     let rows = [single("q", "a", true), single("q", "b", false), single("r", "c", true)].concat();
-    told(Run::of("dpo").data(&rows), &["3 unpaired rows made 1 pairs", "1 rows were left out"]);
-    told(Run::of("kto").data(&pairs(&[("q", "a", "b")])), &["1 pairs became 2 rows"]);
+    told(Run::of("dpo").data(&rows), &["3 unpaired rows made 1 pair:", "1 of 3 rows was left out"]);
+    told(Run::of("kto").data(&pairs(&[("q", "a", "b")])), &["1 pair became 2 rows"]);
     let good = [single("q", "a", true), single("r", "b", true)].concat();
     told(Run::of("kto").data(&good), &["the label of all 2 rows is true"]);
     told(Run::of("bco").data(&good), &["the label of all 2 rows is true"]);
@@ -328,7 +328,7 @@ fn trains_a_reward_model_and_scores_with_it() {
     };
     let output = score(&["--output_file", &scores]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("comparisons are right"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("comparisons right"), "{}", text(&output.stderr));
     let lines = fs::read_to_string(&scores).expect("scores");
     let first: serde_json::Value = serde_json::from_str(lines.lines().next().expect("a line")).expect("JSON");
     assert_eq!(first["rewards"].as_array().map(Vec::len), Some(2));

@@ -47,13 +47,17 @@ fn an_exported_model_says_what_the_model_says() {
         let (model, file) =
             (path(golden(&format!("models/{family}"))), path(dir.path().join(format!("{family}.gguf"))));
         let export = ["export", "--model_name_or_path", &model, "--output_file", &file, "--outtype", "f32"];
-        let output = lapidary(&[&export[..], &["--overwrite_output_file"]].concat());
+        let output = lapidary(&export);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let said = text(&output.stderr);
         assert!(said.contains(&format!("ollama create {family} -f")) && said.contains("(f32, "), "{said}");
         assert_eq!(asked(&file, &[]), asked(&model, &[]), "{family}");
     }
-    let modelfile = fs::read_to_string(dir.path().join("Modelfile")).expect("a Modelfile");
+    // Each has a Modelfile of its own, beside it.
+    let modelfile = fs::read_to_string(dir.path().join("olmo2.Modelfile")).expect("a Modelfile");
+    assert!(
+        fs::read_to_string(dir.path().join("llama.Modelfile")).expect("its own").starts_with("FROM ./llama.gguf\n")
+    );
     assert!(modelfile.starts_with("FROM ./olmo2.gguf\n"), "{modelfile}");
     assert!(modelfile.contains("TEMPLATE \"\"\"{{ if .System }}{{ \"<|im_start|>system\\n\" }}"), "{modelfile}");
     assert!(modelfile.contains("PARAMETER stop \"<|im_end|>\"\n"), "{modelfile}");

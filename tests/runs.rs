@@ -170,8 +170,19 @@ fn a_finished_run_says_so_when_it_is_resumed_and_may_go_on() {
     };
     assert!(program(&line(3, "")).status.success());
     let before = weights(&out);
+    let manifest = || -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(out.join("manifest.json")).unwrap()).expect("JSON")
+    };
+    let ended = manifest();
     let again = program(&line(3, "--resume_from_checkpoint last"));
-    assert!(again.status.success() && stderr(&again).contains("all its steps are done"), "{}", stderr(&again));
+    let said = stderr(&again);
+    assert!(again.status.success() && said.contains("all its steps are done"), "{said}");
+    assert!(said.contains("done before: 3 steps"), "{said}");
+    for training in ["training ", "memory at the peak", "tokens/s"] {
+        assert!(!said.contains(training), "nothing was trained: {said}");
+    }
+    // The time and the speed are those of the training.
+    assert_eq!((&manifest()["outcome"], &manifest()["finished"]), (&ended["outcome"], &ended["finished"]));
     assert!(weights(&out) == before);
     let fewer = program(&line(2, "--resume_from_checkpoint last"));
     assert_eq!(fewer.status.code(), Some(2), "{}", stderr(&fewer));

@@ -29,6 +29,9 @@ pub enum Error {
     /// The hub, or the way to it, has failed; asking again may help.
     #[error("{0}")]
     Network(String),
+    /// Standard output was closed by its reader, which wants no more: no fault of anybody.
+    #[error("standard output is closed")]
+    Closed,
     /// A signal has stopped the run; the text says where it stands and how it goes on.
     #[error("{0}")]
     Stopped(String),
@@ -62,9 +65,12 @@ impl Error {
     pub fn file(path: impl Into<PathBuf>, detail: impl std::fmt::Display) -> Self {
         Error::Engine(engine::Error::file(path, detail))
     }
-    /// An [`Error::Output`]. Standard output that takes nothing more: a full disk, a closed pipe.
+    /// Standard output that takes nothing more: an [`Error::Output`] (a full disk), or [`Error::Closed`] (a pipe).
     pub fn output(error: std::io::Error) -> Self {
-        Error::Output(format!("cannot write to standard output: {error}"))
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Error::Closed,
+            _ => Error::Output(format!("cannot write to standard output: {error}")),
+        }
     }
     /// An [`Error::Internal`] with this text.
     pub fn internal(text: impl std::fmt::Display) -> Self {

@@ -12,6 +12,7 @@ macro_rules! tell {
 }
 
 pub mod error;
+pub mod plural;
 pub mod device;
 pub mod hub;
 pub mod text;
@@ -33,6 +34,7 @@ pub mod policy_gradients;
 pub mod evaluate;
 pub mod doctor;
 pub mod exercises;
+pub mod comparison;
 pub mod cli;
 
 pub use error::{Error, Result};

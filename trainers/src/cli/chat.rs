@@ -4,8 +4,9 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::job::setup::{self, ModelSource};
 use crate::options::ChatOptions;
-use crate::text::{ChatTemplates, RenderInput};
-use engine::generate::{Sampling, generate};
+use crate::plural::counted;
+use crate::text::{ChatTemplates, RenderInput, StopStrings};
+use engine::generate::Sampling;
 use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
@@ -58,8 +59,12 @@ pub fn run(options: &ChatOptions) -> Result<()> {
             vec![party("base: ", base), party("tuned: ", model)]
         }
     };
-    let talk = Talk { source, templates, sampling, system: talk.system.clone() };
+    let stop_strings = options.drawing.stop_strings(&source.files.config.generation);
+    let talk = Talk { source, templates, sampling, stop_strings, system: talk.system.clone() };
     parties.iter_mut().for_each(|party| talk.begin(party));
+    if parties.len() > 1 {
+        tell!("each goes on with its own answers");
+    }
     talk.listen(&mut parties)
 }
 
@@ -81,6 +86,7 @@ struct Talk {
     source: ModelSource,
     templates: Option<ChatTemplates>,
     sampling: Sampling,
+    stop_strings: StopStrings,
     system: Option<String>,
 }
 
@@ -131,18 +137,15 @@ impl Talk {
         let sampling = Sampling { first_stream: turn, ..self.sampling.clone() };
         let Some(sampling) = within_context(sampling, prompt.len(), &self.source) else {
             let context = self.source.files.config.max_position_embeddings;
-            tell!("the conversation has {} tokens, the model's context is {context}; /reset begins anew", prompt.len());
+            let tokens = counted(prompt.len(), "token");
+            tell!("the conversation has {tokens}, the model's context is {context}; /reset begins anew");
             party.messages.pop();
             return Ok(());
         };
         let mut stdout = std::io::stdout();
         stdout.write_all(party.label.as_bytes()).map_err(Error::output)?;
-        let (mut printed, mut outcome) = (Printed::default(), Ok(()));
-        generate(&party.model, &[prompt], 1, &sampling, |_, token| {
-            outcome = printed.push(token, &self.source.tokenizer);
-            outcome.is_ok()
-        })?;
-        outcome?;
+        let mut printed = Printed::default();
+        printed.hear(&party.model, prompt, &sampling, (&self.stop_strings, &self.source.tokenizer))?;
         let answer = printed.finish(&self.source.tokenizer)?;
         party.messages.push(json!({"role": "assistant", "content": answer}));
         Ok(())

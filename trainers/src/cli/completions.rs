@@ -1,6 +1,9 @@
 //! `lapidary completions`: what shells and man(1) read, made from the declarations of the options.
 use crate::error::{Error, Result};
-use crate::options::{CompletionsOptions, Shell};
+use crate::options::value::Kind;
+use crate::options::{CompletionsOptions, OptionSpec, Shell};
+use clap::ValueHint;
+use clap::builder::PossibleValuesParser;
 use std::io::Write;
 
 /// Prints the completions of a shell, or the manual page.
@@ -14,8 +17,31 @@ pub fn run(options: &CompletionsOptions) -> Result<()> {
         Shell::Elvish => clap_complete::Shell::Elvish,
     };
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut super::program(), "lapidary", &mut text);
+    clap_complete::generate(shell, &mut with_values(super::program()), "lapidary", &mut text);
     std::io::stdout().write_all(&text).map_err(Error::output)
+}
+
+/// The program with what shells may offer as the value of each option: names where it takes names, files where it takes a path, else
+/// nothing. (The parser itself is stricter or laxer than that, and says so in its own words.)
+fn with_values(program: clap::Command) -> clap::Command {
+    program.mut_subcommands(|command| {
+        let specs = super::specs_of(command.get_name());
+        command.mut_args(|arg| match specs.iter().find(|spec| arg.get_id() == spec.name) {
+            Some(spec) => offering(arg, spec),
+            None if arg.get_id() == "config" => arg.value_hint(ValueHint::FilePath),
+            None => arg,
+        })
+    })
+}
+
+fn offering(arg: clap::Arg, spec: &OptionSpec) -> clap::Arg {
+    match spec.kind {
+        Kind::Choice(names) | Kind::Choices(names) => arg.value_parser(PossibleValuesParser::new(names)),
+        Kind::Bool => arg.value_parser(["true", "false"]),
+        Kind::Path => arg.value_hint(ValueHint::AnyPath),
+        _ if spec.name == "device" => arg.value_parser(["auto", "cpu", "gpu"]),
+        _ => arg.value_hint(ValueHint::Other),
+    }
 }
 
 /// The manual page: the program, then the options of each command.

@@ -43,7 +43,7 @@ pub fn run(options: &EvalOptions) -> Result<()> {
 
 fn open(options: &EvalOptions) -> Result<Model> {
     let asked = &options.evaluated;
-    let source = setup::open_source(&options.model.model_name_or_path)?;
+    let source = setup::open_with(&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref())?;
     let head = source.files.config.head;
     if head == Head::Score {
         let path = &options.model.model_name_or_path;

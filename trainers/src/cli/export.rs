@@ -3,8 +3,8 @@ use super::modelfile::Modelfile;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::job::setup::{self, ModelSource};
-use crate::options::{ExportOptions, OutType, ResumeFrom, WeightType};
-use crate::run::RunDirectory;
+use crate::options::{ExportOptions, OutType, WeightType};
+use crate::run::check_model_place;
 use crate::run::durable::write_file;
 use crate::text::go_template::go_template;
 use crate::text::tokenizer_as_gguf::{fill_up, vocabulary_of};
@@ -57,7 +57,7 @@ fn to_directory(
         Some(outtype) => outtype.value(),
     };
     let inputs: Vec<&Path> = std::iter::once(Path::new(&sources.model)).chain(sources.adapter.as_deref()).collect();
-    RunDirectory::plan(dir, &ResumeFrom::Nothing, options.target.overwrite_output_dir, &inputs)?;
+    check_model_place(dir, options.target.overwrite_output_dir, &inputs)?;
     let model = match folded(sources, source)? {
         Some(model) => model,
         None => Decoder::load(&source.files, &device::open(device::DeviceChoice::Cpu, None)?, DType::F32)?,
@@ -71,7 +71,7 @@ fn to_directory(
 fn to_gguf(options: &ExportOptions, sources: &setup::ModelAndAdapter, source: &ModelSource, file: &Path) -> Result<()> {
     let target = &options.target;
     let outtype = target.outtype.unwrap_or(OutType::F16);
-    let modelfile = target.modelfile.then(|| file.with_file_name("Modelfile"));
+    let modelfile = target.modelfile.then(|| file.with_extension("Modelfile"));
     check_places(options, sources, file, modelfile.as_deref())?;
     let stops = source.stop_tokens();
     let (vocabulary, notes) = vocabulary(sources, source, &stops)?;

@@ -4,9 +4,10 @@ use crate::error::{Error, Result};
 use crate::job::setup::{self, ModelSource};
 use crate::judges::speaker::Speaker;
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
-use crate::text::{RenderInput, Tokenizer, exact_json};
+use crate::plural::{WAS, counted, counted_of};
+use crate::text::{RenderInput, StopStrings, Tokenizer, exact_json};
 use crate::{data, device};
-use engine::generate::{Sampling, generate};
+use engine::generate::{Next, Sampling, generate_with};
 use engine::model::decoder::Decoder;
 use serde_json::{Map, Value, json};
 use std::io::{IsTerminal, Write};
@@ -18,7 +19,7 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     if let Some(path) = &asked.dataset_name {
         return answer_rows(options, path);
     }
-    let source = setup::open_source(&options.model.model_name_or_path)?;
+    let source = setup::open_with(&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref())?;
     let head = source.files.config.head;
     let adapter = asked.adapter_name_or_path.as_deref().map(|path| setup::load_adapter(path, head)).transpose()?;
     let prompt = prompt_tokens(asked, &source.tokenizer)?;
@@ -29,13 +30,8 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
         model.load_adapter(adapter)?;
     }
     let mut printed = Printed::default();
-    let mut outcome = Ok(());
-    generate(&model, &[prompt], 1, &sampling, |_, token| {
-        // An end that is a special token shows no text; one that is an ordinary token is part of the answer, as in transformers.
-        outcome = printed.push(token, &source.tokenizer);
-        outcome.is_ok()
-    })?;
-    outcome?;
+    let stops = options.drawing.stop_strings(&source.files.config.generation);
+    printed.hear(&model, prompt, &sampling, (&stops, &source.tokenizer))?;
     printed.finish(&source.tokenizer).map(drop)
 }
 
@@ -50,7 +46,7 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
     let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;
     let (model, adapter) = (&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref());
-    let speaker = Speaker::open(model, adapter, options.model.dtype, &device)?;
+    let mut speaker = Speaker::open(model, adapter, options.model.dtype, &device)?;
     let prompt = |row: &data::Row| match row.fields.get("prompt") {
         Some(prompt @ (Value::String(_) | Value::Array(_))) => speaker.tokens(prompt, false),
         _ => Err(row.error("the field \"prompt\" must be a text or a list of messages")),
@@ -80,7 +76,8 @@ fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
         return Err(Error::input(format!("{path}: {detail} {}", sampling.max_new_tokens)));
     }
     if too_long > 0 {
-        tell!("note: {too_long} of {} prompts were left out: too long for the model's context", rows.len());
+        let left = counted_of(too_long, rows.len(), "prompt", WAS);
+        tell!("note: {left} left out: too long for the model's context");
     }
     match &asked.output_file {
         Some(file) => crate::run::durable::write_file(file, text.as_bytes()),
@@ -137,7 +134,7 @@ fn sampling(options: &GenerateOptions, source: &ModelSource, n_prompt: usize) ->
     let sampling = Sampling { stop_tokens: source.stop_tokens(), ..drawn };
     let sampling = within_context(sampling, n_prompt, source).ok_or_else(|| {
         let context = source.files.config.max_position_embeddings;
-        Error::input(format!("the prompt has {n_prompt} tokens, the model's context is {context}"))
+        Error::input(format!("the prompt has {}, the model's context is {context}", counted(n_prompt, "token")))
     })?;
     said.iter().for_each(|said| tell!("note: {said}"));
     Ok(sampling)
@@ -158,9 +155,32 @@ pub(super) struct Printed {
 }
 
 impl Printed {
-    /// Takes the next token.
-    pub(super) fn push(&mut self, token: u32, tokenizer: &Tokenizer) -> Result<()> {
-        self.tokens.push(token);
+    /// Draws the answer to a prompt and prints it as it comes. An end that is a special token shows no text; one that is an ordinary
+    /// token, or a stop string, is part of the answer, as in transformers.
+    pub(super) fn hear(
+        &mut self,
+        model: &Decoder,
+        prompt: Vec<u32>,
+        sampling: &Sampling,
+        (stops, tokenizer): (&StopStrings, &Tokenizer),
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        generate_with(model, &[prompt], 1, sampling, |_, tokens| {
+            let stopped = self.push(tokens, tokenizer).and_then(|()| stops.end(tokens, tokenizer));
+            let next = match &stopped {
+                Ok(true) => Next::Stop,
+                Ok(false) => Next::Continue,
+                Err(_) => Next::Abort,
+            };
+            outcome = stopped.map(drop);
+            next
+        })?;
+        outcome
+    }
+
+    /// Takes the tokens so far, the last of which is new.
+    fn push(&mut self, tokens: &[u32], tokenizer: &Tokenizer) -> Result<()> {
+        self.tokens = tokens.to_vec();
         let text = tokenizer.decode_plain(&self.tokens)?;
         // On a terminal a person watches it come; elsewhere the whole is written at the end.
         if std::io::stdout().is_terminal() && !text.ends_with('\u{FFFD}') { self.print(&text) } else { Ok(()) }

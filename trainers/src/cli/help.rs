@@ -73,6 +73,7 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
                 "lapidary generate --model_name_or_path model.gguf --adapter_name_or_path run --prompt 'Who are you?'",
             ),
             ("chat", "lapidary chat --model_name_or_path model.gguf --adapter_name_or_path run"),
+            ("compare", "lapidary compare model.gguf run --prompts prompts.jsonl --out compared.html"),
             (
                 "export",
                 "lapidary export --model_name_or_path model.gguf --adapter_name_or_path run --output_file tuned.gguf",
@@ -110,7 +111,10 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
     ("Learn how it works", &[("exercise", "lapidary exercise 01")]),
     (
         "The program itself",
-        &[("completions", "lapidary completions bash > ~/.local/share/bash-completion/completions/lapidary")],
+        &[
+            ("env", "lapidary env"),
+            ("completions", "lapidary completions bash > ~/.local/share/bash-completion/completions/lapidary"),
+        ],
     ),
 ];
 

@@ -4,6 +4,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::constitutional::{Case, Judge, Verdict, readable};
 use crate::options::{JudgeOptions, VerdictOptions};
+use crate::plural::counted;
 use crate::run::durable::write_file;
 use crate::text::exact_json;
 use serde_json::{Map, Value, json};
@@ -118,7 +119,7 @@ fn nothing_left(asked: &VerdictOptions, tally: &Tally) -> Error {
         );
     }
     if tally.too_long > 0 {
-        why += &format!(": {} questions are longer than the judge's context", tally.too_long);
+        why += &format!(": {} longer than the judge's context", counted(tally.too_long, "question"));
     }
     Error::input(why)
 }
@@ -180,11 +181,10 @@ impl Tally {
         if self.compared > 0 {
             let mean = self.bias / self.compared as f64;
             parts.push(format!(
-                "{} pairs compared: {} verdicts, {} ties ({} of the same answer twice); liking for the first place \
-                 {mean:+.3} nats",
-                self.compared,
-                self.compared - self.ties,
-                self.ties,
+                "{} compared: {}, {} ({} of the same answer twice); liking for the first place {mean:+.3} nats",
+                counted(self.compared, "pair"),
+                counted(self.compared - self.ties, "verdict"),
+                counted(self.ties, "tie"),
                 self.equal
             ));
         }
@@ -192,10 +192,10 @@ impl Tally {
             parts.push(format!("{} of {} chose what the data chose", self.agreed, self.labelled));
         }
         if self.graded > 0 {
-            parts.push(format!("{} answers graded", self.graded));
+            parts.push(format!("{} graded", counted(self.graded, "answer")));
         }
         if self.too_long > 0 {
-            parts.push(format!("{} questions left out: longer than the judge's context", self.too_long));
+            parts.push(format!("{} left out: longer than the judge's context", counted(self.too_long, "question")));
         }
         parts.join("; ")
     }

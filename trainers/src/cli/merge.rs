@@ -2,21 +2,21 @@
 use crate::device;
 use crate::error::{Error, Result};
 use crate::job::setup;
-use crate::options::{MergeOptions, ResumeFrom};
-use crate::run::RunDirectory;
+use crate::options::MergeOptions;
+use crate::run::check_model_place;
 use engine::model::decoder::Decoder;
 
 /// Everything is read and compared first; the merged model is computed in float32 on the CPU.
 pub fn run(options: &MergeOptions) -> Result<()> {
     let (fold, model) = (&options.fold, &options.model);
-    let source = setup::open_source(&model.model_name_or_path)?;
+    let source = setup::open_with(&model.model_name_or_path, fold.adapter_name_or_path.as_deref())?;
     let Some(path) = &fold.adapter_name_or_path else {
         return Err(Error::input("adapter_name_or_path: is needed: the adapter to fold into the model"));
     };
     let adapter = setup::load_adapter(path, source.files.config.head)?;
     adapter.check_fits(&source.files.config, path)?;
     let inputs = [std::path::Path::new(&*model.model_name_or_path), path];
-    RunDirectory::plan(&fold.output_dir, &ResumeFrom::Nothing, fold.overwrite_output_dir, &inputs)?;
+    check_model_place(&fold.output_dir, fold.overwrite_output_dir, &inputs)?;
     let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;
     let mut merged = Decoder::load(&source.files, &cpu, engine::dtype::DType::F32)?;

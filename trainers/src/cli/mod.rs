@@ -3,9 +3,11 @@
 //! Exit codes: 0 done, 1 this program, the device or the disk failed, 2 the input was wrong (a line each says what; nothing
 //! was touched), 130 a signal has stopped it (a run has saved a checkpoint then).
 mod chat;
+mod compare_models;
 mod completions;
 mod diff;
 mod doctor;
+mod environment;
 mod eval;
 mod exercise;
 mod export;
@@ -33,11 +35,11 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, ChatOptions, Command, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions, DpoOptions,
-    ExerciseOptions, ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions,
-    OnlineDpoOptions, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, PushOptions, QuickstartOptions,
-    RaftOptions, ReinforceOptions, ReportOptions, ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions,
-    ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompareOptions, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions,
+    DpoOptions, EnvOptions, ExerciseOptions, ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
+    MergeOptions, OnlineDpoOptions, OptionGroup, OptionSpec, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions,
+    PushOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReproduceOptions, ReviseOptions,
+    RewardOptions, RlooOptions, ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -72,6 +74,14 @@ macro_rules! commands {
         fn names_of(command: &str) -> Vec<&'static str> {
             match command {
                 $( $options::NAME => known_names::<$options>(), )*
+                _ => Vec::new(),
+            }
+        }
+
+        /// The declarations of a command's options; none of an unknown one.
+        fn specs_of(command: &str) -> Vec<&'static OptionSpec> {
+            match command {
+                $( $options::NAME => <$options as OptionGroup>::specs(), )*
                 _ => Vec::new(),
             }
         }
@@ -138,7 +148,9 @@ commands! {
     Reproduce(ReproduceOptions) => reproduce::run,
     Quickstart(QuickstartOptions) => quickstart::run,
     Exercise(ExerciseOptions) => exercise::run,
+    Compare(CompareOptions) => compare_models::run,
     Doctor(DoctorOptions) => doctor::run,
+    Env(EnvOptions) => environment::run,
     Completions(CompletionsOptions) => completions::run,
 }
 
@@ -169,6 +181,7 @@ pub fn program() -> clap::Command {
 
 /// Commands that take words without a flag, and the options that the words are; the last takes all that follow.
 const BARE: &[(&str, &[&str])] = &[
+    ("compare", &["--models"]),
     ("plot", &["--run_dirs"]),
     ("report", &["--run_dirs"]),
     ("watch", &["--run_dirs"]),
@@ -240,6 +253,7 @@ pub fn exit_code(error: &Error, changed: bool) -> u8 {
     use engine::Error as Engine;
     match error {
         Error::Stopped(_) => interrupt::EXIT_CODE,
+        Error::Closed => 0,
         _ if changed => 1,
         Error::Output(_) | Error::Network(_) => 1,
         Error::Input(_) | Error::Data { .. } => 2,
@@ -265,7 +279,8 @@ pub fn main() -> ExitCode {
     match read_with(std::env::args_os(), Some(Hub::of_environment()))
         .and_then(|request| interrupt::install().and_then(|()| carry_out(request)))
     {
-        Ok(()) => ExitCode::SUCCESS,
+        // `lapidary … | head`: who reads has enough.
+        Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
             tell!("{said}");
             ExitCode::from(interrupt::EXIT_CODE)
@@ -329,6 +344,7 @@ mod tests {
         assert_eq!(exit_code(&Error::Engine(engine::Error::file("a", "missing")), false), 2);
         assert_eq!(exit_code(&Error::Internal(String::new()), false), 1);
         assert_eq!(exit_code(&Error::Output(String::new()), false), 1);
+        assert_eq!(exit_code(&Error::Closed, true), 0);
         assert_eq!(exit_code(&Error::Input(String::new()), true), 1);
     }
 }

@@ -1,6 +1,7 @@
 //! `lapidary plot`: metrics of one or several runs against their steps, as an SVG picture: a panel a metric.
 use crate::error::{Error, Result};
 use crate::options::{PictureOptions, PlotOptions};
+use crate::plural::counted;
 use crate::report::chart::picture_of;
 use crate::run::durable::write_file;
 use crate::run::{MetricsFile, Series};
@@ -36,12 +37,14 @@ pub fn run(options: &PlotOptions) -> Result<()> {
     let labels: Vec<&str> = runs.iter().map(|run| run.label.as_str()).collect();
     let svg = picture_of(picture.title.as_deref(), &labels, &panels).map_err(Error::internal)?;
     write_file(&picture.out, svg.as_bytes())?;
-    tell!("{}: {} metrics of {} runs", picture.out.display(), panels.len(), runs.len());
+    let (panels, runs) = (counted(panels.len(), "metric"), counted(runs.len(), "run"));
+    tell!("{}: {panels} of {runs}", picture.out.display());
     Ok(())
 }
 
 fn open(given: &Path, index: usize, picture: &PictureOptions) -> Result<PlottedRun> {
     let metrics = MetricsFile::open(given)?;
+    metrics.left_out().iter().for_each(|said| tell!("warning: {said}"));
     let own = given.file_name().map_or_else(|| given.display().to_string(), |name| name.to_string_lossy().into_owned());
     let label = picture.labels.0.get(index).cloned().unwrap_or(own);
     Ok(PlottedRun { label, metrics })

@@ -7,6 +7,7 @@ use crate::data::{Row, load};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::PreviewOptions;
+use crate::plural::{counted, counted_of};
 use crate::policy_gradients::prompts::tokenise;
 use crate::policy_gradients::tasks;
 use crate::sft::rows;
@@ -19,7 +20,8 @@ const TASK_SEED: u64 = 42;
 
 /// Prints the rows token by token, with those that are trained on marked, and what became of the whole data set.
 pub fn run(options: &PreviewOptions) -> Result<()> {
-    let mut source = setup::open_source(&options.model.model_name_or_path)?;
+    let mut source =
+        setup::open_with(&options.model.model_name_or_path, options.model.adapter_name_or_path.as_deref())?;
     rows::adjust_tokenizer(&options.text, &mut source.tokenizer)?;
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let plain = is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
@@ -39,8 +41,12 @@ pub fn run(options: &PreviewOptions) -> Result<()> {
     let shown = &examples[..options.shown.rows.min(examples.len())];
     let mut text = preview(shown, &source.tokenizer, colour)?;
     text += &format!(
-        "{} rows, {} tokens, {} of them trained on; the shortest row has {} tokens, the longest {}\n",
-        stats.n_rows, stats.n_tokens, stats.n_trained, stats.shortest, stats.longest
+        "{}, {}, {} of them trained on; the shortest row has {}, the longest {}\n",
+        counted(stats.n_rows, "row"),
+        counted(stats.n_tokens, "token"),
+        stats.n_trained,
+        counted(stats.shortest, "token"),
+        stats.longest
     );
     let spoken = rows.iter().any(|row| row.fields.get("messages").is_some_and(|m| !m.is_null()));
     let hint = (spoken && !options.text.assistant_only_loss).then(|| {
@@ -75,9 +81,9 @@ fn prompts(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, colour
     let mut text = preview_titled(&titled, tokenizer, colour)?;
     let lengths = || all.iter().map(|p| p.ids.len());
     text += &format!(
-        "{} prompts, {} tokens; the shortest has {}, the longest {}\n",
-        all.len(),
-        lengths().sum::<usize>(),
+        "{}, {}; the shortest has {}, the longest {}\n",
+        counted(all.len(), "prompt"),
+        counted(lengths().sum::<usize>(), "token"),
         lengths().min().unwrap_or(0),
         lengths().max().unwrap_or(0)
     );
@@ -113,8 +119,10 @@ fn preferences(rows: &[Row], options: &PreviewOptions, tokenizer: &Tokenizer, co
     let shown: Vec<(String, &Example)> = titled.iter().map(|(title, example)| (title.clone(), example)).collect();
     let mut text = preview_titled(&shown, tokenizer, colour)?;
     text += &format!(
-        "{} of {} rows are kept, {} tokens with every prompt counted for each of its answers; the longest has {}\n",
-        stats.n_kept, stats.n_rows, stats.n_tokens, stats.longest
+        "{} kept, {} with every prompt counted for each of its answers; the longest has {}\n",
+        counted_of(stats.n_kept, stats.n_rows, "row", ("is", "are")),
+        counted(stats.n_tokens, "token"),
+        stats.longest
     );
     for note in notes.into_iter().chain(stats.notes()) {
         text += &format!("note: {note}\n");

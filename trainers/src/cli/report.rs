@@ -9,6 +9,7 @@ use crate::run::durable::write_file;
 pub fn run(options: &ReportOptions) -> Result<()> {
     let about = &options.about;
     let runs = open_all(&about.run_dirs.0)?;
+    runs.iter().flat_map(|run| &run.left_out).for_each(|said| tell!("warning: {said}"));
     if let Some(empty) = runs.iter().find(|run| run.metrics.lines().is_empty()) {
         return Err(Error::file(&empty.metrics.path, "nothing was logged yet"));
     }

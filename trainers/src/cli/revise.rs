@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::judges::constitutional::{fill, open_template, read_constitution, readable};
 use crate::judges::speaker::Speaker;
 use crate::options::ReviseOptions;
+use crate::plural::counted;
 use crate::run::durable::write_file;
 use crate::text::{exact_json, jinja::Template};
 use engine::generate::Sampling;
@@ -62,7 +63,7 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
     let prompts = rows.iter().map(prompt_of).collect::<Result<Vec<&Value>>>()?;
     let device = device::open(options.device.device, options.device.threads)?;
     let path = &options.model.model_name_or_path;
-    let speaker = Speaker::open(path, asked.adapter_name_or_path.as_deref(), options.model.dtype, &device)?;
+    let mut speaker = Speaker::open(path, asked.adapter_name_or_path.as_deref(), options.model.dtype, &device)?;
     let sampling = speaker.sampling(&options.drawing);
     let mut speech = Speech { speaker, sampling, round: 0, too_long: 0 };
 
@@ -95,10 +96,10 @@ pub fn run(options: &ReviseOptions) -> Result<()> {
         drafts.iter().map(|draft| exact_json::to_text(&Value::Object(row_of(draft, &about))) + "\n").collect();
     write_file(&asked.output_file, text.as_bytes())?;
     tell!(
-        "{} of {} rows revised ({} left as they were); left out: {} with a question longer than the model's context, {empty} \
-         with an empty revision",
+        "{} of {} revised ({} left as before); left out: {} with a question longer than the model's context, {empty} with an empty \
+         revision",
         drafts.len(),
-        rows.len(),
+        counted(rows.len(), "row"),
         drafts.iter().filter(|d| same(d)).count(),
         speech.too_long
     );

@@ -7,6 +7,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::reward_model::RewardModel;
 use crate::options::ScoreOptions;
+use crate::plural::counted;
 use crate::text::{Tokenizer, exact_json};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -77,11 +78,11 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
     }
     write(scored.output_file.as_deref(), &text)?;
     let accuracy = if compared > 0 {
-        format!("; {:.1} % of {compared} comparisons are right", 100.0 * right as f64 / compared as f64)
+        format!("; {:.1} % of {} right", 100.0 * right as f64 / compared as f64, counted(compared, "comparison"))
     } else {
         String::new()
     };
-    tell!("{} rows, mean reward {:.4}{accuracy}", rows.len(), sum / n.max(1) as f64);
+    tell!("{}, mean reward {:.4}{accuracy}", counted(rows.len(), "row"), sum / n.max(1) as f64);
     Ok(())
 }
 

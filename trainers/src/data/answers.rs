@@ -7,6 +7,7 @@ use super::preference_rows::{Extras, LabelledRow, Ranked, Side};
 use super::read::Row;
 use super::tokenize::{TruncationMode, in_row, with_eos};
 use crate::error::{Error, Result};
+use crate::plural::{WAS, counted, counted_of};
 use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -117,30 +118,34 @@ pub struct AnswerStats {
     pub longest: usize,
 }
 
+/// The present of "to have".
+const HAS: (&str, &str) = ("has", "have");
+
 impl AnswerStats {
     /// What a person should know, a line each.
     pub fn notes(&self) -> Vec<String> {
         let (n, mut lines) = (self.n_rows, Vec::new());
-        let mut say = |count: usize, text: String| {
+        let mut say = |count: usize, verb: (&str, &str), text: String| {
             if count > 0 {
-                lines.push(format!("{count} of {n} rows {text}"));
+                lines.push(format!("{} {text}", counted_of(count, n, "row", verb)));
             }
         };
         say(
             self.n_too_long,
+            WAS,
             format!(
-                "were left out: they are longer than max_length, or it leaves nothing of an answer (the longest row has {} \
-                 tokens)",
-                self.longest
+                "left out: longer than max_length, or it leaves nothing of an answer (the longest row has {})",
+                counted(self.longest, "token")
             ),
         );
-        say(self.n_cut, format!("were cut at max_length (the longest has {} tokens)", self.longest));
-        say(self.n_without_answer, "were left out: an answer has no tokens".into());
-        say(self.n_empty, "have an empty answer; the end of the text is all that is learnt from it".into());
-        say(self.n_equal, "have the same answer as chosen and rejected; nothing can be preferred in them".into());
+        say(self.n_cut, WAS, format!("cut at max_length (the longest has {})", counted(self.longest, "token")));
+        say(self.n_without_answer, WAS, "left out: an answer has no tokens".into());
+        say(self.n_empty, HAS, "an empty answer; the end of the text is all that is learnt from it".into());
+        say(self.n_equal, HAS, "the same answer as chosen and rejected; nothing can be preferred in them".into());
         say(
             self.n_prefix_mismatch,
-            "have a prompt whose tokens are no prefix of the tokens of prompt + answer (tokens merge across the boundary, \
+            HAS,
+            "a prompt whose tokens are no prefix of the tokens of prompt + answer (tokens merge across the boundary, \
              or the template renders the prompt alone differently); the answer is taken to start where they part"
                 .into(),
         );

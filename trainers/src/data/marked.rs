@@ -2,6 +2,7 @@
 use super::answers::{Labelled, Ranking, Sequence};
 use super::tokenize::Example;
 use crate::error::Result;
+use crate::plural::counted_of;
 use crate::text::Tokenizer;
 
 const GREEN: &str = "\x1b[30;42m";
@@ -22,7 +23,7 @@ pub fn preview_titled(examples: &[(String, &Example)], tokenizer: &Tokenizer, co
     let mut out = String::new();
     for (title, example) in examples {
         let (n, of) = (example.n_trained(), example.ids.len());
-        out.push_str(&format!("{title}: {n} of {of} tokens are trained on\n"));
+        out.push_str(&format!("{title}: {} trained on\n", counted_of(n, of, "token", ("is", "are"))));
         for (i, (text, trained)) in pieces(example, tokenizer)?.into_iter().enumerate() {
             match (colour, trained) {
                 (true, true) => out.push_str(&format!("{}{text}{RESET}", if i % 2 == 0 { GREEN } else { GREEN_TOO })),

@@ -15,6 +15,7 @@ pub mod pack;
 pub mod tokenize;
 pub mod preference_rows;
 pub mod answers;
+pub mod held_out;
 pub mod marked;
 
 pub use answers::{AnswerStats, Labelled, Ranking, Sequence};

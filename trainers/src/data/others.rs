@@ -40,12 +40,20 @@ pub fn adopt(mut rows: Vec<Row>, calls: Calls) -> Result<(Vec<Row>, Vec<String>)
     }
     if told.not_calls > 0 {
         notes.push(format!(
-            "{} function calls are no JSON with name and arguments; they stay as they are written",
-            told.not_calls
+            "{} no JSON with name and arguments, and {} as written",
+            if told.not_calls == 1 {
+                "1 function call is".into()
+            } else {
+                format!("{} function calls are", told.not_calls)
+            },
+            if told.not_calls == 1 { "stays" } else { "stay" }
         ));
     }
     if told.flags > 0 {
-        notes.push(format!("{} messages have weight, train or loss, which are not read", told.flags));
+        notes.push(format!(
+            "{} weight, train or loss, which are not read",
+            if told.flags == 1 { "1 message has".into() } else { format!("{} messages have", told.flags) }
+        ));
     }
     Ok((rows, notes))
 }

@@ -9,6 +9,7 @@
 use super::format::{messages, template_kwargs, text, tools};
 use super::read::{Row, kind};
 use crate::error::{Error, Result};
+use crate::plural::{WAS, counted, counted_of};
 use serde_json::{Map, Value as Json};
 
 /// The columns that rows of preferences are read from.
@@ -240,10 +241,10 @@ fn paired(rows: Vec<LabelledRow>) -> Result<(Vec<Ranked>, Vec<String>)> {
         ))),
         _ => {
             let note = format!(
-                "{n_rows} unpaired rows made {} pairs: of each prompt the answers with label true, each with one with \
-                 label false; {} rows were left out",
-                all.len(),
-                n_rows - 2 * all.len()
+                "{} made {}: of each prompt the answers with label true, each with one with label false; {} left out",
+                counted(n_rows, "unpaired row"),
+                counted(all.len(), "pair"),
+                counted_of(n_rows - 2 * all.len(), n_rows, "row", WAS)
             );
             Ok((all, vec![note]))
         }
@@ -272,9 +273,9 @@ pub fn judged_rows(rows: &[Row]) -> Result<(Vec<LabelledRow>, Vec<String>)> {
             }
         }
         notes.push(format!(
-            "{} pairs became {} rows: chosen with label true, rejected with false",
-            rows.len(),
-            all.len()
+            "{} became {}: chosen with label true, rejected with false",
+            counted(rows.len(), "pair"),
+            counted(all.len(), "row")
         ));
         return Ok((all, notes));
     }
@@ -328,13 +329,13 @@ mod tests {
             single.iter().map(|j| (j.answer.clone(), j.label)).collect::<Vec<_>>(),
             [(plain("a"), true), (plain("b"), false)]
         );
-        assert!(notes[0].contains("1 pairs became 2 rows"), "{notes:?}");
+        assert!(notes[0].contains("1 pair became 2 rows"), "{notes:?}");
         let one = |p: &str, c: &str, l: bool| row(json!({"prompt": p, "completion": c, "label": l}));
         let rows = [one("q", "bad", false), one("r", "lone", true), one("q", "good", true), one("q", "worse", false)];
         let (pairs, notes) = ranked_rows(&rows, false).unwrap();
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs[0].answers, [plain("good"), plain("bad")]);
-        assert!(notes[0].contains("made 1 pairs") && notes[0].contains("2 rows were left out"), "{notes:?}");
+        assert!(notes[0].contains("made 1 pair:") && notes[0].contains("2 of 4 rows were left out"), "{notes:?}");
         let told = ranked_rows(&rows[..2], false).unwrap_err().to_string();
         assert!(told.contains("none of the 2 rows makes a pair"), "{told}");
     }

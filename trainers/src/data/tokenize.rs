@@ -12,6 +12,7 @@ use super::format::{Content, Format, SftRow, columns_not_read, recognise, sft_ro
 use super::read::Row;
 use crate::error::{Error, Result};
 use crate::named::named;
+use crate::plural::{WAS, counted, counted_of};
 use crate::text::generation::{assistant_mask, render_with_generation};
 use crate::text::{ChatTemplates, RenderInput, Tokenizer};
 
@@ -103,14 +104,16 @@ impl Stats {
         if self.n_truncated > 0 {
             let longest = self.longest;
             lines.push(format!(
-                "{} of {} rows were cut at max_length (the longest has {longest} tokens)",
-                self.n_truncated, self.n_rows
+                "{} cut at max_length (the longest has {})",
+                counted_of(self.n_truncated, self.n_rows, "row", WAS),
+                counted(longest, "token")
             ));
         }
         if self.n_dropped > 0 {
             lines.push(format!(
-                "{} of {} rows were dropped: nothing in them is trained on",
-                self.n_dropped, self.n_rows
+                "{} dropped: nothing in {} is trained on",
+                counted_of(self.n_dropped, self.n_rows, "row", WAS),
+                if self.n_dropped == 1 { "it" } else { "them" }
             ));
         }
         if self.n_prefix_mismatch > 0 {
@@ -206,15 +209,15 @@ fn nothing_left(stats: &Stats, options: &TokenizeOptions, completion_only: bool)
 }
 
 /// Tokens of a row before cutting.
-struct TokenizedRow {
-    ids: Vec<u32>,
+pub(super) struct TokenizedRow {
+    pub(super) ids: Vec<u32>,
     /// Where the completion begins; 0 for language modelling.
-    completion_start: usize,
+    pub(super) completion_start: usize,
     assistant: Option<Vec<bool>>,
     prefix_mismatch: bool,
 }
 
-fn tokenize_row(
+pub(super) fn tokenize_row(
     row: &SftRow,
     tokenizer: &Tokenizer,
     templates: Option<&ChatTemplates>,

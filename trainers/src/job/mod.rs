@@ -12,6 +12,7 @@
 //! ```
 pub mod batch;
 pub mod diverged;
+pub mod eval_samples;
 pub mod stepper;
 pub mod learner;
 pub mod moving_reference;
@@ -25,6 +26,7 @@ use crate::hub;
 use crate::job::learner::Learner;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, OnNan, SamplingStrategy, Strategy, TrainingCommand};
+use crate::plural::counted;
 use crate::report;
 use crate::run::memory::show_bytes;
 use crate::run::schedule::{RunLength, Schedule, run_length};
@@ -189,6 +191,8 @@ pub struct Job {
     pub evaluates_first: bool,
     /// Bytes at the peak as they were predicted, where memory is the host's.
     needed: Option<u64>,
+    /// Whether there was a step left to take when it began.
+    trains: bool,
     /// The trainer's command: sft …
     command: &'static str,
     /// Whether the run ends before its last step, since it was asked to.
@@ -206,8 +210,8 @@ fn going_on(
     let (done, then, now) = (saved.global_step, saved.max_steps, length.total_steps);
     if done > now {
         return Err(Error::Input(format!(
-            "resume_from_checkpoint: {done} optimiser steps are done in {}, and the run is to have {now} (--max_steps, \
-             --num_train_epochs)",
+            "resume_from_checkpoint: {} done in {}, and the run is to have {now} (--max_steps, --num_train_epochs)",
+            if done == 1 { "1 optimiser step is".into() } else { format!("{done} optimiser steps are") },
             checkpoint.path.display()
         )));
     }
@@ -215,9 +219,12 @@ fn going_on(
     if then != now {
         let rate = |total| Schedule::new(training, total).map(|schedule| schedule.at(done));
         said.push(format!(
-            "note: the run was begun for {then} steps and now has {now}, as transformers does it: the learning rate goes on \
-             where a run of {now} steps would be, at {:.3e} (over {then} steps: {:.3e})",
+            "note: the run was begun for {} and now has {now}, as transformers does it: the learning rate goes on where a run of \
+             {} would be, at {:.3e} (over {}: {:.3e})",
+            counted(then, "step"),
+            counted(now, "step"),
             rate(now)?,
+            counted(then, "step"),
             rate(then)?
         ));
     }
@@ -277,9 +284,12 @@ impl Job {
         let progress = Progress::new(length.total_steps, state.global_step);
         resuming.iter().for_each(|said| progress.say(said));
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
-        progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
+        let trains = state.global_step < length.total_steps;
+        if trains {
+            progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
+        }
         let needed = device.is_host().then_some(needed);
-        if let Some(needed) = needed {
+        if let Some(needed) = needed.filter(|_| trains) {
             progress.say(&format!("memory at the peak: about {}", show_bytes(needed)));
         }
         Ok(Job {
@@ -298,6 +308,7 @@ impl Job {
             watch: Watch::new(record),
             evaluates_first: record.eval_on_start && state.global_step == 0,
             needed,
+            trains,
             command: C::NAME,
             stops: false,
             learner,
@@ -313,6 +324,11 @@ impl Job {
             directory,
             pusher,
         })
+    }
+
+    /// Where the run writes.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The next optimiser step; None when the run is complete, was asked to stop, or no evaluation has been better for too
@@ -478,8 +494,11 @@ impl Job {
         if let Some(watch) = self.watch.as_ref().filter(|_| now > 0) {
             watch.see(&mut self.state.best, now, values)?;
             if watch.is_over(&self.state.best) {
-                let said =
-                    format!("{} is no better for {} evaluations: the run stops", watch.metric, self.state.best.since);
+                let said = format!(
+                    "{} is no better for {}: the run stops",
+                    watch.metric,
+                    counted(self.state.best.since, "evaluation")
+                );
                 self.progress.say(&format!("step {now}: {said}"));
             }
         }
@@ -527,17 +546,22 @@ impl Job {
         }
         self.load_best()?;
         let peak = run::memory::peak_bytes();
-        if let (Some(needed), Some(peak)) = (self.needed, peak) {
+        if let (Some(needed), Some(peak), true) = (self.needed, peak, self.trains) {
             let (peak, needed) = (show_bytes(peak), show_bytes(needed));
             self.progress.say(&format!("memory at the peak: {peak} ({needed} predicted)"));
         }
         self.policy.save(self.directory.path(), &self.learner.model, &self.source.tokenizer)?;
-        self.directory.finish(Outcome {
+        let outcome = Outcome {
             seconds: self.progress.elapsed().as_secs_f64(),
             tokens_per_second: self.progress.tokens_per_second(),
             peak_bytes: peak.filter(|_| self.needed.is_some()),
             predicted_bytes: self.needed,
-        })?;
+        };
+        if self.trains {
+            self.directory.finish(outcome)?
+        } else {
+            self.directory.finish_again(outcome)?
+        }
         run::interrupt::end();
         let report = report::write(self.directory.path()).unwrap_or_else(|error| {
             self.progress.say(&format!("note: there is no report: {error}"));
@@ -546,6 +570,7 @@ impl Job {
         let metrics = MetricsFile::open(self.directory.path())?;
         let (saved, next) = (self.policy.kind(), self.next_command());
         let ending = Ending::of(self.directory.path(), &metrics, self.state.global_step, &self.progress);
+        let ending = Ending { trained: self.trains, ..ending };
         self.progress.say(&Ending { saved: &saved, next: &next, report: &report, ..ending }.text());
         if let Some(pusher) = &self.pusher {
             self.progress.say(&pusher.push(self.directory.path(), "End of training")?);

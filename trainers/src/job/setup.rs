@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::hub::{self, Hub, HubName};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType, base_of};
+use crate::plural::counted;
 use crate::run::OF_A_RUN;
 use crate::run::side_files::SIDE_FILES;
 use crate::run::{Checkpoint, FileHash, durable, memory};
@@ -33,6 +34,31 @@ pub struct ModelSource {
 
 /// Opens a model directory or a .gguf file with its tokenizer ([`open_files`]).
 pub fn open_source(path: &str) -> Result<ModelSource> {
+    open_with(path, None)
+}
+
+/// Opens a model with the tokenizer of the adapter that goes on it, where the adapter's directory has one: what training has left
+/// there, a chat template too, is what the adapter has learnt with. Else with the model's own.
+pub fn open_with(path: &str, adapter: Option<&Path>) -> Result<ModelSource> {
+    let mut source = open_own(path)?;
+    if let Some(adapter) = adapter.filter(|adapter| brings_tokenizer(adapter)) {
+        let shown = adapter.display().to_string();
+        let tokenizer = Tokenizer::from_directory(adapter)?;
+        check_rows(&tokenizer, source.files.config.vocab_size, &shown)?;
+        if !tokenizer.has_templates_of(&source.tokenizer) {
+            tell!("note: {shown}: the adapter's own chat template is used, which is another than the model's");
+        }
+        source.tokenizer = tokenizer;
+    }
+    Ok(source)
+}
+
+/// Whether an adapter's directory has a tokenizer.
+fn brings_tokenizer(adapter: &Path) -> bool {
+    adapter.join("tokenizer.json").is_file()
+}
+
+fn open_own(path: &str) -> Result<ModelSource> {
     let files = open_files(path)?;
     for note in &files.notes {
         tell!("note: {path}: {note}");
@@ -85,19 +111,14 @@ pub fn model_and_adapter(model: Option<&str>, adapter: Option<&Path>) -> Result<
 }
 
 impl ModelAndAdapter {
-    /// Whether the adapter's directory has a tokenizer, which then holds: training may have changed the chat template.
+    /// Whether the adapter's directory has a tokenizer, which then holds.
     pub fn brings_tokenizer(&self) -> bool {
-        self.adapter.as_ref().is_some_and(|path| path.join("tokenizer.json").is_file())
+        self.adapter.as_deref().is_some_and(brings_tokenizer)
     }
 
-    /// Opens the model, with the tokenizer that training has left beside the adapter.
+    /// Opens the model, with the tokenizer that holds ([`open_with`]).
     pub fn open(&self) -> Result<ModelSource> {
-        let mut source = open_source(&self.model)?;
-        if let Some(path) = self.adapter.as_ref().filter(|_| self.brings_tokenizer()) {
-            source.tokenizer = Tokenizer::from_directory(path)?;
-            check_rows(&source.tokenizer, source.files.config.vocab_size, &path.display().to_string())?;
-        }
-        Ok(source)
+        open_with(&self.model, self.adapter.as_deref())
     }
 }
 
@@ -141,7 +162,9 @@ fn not_read(source: &ModelSource) -> Result<Vec<String>> {
     if !names.is_empty() {
         notes.push(format!("not read: {}", names.join(", ")));
     }
-    let unused = files.config.generation.not_used(true);
+    // What ends a completion is read by the commands that draw for people; those that train have an option for it, and say so.
+    let mut unused = files.config.generation.not_used(true);
+    unused.retain(|name| *name != "stop_strings");
     if !unused.is_empty() {
         notes.push(format!(
             "generation_config.json: {} {} not used",
@@ -334,7 +357,7 @@ impl Policy {
             None => format!("all {all:.1} M weights"),
             Some(a) => format!("an adapter of rank {} ({trained:.2} M of {all:.1} M weights)", a.r),
         };
-        format!("training {what} on {rows} rows, {tokens} tokens; {device}")
+        format!("training {what} on {}, {}; {device}", counted(rows as u64, "row"), counted(tokens as u64, "token"))
     }
 
     /// Whether an adapter is trained beside frozen weights.

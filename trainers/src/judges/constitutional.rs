@@ -189,7 +189,7 @@ impl Judge {
         let base = base_of(path)?.filter(|_| adapter.is_none());
         let (given, adapter) = (path, adapter.or(base.as_ref().map(|_| Path::new(path))));
         let path = base.as_deref().unwrap_or(path);
-        let ModelSource { files, tokenizer } = setup::open_source(path)?;
+        let ModelSource { files, tokenizer } = setup::open_with(path, adapter)?;
         if files.config.head == Head::Score {
             return Err(Error::Input(format!(
                 "{path}: a reward model; a judge is a language model (rewards take it as model:{path})"

@@ -64,7 +64,7 @@ impl RewardModel {
         let base = base_of(path)?.filter(|_| adapter.is_none());
         let (given, adapter) = (path, adapter.or(base.as_ref().map(|_| Path::new(path))));
         let path = base.as_deref().unwrap_or(path);
-        let ModelSource { mut files, tokenizer } = setup::open_source(path)?;
+        let ModelSource { mut files, tokenizer } = setup::open_with(path, adapter)?;
         if adapter.is_some() {
             files.config.head = Head::Score;
         }

@@ -2,25 +2,47 @@
 use crate::error::{Error, Result};
 use crate::job::setup::{self, ModelSource};
 use crate::options::{DrawingOptions, WeightType};
-use crate::text::{RenderInput, Tokenizer};
+use crate::text::{RenderInput, StopStrings, Tokenizer};
 use engine::backend::Device;
-use engine::generate::{Sampling, generate};
+use engine::generate::{Completion, Next, Sampling, generate_with};
 use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `n_samples` completions of each prompt, which end at the stop strings besides what the sampling says.
+pub fn generate_until(
+    model: &Decoder,
+    prompts: &[Vec<u32>],
+    n_samples: usize,
+    sampling: &Sampling,
+    (stops, tokenizer): (&StopStrings, &Tokenizer),
+) -> Result<Vec<Completion>> {
+    let mut outcome = Ok(());
+    let completions =
+        generate_with(model, prompts, n_samples, sampling, |_, tokens| match stops.end(tokens, tokenizer) {
+            Ok(true) => Next::Stop,
+            Ok(false) => Next::Continue,
+            Err(error) => {
+                outcome = Err(error);
+                Next::Abort
+            }
+        })?;
+    outcome.map(|()| completions)
+}
 
 /// A model with its tokenizer, ready to answer.
 pub struct Speaker {
     model: Decoder,
     tokenizer: Tokenizer,
     stop_tokens: Vec<u32>,
+    stop_strings: StopStrings,
 }
 
 impl Speaker {
     /// Opens a language model, with an adapter on it if there is one.
     pub fn open(path: &str, adapter: Option<&Path>, dtype: WeightType, device: &Device) -> Result<Self> {
-        let source = setup::open_source(path)?;
+        let source = setup::open_with(path, adapter)?;
         let stop_tokens = source.stop_tokens();
         let ModelSource { files, tokenizer } = source;
         let head = files.config.head;
@@ -32,11 +54,13 @@ impl Speaker {
         if let Some(adapter) = &adapter {
             model.load_adapter(adapter)?;
         }
-        Ok(Speaker { model, tokenizer, stop_tokens })
+        Ok(Speaker { model, tokenizer, stop_tokens, stop_strings: StopStrings::default() })
     }
 
-    /// How the model is drawn from with these options; what its own file decides is told.
-    pub fn sampling(&self, options: &DrawingOptions) -> Sampling {
+    /// How the model is drawn from with these options; what its own file decides is told. Their stop strings end its answers from
+    /// here on.
+    pub fn sampling(&mut self, options: &DrawingOptions) -> Sampling {
+        self.stop_strings = options.stop_strings(&self.model.config.generation);
         let (sampling, said) = options.sampling(&self.model.config.generation);
         said.iter().for_each(|said| tell!("note: {said}"));
         sampling
@@ -66,14 +90,31 @@ impl Speaker {
     /// `n` completions of each prompt as texts; none of a prompt that does not fit. Completion i draws from stream i,
     /// whatever fits beside it.
     pub fn answer(&self, prompts: &[Vec<u32>], n: usize, sampling: &Sampling) -> Result<Vec<Vec<String>>> {
+        let text = |one: &Completion| self.tokenizer.decode_plain(&one.tokens);
+        let all = self.complete(prompts, n, sampling)?;
+        all.iter().map(|some| some.iter().map(text).collect::<Result<Vec<String>>>()).collect()
+    }
+
+    /// The same as tokens.
+    pub fn complete(&self, prompts: &[Vec<u32>], n: usize, sampling: &Sampling) -> Result<Vec<Vec<Completion>>> {
         let mut all = vec![Vec::new(); prompts.len()];
         let fitting: Vec<usize> = (0..prompts.len()).filter(|&i| self.fits(prompts[i].len(), sampling)).collect();
         let asked: Vec<Vec<u32>> = fitting.iter().map(|&i| prompts[i].clone()).collect();
         let sampling = Sampling { stop_tokens: self.stop_tokens.clone(), ..sampling.clone() };
-        for completion in generate(&self.model, &asked, n, &sampling, |_, _| true)? {
-            let text = self.tokenizer.decode_plain(&completion.tokens)?;
-            all[fitting[completion.prompt]].push(text);
+        for completion in generate_until(&self.model, &asked, n, &sampling, (&self.stop_strings, &self.tokenizer))? {
+            let prompt = fitting[completion.prompt];
+            all[prompt].push(completion);
         }
         Ok(all)
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Its weights.
+    pub fn model(&self) -> &Decoder {
+        &self.model
     }
 }

@@ -13,11 +13,11 @@ const ADAPTER: &str = "adapter_config.json";
 /// The model beside which the adapter at `path` was trained; None where `path` is no adapter. Its `base_model_name_or_path` is
 /// looked for as it stands, from the current directory, and then from the adapter's, and then on the hub.
 pub fn base_of(path: &str) -> Result<Option<String>> {
-    find_base(path, Some(&Hub::of_environment()))
+    base_by(path, Some(&Hub::of_environment()))
 }
 
 /// As [`base_of`]; a name on the hub is looked up in `hub`, and without one stays as it is.
-fn find_base(path: &str, hub: Option<&Hub>) -> Result<Option<String>> {
+fn base_by(path: &str, hub: Option<&Hub>) -> Result<Option<String>> {
     let dir = Path::new(path);
     let file = dir.join(ADAPTER);
     if !file.is_file() || dir.join("config.json").exists() {
@@ -66,31 +66,51 @@ fn not_an_adapter(path: &str, base: &Path, give: &str) -> Result<()> {
 
 /// Where `model` is an adapter: puts its base in its place, says so in a note, and gives the adapter.
 pub(super) fn take_base(model: &mut Location, given: &Given, notes: &mut Vec<String>) -> Result<Option<PathBuf>> {
-    let Some(base) = find_base(model, given.hub.as_ref())? else { return Ok(None) };
+    let Some(base) = base_by(model, given.hub.as_ref())? else { return Ok(None) };
     notes.push(format!("{model} is an adapter; its base is {base}"));
     let adapter = std::mem::replace(model, Location(base));
     Ok(Some(PathBuf::from(adapter.0)))
 }
 
+/// Where the model is an adapter, or not given beside one: its base is the model, and it is the adapter.
+pub(super) fn find_base(
+    model: &mut Location,
+    adapter: &mut Option<PathBuf>,
+    given: &Given,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    if let Some(alone) = adapter.as_deref().filter(|_| !given.has("model_name_or_path")) {
+        *model = Location(alone.display().to_string());
+        return match take_base(model, given, notes)? {
+            Some(_) => Ok(()),
+            None => {
+                let detail = "is no adapter that names its base; give the model with --model_name_or_path";
+                given.complain("adapter_name_or_path", detail)
+            }
+        };
+    }
+    let Some(found) = take_base(model, given, notes)? else { return Ok(()) };
+    match adapter.replace(found) {
+        None => Ok(()),
+        Some(other) => given.complain(
+            "model_name_or_path",
+            format!(
+                "is an adapter, and adapter_name_or_path names another, {}; merge one of them first (lapidary merge)",
+                other.display()
+            ),
+        ),
+    }
+}
+
 impl ModelOptions {
-    /// Where the model is an adapter: its base is the model, and it is the adapter.
+    /// As [`find_base`].
     pub(super) fn find_base(
         &mut self,
         adapter: &mut Option<PathBuf>,
         given: &Given,
         notes: &mut Vec<String>,
     ) -> Result<()> {
-        let Some(found) = take_base(&mut self.model_name_or_path, given, notes)? else { return Ok(()) };
-        match adapter.replace(found) {
-            None => Ok(()),
-            Some(other) => given.complain(
-                "model_name_or_path",
-                format!(
-                    "is an adapter, and adapter_name_or_path names another, {}; merge one of them first (lapidary merge)",
-                    other.display()
-                ),
-            ),
-        }
+        find_base(&mut self.model_name_or_path, adapter, given, notes)
     }
 }
 

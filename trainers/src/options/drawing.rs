@@ -4,8 +4,10 @@ use super::given::Given;
 use super::rl_values::Texts;
 use super::spec::option_group;
 use super::value::{ANY, above, at_least, between, share_above_zero};
+use crate::text::StopStrings;
 use engine::config::GenerationConfig;
 use engine::generate::Sampling;
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// Declares two groups of options that share the parameters of sampling, which stand between the groups' own options:
@@ -81,6 +83,9 @@ sampling_parameters! {
         /// Most tokens to generate; none for what generation_config.json says, else 256.
         max_new_tokens: Option<usize> = none, Lapidary, at_least(1.0);
     } {
+        /// Texts that end a completion as the end-of-sequence token does, each as it is written: blanks count. The completion ends
+        /// with the token that completes one; none for those that generation_config.json names.
+        stop_strings: Texts = none, Transformers;
         /// Seed of the sampling.
         seed: u64 = "42", Trl;
     }
@@ -158,9 +163,31 @@ impl DrawingOptions {
             seed: self.seed,
             ..Sampling::default()
         };
+        let stops = if self.stop_strings.0.is_empty() { own_stop_strings(model) } else { Vec::new() };
+        if !stops.is_empty() {
+            taken.push(format!("stop_strings {stops:?}"));
+        }
         let said = (!taken.is_empty()).then(|| format!("drawn as generation_config.json says: {}", taken.join(", ")));
         (sampling, said)
     }
+
+    /// The texts that end a completion: those that are given, else those of the model's own file.
+    pub fn stop_strings(&self, model: &GenerationConfig) -> StopStrings {
+        let given = &self.stop_strings.0;
+        StopStrings(if given.is_empty() { own_stop_strings(model) } else { given.clone() })
+    }
+}
+
+/// `stop_strings` of a generation_config.json: a text, or a list of texts.
+pub fn own_stop_strings(model: &GenerationConfig) -> Vec<String> {
+    match model.raw.get("stop_strings") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(all)) => all.iter().filter_map(|text| text.as_str().map(String::from)).collect(),
+        _ => Vec::new(),
+    }
+    .into_iter()
+    .filter(|text| !text.is_empty())
+    .collect()
 }
 
 #[cfg(test)]
@@ -175,6 +202,7 @@ mod tests {
             top_p: None,
             min_p: None,
             repetition_penalty: None,
+            stop_strings: Texts::default(),
             seed: 1,
         }
     }
@@ -189,6 +217,14 @@ mod tests {
             said.as_deref(),
             Some("drawn as generation_config.json says: temperature 0.6, top_k 20, max_new_tokens 9")
         );
+        let raw = serde_json::Map::from_iter([("stop_strings".to_string(), serde_json::json!(["\n", ""]))]);
+        let stopping = GenerationConfig { raw, ..Default::default() };
+        let (_, said) = given(None, None).sampling(&stopping);
+        assert_eq!(said.as_deref(), Some("drawn as generation_config.json says: stop_strings [\"\\n\"]"));
+        assert_eq!(given(None, None).stop_strings(&stopping).0, ["\n"]);
+        let own = DrawingOptions { stop_strings: Texts(vec!["x".into()]), ..given(None, None) };
+        assert_eq!(own.stop_strings(&stopping).0, ["x"]);
+        assert_eq!(own.sampling(&stopping).1, None);
         let (asked, _) = given(Some(1.5), Some(0)).sampling(&model);
         assert_eq!((asked.temperature, asked.top_k), (1.5, 0));
         let greedy = GenerationConfig { do_sample: Some(false), ..model };

@@ -13,8 +13,8 @@ option_group! {
     /// Which model, and how its weights are held.
     pub struct ModelOptions "Model" {
         /// The model: a directory in Hugging Face layout, a .gguf file, or a name on the hub (org/name, or
-        /// hf://org/name/file.gguf).
-        model_name_or_path: Location = required, Trl, ANY, free;
+        /// hf://org/name/file.gguf). An adapter names its own, and its directory stands for both.
+        model_name_or_path: Location = (required unless adapter_name_or_path), Trl, ANY, free;
         /// A branch, tag or commit of a model from the hub.
         model_revision: String = "main", Trl, ANY, free;
         /// Type of the weights that are not trained; auto keeps what the file has. Trained weights and all

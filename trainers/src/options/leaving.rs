@@ -24,7 +24,7 @@ option_group! {
 option_group! {
     /// Where to, and in which form.
     pub struct TargetOptions "Export" {
-        /// The GGUF file to write, whose name ends in .gguf; its Modelfile goes beside it.
+        /// The GGUF file to write, whose name ends in .gguf; NAME.Modelfile goes beside NAME.gguf.
         output_file: Option<PathBuf> = none, Lapidary;
         /// Type of the matrices, under the names of llama.cpp's convert_hf_to_gguf.py; none for f16 in a GGUF file, and for
         /// what the model's file has in a directory.
@@ -35,7 +35,7 @@ option_group! {
         overwrite_output_file: bool = "false", Lapidary;
         /// Directory to write in Hugging Face layout, in the place of output_file.
         output_dir: Option<PathBuf> = none, Lapidary;
-        /// Write over a model in output_dir.
+        /// Write over a model in output_dir. A run's directory is not written over.
         overwrite_output_dir: bool = "false", Transformers;
     }
 }
@@ -142,6 +142,8 @@ option_group! {
         system: Option<String> = none, Lapidary;
         /// Who answers besides: base, the model without its adapter. none for nobody.
         beside: Option<Beside> = none, Lapidary;
+        /// An adapter to compare the model with: the same as adapter_name_or_path with beside base.
+        compare: Option<PathBuf> = none, Lapidary;
     }
 }
 
@@ -170,6 +172,13 @@ impl Command for ChatOptions {
         "Talk with a model: each line of standard input is a turn; /reset begins anew, /quit ends";
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
+        if let Some(tuned) = self.talk.compare.take() {
+            if self.source.adapter_name_or_path.is_some() {
+                return given.complain("compare", "contradicts adapter_name_or_path; give one of them");
+            }
+            self.source.adapter_name_or_path = Some(tuned);
+            self.talk.beside = Some(Beside::Base);
+        }
         check_source(&self.source, given)?;
         Ok(self.drawing.without_effect(given))
     }

@@ -12,6 +12,7 @@ pub mod groups;
 pub mod hub_names;
 pub mod adapted;
 pub mod shared;
+pub mod evaluation_samples;
 pub mod sync;
 pub mod sft;
 pub mod rl_values;
@@ -25,6 +26,7 @@ pub mod tools;
 pub mod leaving;
 pub mod again;
 pub mod evaluation;
+pub mod comparing;
 pub mod accepted;
 pub mod file;
 pub mod flags;
@@ -38,9 +40,11 @@ mod trl_tests;
 pub use adapted::base_of;
 pub use again::{DiffOptions, DifferOptions, ReproduceOptions, ReproducedOptions, VerifiedOptions, VerifyOptions};
 pub use choices::*;
+pub use comparing::{ArbiterOptions, CompareOptions, ContestOptions};
 pub use datasets::Datasets;
-pub use drawing::{DrawingOptions, RolloutOptions};
+pub use drawing::{DrawingOptions, RolloutOptions, own_stop_strings};
 pub use evaluation::{EvalOptions, EvaluatedOptions};
+pub use evaluation_samples::EvaluationSampleOptions;
 pub use groups::*;
 pub use leaving::{
     ChatOptions, ExportOptions, HeldOptions, PushOptions, PushedOptions, SourceOptions, TalkOptions, TargetOptions,
@@ -63,8 +67,8 @@ pub use shared::{Common, TrainingCommand};
 pub use spec::{Command, OptionGroup, OptionSpec, fingerprint, resolved};
 pub use sync::SyncOptions;
 pub use tools::{
-    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, ExerciseOptions, FoldOptions,
-    GenerateOptions, LearningOptions, MergeOptions, PreviewOptions, QuickstartOptions, SamplingOptions, ShownOptions,
-    TokenizerOptions, TourOptions,
+    CheckOptions, CompletedOptions, CompletionsOptions, DoctorOptions, DoctorStepOptions, EnvOptions, ExerciseOptions,
+    FoldOptions, FormatOptions, GenerateOptions, LearningOptions, MergeOptions, PreviewOptions, QuickstartOptions,
+    SamplingOptions, ShownOptions, TokenizerOptions, TourOptions,
 };
 pub use value::Steps;

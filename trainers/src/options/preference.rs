@@ -1,5 +1,6 @@
 //! `lapidary dpo|orpo|cpo|kto|bco`: learning from answers that were preferred to others.
 use super::choices::*;
+use super::evaluation_samples::EvaluationSampleOptions;
 use super::given::Given;
 use super::groups::*;
 use super::lists::List;
@@ -206,8 +207,9 @@ trainer! {
     /// Everything `lapidary dpo` can be told.
     DpoOptions "dpo" "Learn from pairs of answers, one preferred to the other (direct preference optimisation and its kin)",
     defaults &[("learning_rate", "1e-6")],
-    loss: DpoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
+    loss: DpoLossOptions, reference: ReferenceOptions, sync: SyncOptions, samples: EvaluationSampleOptions;
     check(this, given, notes) {
+        this.samples.check(&this.record, given, notes)?;
         this.loss.check(given)?;
         this.reference.check(&this.sync, &this.lora, given, notes)?;
     }
@@ -217,16 +219,17 @@ trainer! {
     /// Everything `lapidary orpo` can be told.
     OrpoOptions "orpo" "Learn from pairs of answers without a reference: likelihood and odds ratio in one loss",
     defaults &[("learning_rate", "1e-6")],
-    loss: OrpoLossOptions;
-    check(this, given, notes) { let _ = (this, given, notes); }
+    loss: OrpoLossOptions, samples: EvaluationSampleOptions;
+    check(this, given, notes) { this.samples.check(&this.record, given, notes)?; }
 }
 
 trainer! {
     /// Everything `lapidary cpo` can be told.
     CpoOptions "cpo" "Learn from pairs of answers without a reference: contrastive preference optimisation, SimPO, AlphaPO",
     defaults &[("learning_rate", "1e-6")],
-    loss: CpoLossOptions;
+    loss: CpoLossOptions, samples: EvaluationSampleOptions;
     check(this, given, notes) {
+        this.samples.check(&this.record, given, notes)?;
         if this.loss.loss_type == CpoLoss::Alphapo {
             // As in TRL: AlphaPO is SimPO without the likelihood.
             if given.differs("cpo_alpha") {
@@ -244,14 +247,20 @@ trainer! {
     /// Everything `lapidary kto` can be told.
     KtoOptions "kto" "Learn from single answers, each good or bad (Kahneman-Tversky optimisation)",
     defaults &[("learning_rate", "1e-6"), ("train_sampling_strategy", "sequential")],
-    loss: KtoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
-    check(this, given, notes) { this.reference.check(&this.sync, &this.lora, given, notes)?; }
+    loss: KtoLossOptions, reference: ReferenceOptions, sync: SyncOptions, samples: EvaluationSampleOptions;
+    check(this, given, notes) {
+        this.samples.check(&this.record, given, notes)?;
+        this.reference.check(&this.sync, &this.lora, given, notes)?;
+    }
 }
 
 trainer! {
     /// Everything `lapidary bco` can be told.
     BcoOptions "bco" "Learn from single answers, each good or bad (binary classifier optimisation)",
     defaults &[("learning_rate", "5e-7")],
-    loss: BcoLossOptions, reference: ReferenceOptions, sync: SyncOptions;
-    check(this, given, notes) { this.reference.check(&this.sync, &this.lora, given, notes)?; }
+    loss: BcoLossOptions, reference: ReferenceOptions, sync: SyncOptions, samples: EvaluationSampleOptions;
+    check(this, given, notes) {
+        this.samples.check(&this.record, given, notes)?;
+        this.reference.check(&this.sync, &this.lora, given, notes)?;
+    }
 }

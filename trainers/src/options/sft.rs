@@ -1,5 +1,6 @@
 //! `lapidary sft`: supervised fine-tuning.
 use super::choices::*;
+use super::evaluation_samples::EvaluationSampleOptions;
 use super::given::Given;
 use super::groups::*;
 use super::shared::{check_shared, training_command};
@@ -25,6 +26,7 @@ option_set! {
         pub lora: LoraOptions,
         pub record: RecordOptions,
         pub upload: UploadOptions,
+        pub samples: EvaluationSampleOptions,
         pub device: DeviceOptions,
     }
 }
@@ -39,6 +41,7 @@ impl Command for SftOptions {
         let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
         let shared = check_shared(&mut self.model, &mut self.data, settled, given, &mut notes);
         Error::all([text, shared, self.upload.check(given, &mut notes)])?;
+        self.samples.check(&self.record, given, &mut notes)?;
         Ok(notes)
     }
 }

@@ -91,6 +91,22 @@ pub(super) fn check_shared(
     Ok(())
 }
 
+/// Why a run is not reported to a tracker, and what to do instead.
+fn not_written(name: &str) -> String {
+    let instead = "give tensorboard, or none (metrics are in output_dir/metrics.jsonl in any case)";
+    match name {
+        "wandb" => format!(
+            "wandb is not written: its files are its own program's, for which there is no finished Rust library; {instead}. \
+             `wandb sync` uploads TensorBoard's event files"
+        ),
+        "mlflow" | "comet_ml" | "trackio" | "clearml" | "neptune" | "dvclive" | "swanlab" | "azure_ml"
+        | "codecarbon" | "dagshub" | "flyte" => {
+            format!("{name} is not written: it is a Python library's; {instead}")
+        }
+        _ => format!("{name} is no tracker that is known; {instead}"),
+    }
+}
+
 impl DeviceOptions {
     /// `use_cpu` is `--device cpu`.
     fn settle(&mut self, use_cpu: bool, given: &Given) -> Result<()> {
@@ -314,9 +330,7 @@ impl RecordOptions {
                 "all" => {
                     "report_to: of all, tensorboard is written; metrics are in output_dir/metrics.jsonl, too".into()
                 }
-                _ => format!(
-                    "report_to: {name} is not written; metrics are in output_dir/metrics.jsonl, and tensorboard can be"
-                ),
+                _ => return given.complain("report_to", not_written(name)),
             });
         }
         self.check_best(given, notes)?;

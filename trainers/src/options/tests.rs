@@ -275,6 +275,10 @@ fn contradictions() {
         ("--packing --max_length none", "--max_length: packing needs it"),
         ("--eval_strategy steps", "--eval_strategy: steps needs rows to evaluate on: --eval_dataset"),
         ("--warmup_steps 1.5", "--warmup_steps: is a whole number"),
+        ("--report_to wandb", "--report_to: wandb is not written"),
+        ("--report_to tensorboard mlflow", "--report_to: mlflow is not written"),
+        ("--report_to tensorbord", "--report_to: tensorbord is no tracker that is known"),
+        ("--log_completions", "--log_completions: goes with evaluations"),
         ("--use_cpu --device gpu", "--use_cpu: contradicts --device gpu"),
         ("--overwrite_output_dir --resume_from_checkpoint last", "--overwrite_output_dir: contradicts"),
     ] {
@@ -284,6 +288,11 @@ fn contradictions() {
     for (line, start) in [
         ("generate --model_name_or_path m", "prompt: give --prompt"),
         ("generate --model_name_or_path m --prompt a --messages b", "--messages: contradicts prompt"),
+        ("compare a --prompts p", "--models: names 1 of the two"),
+        ("compare a b c --prompts p", "--models: names 3 of the two"),
+        ("compare a b --prompts p --out x.txt", "--out: must end in .html"),
+        ("compare a b --prompts p --judge j", "judge_constitution: is missing"),
+        ("chat --adapter_name_or_path a --compare b", "--compare: contradicts adapter_name_or_path"),
         ("generate --model_name_or_path m --messages b --system c", "--system: goes with --prompt"),
         (
             "generate --model_name_or_path m --prompt a --top_p 0",
@@ -302,7 +311,6 @@ fn notes() {
         ("--fp16", "fp16 has no effect: it is for frozen weights of dtype float16"),
         ("--fp16 --use_peft --dtype bfloat16", "fp16 has no effect: it is for frozen weights of dtype float16"),
         ("--fp16 --use_peft --dtype float16 --use_cpu", "fp16 has no effect: on the CPU"),
-        ("--report_to wandb", "report_to: wandb is not written"),
         ("--report_to all", "report_to: of all, tensorboard is written"),
         ("--dataloader_num_workers 4", "dataloader_num_workers has no effect"),
         ("--packing_strategy wrapped", "packing_strategy has no effect without packing"),
@@ -318,7 +326,7 @@ fn notes() {
     }
     assert_eq!(sft("").notes, Vec::<String>::new());
     let together =
-        sft("--bf16 --tf32 true --report_to wandb --bf16 --fp16 false --push_to_hub no --deepspeed none").notes;
+        sft("--bf16 --tf32 true --report_to all --bf16 --fp16 false --push_to_hub no --deepspeed none").notes;
     assert_eq!(together[0], "bf16, tf32 have no effect: arithmetic is float32 (the type of frozen weights is dtype)");
     assert_eq!(together.len(), 2);
     assert_eq!(sft("--fp16 --use_peft --dtype float16").notes, Vec::<String>::new());

@@ -1,5 +1,5 @@
 //! The commands around training: `generate`, `merge`, `preview`, `quickstart`, `exercise`, `doctor`.
-use super::adapted::take_base;
+use super::adapted::{find_base, take_base};
 use super::choices::{Messages, Shell, TargetModules, WeightType};
 use super::drawing::DrawingOptions;
 use super::given::Given;
@@ -79,11 +79,11 @@ impl Command for GenerateOptions {
 option_group! {
     /// What goes together, and where to.
     pub struct FoldOptions "Merge" {
-        /// The PEFT adapter to fold in; none where model_name_or_path is the adapter.
+        /// The PEFT adapter to fold in.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary;
         /// Directory for the merged model.
         output_dir: PathBuf = required, Lapidary;
-        /// Write over a model in output_dir.
+        /// Write over a model in output_dir. A run's directory is not written over.
         overwrite_output_dir: bool = "false", Transformers;
     }
 }
@@ -140,6 +140,30 @@ impl Command for CompletionsOptions {
 }
 
 option_group! {
+    /// How it is printed.
+    pub struct FormatOptions "Output" {
+        /// Print JSON.
+        json: bool = "false", Lapidary;
+    }
+}
+
+option_set! {
+    /// Everything `lapidary env` can be told.
+    pub struct EnvOptions {
+        pub format: FormatOptions,
+    }
+}
+
+impl Command for EnvOptions {
+    const NAME: &'static str = "env";
+    const ABOUT: &'static str = "Print what a bug report should say about program and machine";
+
+    fn check(&mut self, _: &Given) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+}
+
+option_group! {
     /// What is shown.
     pub struct ShownOptions "Preview" {
         /// The data set: a file of rows (.jsonl, .json, .csv, .tsv, .parquet), a directory of them, or a name on the hub.
@@ -155,10 +179,12 @@ option_group! {
     /// Whose tokenizer and chat template.
     pub struct TokenizerOptions "Model" {
         /// The model whose tokenizer and chat template are used: a directory in Hugging Face layout, a .gguf file, or a
-        /// name on the hub (org/name).
-        model_name_or_path: Location = required, Trl, ANY, free;
+        /// name on the hub (org/name). An adapter names its own, and its directory stands for both.
+        model_name_or_path: Location = (required unless adapter_name_or_path), Trl, ANY, free;
         /// A branch, tag or commit of a model from the hub.
         model_revision: String = "main", Trl, ANY, free;
+        /// A PEFT adapter, whose own tokenizer is used where its directory has one.
+        adapter_name_or_path: Option<PathBuf> = none, Lapidary, ANY, free;
     }
 }
 
@@ -178,7 +204,8 @@ impl Command for PreviewOptions {
 
     fn check(&mut self, given: &Given) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        take_base(&mut self.model.model_name_or_path, given, &mut notes)?;
+        let TokenizerOptions { model_name_or_path, adapter_name_or_path, .. } = &mut self.model;
+        find_base(model_name_or_path, adapter_name_or_path, given, &mut notes)?;
         self.text.check(given, &mut notes)?;
         Ok(notes)
     }

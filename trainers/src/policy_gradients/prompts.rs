@@ -5,6 +5,7 @@ use crate::data::{Row, format};
 use crate::error::{Error, Result};
 use crate::job::setup;
 use crate::options::{DataOptions, RolloutOptions};
+use crate::plural::{counted, counted_of};
 use crate::text::{RenderInput, Tokenizer};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -70,15 +71,15 @@ pub fn read_prompts(
             (prompts.iter().filter(|p| p.ids.len() <= room).cloned().collect(), longest(&prompts));
         if fit.is_empty() {
             return Err(Error::Input(format!(
-                "{name}: no prompt fits: they have up to {longest} tokens, and the model's context of {context} less \
-                 max_completion_length leaves {room}"
+                "{name}: no prompt fits: they have up to {}, and the model's context of {context} less \
+                 max_completion_length leaves {room}",
+                counted(longest, "token")
             )));
         }
         if fit.len() < prompts.len() {
             notes.push(format!(
-                "{name}: {} of {} prompts are skipped: with max_completion_length they are longer than the context of {context}",
-                prompts.len() - fit.len(),
-                prompts.len()
+                "{name}: {} skipped: longer than the context of {context} with max_completion_length",
+                counted_of(prompts.len() - fit.len(), prompts.len(), "prompt", ("is", "are"))
             ));
         }
         Ok(fit)

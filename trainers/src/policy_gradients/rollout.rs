@@ -1,9 +1,10 @@
 //! Completions of prompts: drawn by the engine, or taken from a file.
 use super::judged::Prompt;
 use crate::error::{Error, Result};
+use crate::judges::speaker::generate_until;
 use crate::options::RolloutOptions;
-use crate::text::Tokenizer;
-use engine::generate::{Next, Sampling, generate_with};
+use crate::text::{StopStrings, Tokenizer};
+use engine::generate::Sampling;
 use engine::model::decoder::Decoder;
 use serde::Deserialize;
 use serde_json::Value;
@@ -40,7 +41,7 @@ pub struct Drawing {
     /// Temperature, filters, greatest length, stop tokens and seed.
     pub sampling: Sampling,
     /// Texts that end a completion.
-    pub stop_strings: Vec<String>,
+    pub stop_strings: StopStrings,
 }
 
 /// One row of a completions file.
@@ -138,7 +139,7 @@ impl Drawing {
             stop_tokens,
             ..Sampling::default()
         };
-        Drawing { sampling, stop_strings: options.stop_strings.0.clone() }
+        Drawing { sampling, stop_strings: StopStrings(options.stop_strings.0.clone()) }
     }
 
     /// `n` completions of each prompt, from streams `first_stream` on.
@@ -152,29 +153,12 @@ impl Drawing {
     ) -> Result<Vec<Completion>> {
         let sampling = Sampling { first_stream, ..self.sampling.clone() };
         let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.ids.clone()).collect();
-        let mut outcome = Ok(());
-        let drawn = generate_with(model, &ids, n, &sampling, |_, tokens| match self.is_stopped(tokens, tokenizer) {
-            Ok(true) => Next::Stop,
-            Ok(false) => Next::Continue,
-            Err(error) => {
-                outcome = Err(error);
-                Next::Abort
-            }
-        })?;
-        outcome?;
+        let drawn = generate_until(model, &ids, n, &sampling, (&self.stop_strings, tokenizer))?;
         let completion = |c: engine::generate::Completion| {
             let text = tokenizer.decode_plain(&c.tokens)?;
             Ok(Completion { text, ids: c.tokens, logps: Some(c.logps), ended: c.stopped, reward: None })
         };
         drawn.into_iter().map(completion).collect()
-    }
-
-    /// Whether the text ends in, or the last token completes, a stop string.
-    fn is_stopped(&self, tokens: &[u32], tokenizer: &Tokenizer) -> Result<bool> {
-        let Some(longest) = self.stop_strings.iter().map(String::len).max() else { return Ok(false) };
-        // A token may be as little as a byte of text; looking further back would find strings that were there before.
-        let text = tokenizer.decode_plain(&tokens[tokens.len().saturating_sub(longest + 8)..])?;
-        Ok(self.stop_strings.iter().any(|stop| text.contains(stop.as_str())))
     }
 }
 

@@ -1,11 +1,10 @@
 //! `samples.jsonl`: every completion that a run learns from, with its rewards, as they come.
 use super::judged::Prompt;
 use super::rollout::Completion;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::run::SamplesFile;
 use serde_json::{Map, Value, json};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A line with the columns of a row behind it; a column that is called as one of the line's own fields is `row/<name>`.
 fn with_columns(own: Value, row: &Map<String, Value>) -> Map<String, Value> {
@@ -19,29 +18,12 @@ fn with_columns(own: Value, row: &Map<String, Value>) -> Map<String, Value> {
 
 /// The open file.
 #[derive(Debug)]
-pub struct SamplesLog {
-    path: PathBuf,
-    file: File,
-}
+pub struct SamplesLog(SamplesFile);
 
 impl SamplesLog {
-    /// In the run's directory.
-    pub const FILE_NAME: &str = crate::run::SAMPLES;
-
     /// Starts anew, or with `resumed_step` goes on after what was drawn in the first so many steps.
     pub fn open(run: &Path, resumed_step: Option<u64>) -> Result<Self> {
-        let path = run.join(Self::FILE_NAME);
-        let kept = match resumed_step {
-            Some(step) if path.exists() => {
-                let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-                let of = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64();
-                text.lines().filter(|l| of(l).is_some_and(|s| s <= step)).map(|l| format!("{l}\n")).collect()
-            }
-            _ => String::new(),
-        };
-        std::fs::write(&path, kept).map_err(|e| Error::file(&path, e))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(|e| Error::file(&path, e))?;
-        Ok(SamplesLog { path, file })
+        SamplesFile::open(run, resumed_step).map(SamplesLog)
     }
 
     /// A line a completion: the step it is for, what was asked and answered, each reward by name, their weighted sum; and
@@ -55,7 +37,7 @@ impl SamplesLog {
         total: &[f64],
     ) -> Result<()> {
         let number = |x: f64| if x.is_nan() { Value::Null } else { Value::from(x) };
-        let mut text = String::new();
+        let mut lines = Vec::new();
         for (i, (prompt, completion)) in drawn.iter().enumerate() {
             let each: Map<String, Value> =
                 names.iter().zip(rewards).map(|(name, r)| (name.clone(), number(r[i]))).collect();
@@ -63,10 +45,9 @@ impl SamplesLog {
                 "step": step, "prompt": prompt.value(), "completion": completion.text, "rewards": each,
                 "reward": number(total[i]), "length": completion.ids.len(), "ended": completion.ended,
             });
-            let line = Value::Object(with_columns(own, &prompt.row.fields));
-            text += &format!("{line}\n");
+            lines.push(Value::Object(with_columns(own, &prompt.row.fields)));
         }
-        self.file.write_all(text.as_bytes()).map_err(|e| Error::file(&self.path, e))
+        self.0.write(&lines)
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! It differs from DPO in that log-probabilities count by themselves, not against a reference (SimPO: their mean over
 //! tokens, with a margin γ), and in the likelihood of the chosen answer that is added.
-use crate::data::Ranking;
 use crate::data::answers::{Rules, tokenize_rankings};
 use crate::data::preference_rows::ranked_rows;
+use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::{Measured, Summary};
 use crate::losses::cpo::{CpoSettings, DeltaLoss, alpha_reward};
@@ -26,6 +26,10 @@ struct Cpo<'a> {
 impl Objective for Cpo<'_> {
     fn n_rows(&self, set: Set) -> usize {
         self.rows.of(set).len()
+    }
+
+    fn held_out(&self) -> Vec<&Sequence> {
+        self.rows.eval.iter().filter_map(|pair| pair.answers.first()).collect()
     }
 
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured> {
@@ -61,7 +65,7 @@ impl Objective for Cpo<'_> {
 
 /// Runs `lapidary cpo`.
 pub fn train(options: &CpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::BosEos);
     let rows = preferences::read(
         (&options.data, options.training.seed),
@@ -74,5 +78,6 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
     let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
     let (loss, per_token) = options.loss.loss_type.value();
     let objective = Cpo { options, rows, loss, per_token };
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    let how = (options.text.disable_dropout, Some(&options.samples));
+    preferences::train(job, objective, &options.data, &options.training, how)
 }

@@ -127,6 +127,10 @@ impl Objective for Dpo<'_> {
         self.rows.of(set).len()
     }
 
+    fn held_out(&self) -> Vec<&Sequence> {
+        self.rows.eval.iter().filter_map(|pair| pair.answers.first()).collect()
+    }
+
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured> {
         let (options, n) = (&self.options.loss, rows.len());
         let sequences = sequences(self.rows.of(set), rows);
@@ -169,7 +173,7 @@ impl Objective for Dpo<'_> {
 
 /// Runs `lapidary dpo`.
 pub fn train(options: &DpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::Prefix);
     let rows = preferences::read(
         (&options.data, options.training.seed),
@@ -196,7 +200,8 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
         let size = options.reference.precompute_ref_batch_size;
         objective.reference = precompute(&objective, size.unwrap_or(options.training.per_device_train_batch_size))?;
     }
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    let how = (options.text.disable_dropout, Some(&options.samples));
+    preferences::train(job, objective, &options.data, &options.training, how)
 }
 
 /// The reference's log-probabilities of all rows.

@@ -139,6 +139,10 @@ impl Objective for Single<'_> {
         self.rows.of(set).len()
     }
 
+    fn held_out(&self) -> Vec<&Sequence> {
+        self.rows.eval.iter().map(|row| &row.sequence).collect()
+    }
+
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured> {
         let n = rows.len();
         let sequences = self.answers(set, rows);
@@ -271,7 +275,7 @@ fn with_reference<'a>(mut objective: Single<'a>, job: &Job, batch_size: usize) -
 
 /// Runs `lapidary kto`.
 pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let loss = &options.loss;
     let balance = Some([loss.desirable_weight, loss.undesirable_weight]);
     let rows = read(&options.text, (&options.data, options.training.seed), &source, balance)?;
@@ -296,12 +300,13 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
         weights: [loss.desirable_weight as f32, loss.undesirable_weight as f32],
     };
     let objective = with_reference(objective, &job, batch_size)?;
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    let how = (options.text.disable_dropout, Some(&options.samples));
+    preferences::train(job, objective, &options.data, &options.training, how)
 }
 
 /// Runs `lapidary bco`.
 pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let rows = read(&options.text, (&options.data, options.training.seed), &source, None)?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
@@ -317,5 +322,6 @@ pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
         weights: [1.0, 1.0],
     };
     let objective = with_reference(objective, &job, options.training.per_device_train_batch_size)?;
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    let how = (options.text.disable_dropout, Some(&options.samples));
+    preferences::train(job, objective, &options.data, &options.training, how)
 }

@@ -17,13 +17,17 @@ use crate::data::preference_rows::COLUMNS;
 use crate::data::{Loaded, Sequence};
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
+use crate::job::eval_samples::EvalSamples;
 use crate::job::learner::loss_device;
 use crate::job::moving_reference;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
 use crate::losses::sequences::sum_of_tokens;
-use crate::options::{self, AnswerOptions, DataOptions, ModelOptions, ReferenceOptions, SyncOptions, TrainingCommand};
+use crate::options::{
+    self, AnswerOptions, DataOptions, EvaluationSampleOptions, LoraOptions, ModelOptions, ReferenceOptions,
+    SyncOptions, TrainingCommand,
+};
 use crate::text::Tokenizer;
 use engine::model::decoder::{Decoder, Pass};
 use engine::tensor::Tensor;
@@ -69,6 +73,11 @@ pub trait Objective {
     /// Loss and metrics of the rows `rows` of a step that takes `step` in all (its micro-batches together).
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured>;
 
+    /// Evaluation rows whose prompts may be answered, each with the answer that is wanted; none of a reward model.
+    fn held_out(&self) -> Vec<&Sequence> {
+        Vec::new()
+    }
+
     /// After the optimiser's step `step` (from 1).
     fn stepped(&mut self, _model: &Decoder, _step: u64) -> Result<()> {
         Ok(())
@@ -81,8 +90,8 @@ pub trait Objective {
 }
 
 /// The model's files and tokenizer, the latter as the options want it.
-pub fn open_source(model: &ModelOptions, text: &AnswerOptions) -> Result<ModelSource> {
-    let mut source = setup::open_source(&model.model_name_or_path)?;
+pub fn open_source(model: &ModelOptions, lora: &LoraOptions, text: &AnswerOptions) -> Result<ModelSource> {
+    let mut source = setup::open_with(&model.model_name_or_path, lora.adapter_name_or_path.as_deref())?;
     setup::adjust_tokenizer(text.chat_template_path.as_deref(), text.eos_token.as_deref(), &mut source.tokenizer)?;
     Ok(source)
 }
@@ -169,12 +178,15 @@ pub fn train<O: Objective>(
     mut objective: O,
     data: &DataOptions,
     training: &options::TrainingOptions,
-    disable_dropout: bool,
+    (disable_dropout, samples): (bool, Option<&EvaluationSampleOptions>),
 ) -> Result<Summary> {
-    let evaluate = |job: &mut Job, objective: &mut O| {
+    let held_out = objective.held_out();
+    let mut samples = samples.map(|samples| EvalSamples::open(samples, &job, held_out)).transpose()?.flatten();
+    let mut evaluate = |job: &mut Job, objective: &mut O| {
         job.evaluate(objective.n_rows(Set::Eval), training.per_device_eval_batch_size, |model, rows| {
             objective.measure(model, Set::Eval, rows, rows, Pass::default())
-        })
+        })?;
+        samples.as_mut().map_or(Ok(()), |samples| samples.draw(job))
     };
     if job.evaluates_first {
         evaluate(&mut job, &mut objective)?;

@@ -44,6 +44,10 @@ impl Objective for Orpo<'_> {
         self.rows.of(set).len()
     }
 
+    fn held_out(&self) -> Vec<&Sequence> {
+        self.rows.eval.iter().filter_map(|pair| pair.answers.first()).collect()
+    }
+
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured> {
         let (pairs, n) = (self.rows.of(set), rows.len());
         let sequences = sequences(pairs, rows);
@@ -71,7 +75,7 @@ impl Objective for Orpo<'_> {
 
 /// Runs `lapidary orpo`.
 pub fn train(options: &OrpoOptions) -> Result<Summary> {
-    let source = preferences::open_source(&options.model, &options.text)?;
+    let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let encoding = preferences::encoding(&options.text, Rules::BosEos);
     let rows = preferences::read(
         (&options.data, options.training.seed),
@@ -86,5 +90,6 @@ pub fn train(options: &OrpoOptions) -> Result<Summary> {
     };
     let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
     let objective = Orpo { options, rows };
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    let how = (options.text.disable_dropout, Some(&options.samples));
+    preferences::train(job, objective, &options.data, &options.training, how)
 }

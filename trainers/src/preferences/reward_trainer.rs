@@ -122,7 +122,7 @@ fn new_head(job: &mut Job, seed: u64) -> Result<()> {
 
 /// Runs `lapidary reward`.
 pub fn train(options: &RewardOptions) -> Result<Summary> {
-    let mut source = preferences::open_source(&options.model, &options.text)?;
+    let mut source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     // As TRL: what pads (EOS where nothing else does) is not scored.
     let pad = source.tokenizer.pad_id().or(source.tokenizer.eos_id());
     let config = &mut source.files.config;
@@ -146,5 +146,5 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
         new_head(&mut job, options.training.seed)?;
     }
     let objective = RewardObjective { options, rows, loss: if only_pairs { pairs } else { rankings } };
-    preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
+    preferences::train(job, objective, &options.data, &options.training, (options.text.disable_dropout, None))
 }

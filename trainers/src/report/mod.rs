@@ -9,7 +9,7 @@ pub mod page;
 
 use crate::error::{Error, Result};
 use crate::run::durable::write_file;
-use crate::run::series::whole_lines;
+use crate::run::series::JsonLines;
 use crate::run::{CONFIG, MANIFEST, MetricsFile, MetricsLog, PREVIEW, REPORT, SAMPLES};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -29,12 +29,14 @@ pub struct Run {
     pub config: String,
     /// Lines of samples.jsonl.
     pub samples: Vec<Value>,
+    /// A sentence about each line of these files that could not be read.
+    pub left_out: Vec<String>,
     /// Rows of preview.json: `{"title": …, "pieces": [[text, trained], …]}`.
     pub preview: Vec<Value>,
 }
 
 impl Run {
-    /// Reads a run's directory. Errors: it has no metrics, or a file in it is damaged.
+    /// Reads a run's directory. Errors: it has no metrics, or its manifest or preview is damaged.
     pub fn open(directory: &Path) -> Result<Run> {
         if !directory.is_dir() {
             return Err(Error::file(directory, "is no directory of a run"));
@@ -50,9 +52,9 @@ impl Run {
             Some(text) => json(&directory.join(MANIFEST), 1, &text)?,
             None => Value::Null,
         };
-        let lines = text(&directory.join(SAMPLES))?.unwrap_or_default();
-        let lines = whole_lines(&lines);
-        let sample = |(i, line): (usize, &str)| json(&directory.join(SAMPLES), i + 1, line);
+        let samples = Some(directory.join(SAMPLES)).filter(|path| path.exists());
+        let samples = samples.map(|path| JsonLines::open(&path)).transpose()?.unwrap_or_default();
+        let left_out = metrics.left_out().iter().chain(&samples.left_out).cloned().collect();
         let preview = match text(&directory.join(PREVIEW))? {
             Some(text) => json(&directory.join(PREVIEW), 1, &text)?.as_array().cloned().unwrap_or_default(),
             None => vec![],
@@ -65,7 +67,8 @@ impl Run {
             metrics,
             manifest,
             config: text(&directory.join(CONFIG))?.unwrap_or_default(),
-            samples: lines.lines().enumerate().map(sample).collect::<Result<_>>()?,
+            samples: samples.objects,
+            left_out,
             preview,
         })
     }
@@ -89,6 +92,18 @@ impl Run {
             shown.extend(worst.filter(|w| best.is_some_and(|b| reward(&b) != reward(w))));
         }
         shown
+    }
+}
+
+impl Run {
+    /// What was answered to held-out prompts at up to three evaluations: the first, one in the middle, the last.
+    pub fn shown_answers(&self) -> Vec<&Value> {
+        let answers = || self.samples.iter().filter(|sample| sample.get("reference").is_some());
+        let mut steps: Vec<u64> = answers().filter_map(|sample| sample["step"].as_u64()).collect();
+        steps.dedup();
+        let at: Vec<u64> =
+            [0, steps.len() / 2, steps.len().saturating_sub(1)].iter().filter_map(|i| steps.get(*i)).copied().collect();
+        answers().filter(|sample| sample["step"].as_u64().is_some_and(|step| at.contains(&step))).collect()
     }
 }
 

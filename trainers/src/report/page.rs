@@ -8,7 +8,8 @@ use crate::run::progress::{duration, short_number, short_value};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-const STYLE: &str = "
+/// The style of every page that the program writes.
+pub const STYLE: &str = "
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; --good: #0a7d38; --bad: #b3261e; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); } h3 { margin: 1.5rem 0 0; }
@@ -42,6 +43,7 @@ pub fn of(runs: &[Run], refresh: Option<u32>) -> Result<String> {
                 (charts)
                 @for run in runs {
                     (samples(run))
+                    (answers(run))
                     (preview(run))
                     (settings(run))
                 }
@@ -77,7 +79,7 @@ fn about(run: &Run, one_of_several: bool) -> Markup {
             }
         }
         (spent(manifest))
-        @for sign in &signs { p.warning { (sign) } }
+        @for said in run.left_out.iter().chain(&signs) { p.warning { (said) } }
         @if signs.is_empty() { p.warning.fine { "No sign of trouble in the curves." } }
         (learnt(run))
     }
@@ -185,6 +187,29 @@ fn samples(run: &Run) -> Markup {
                         td.number { (sample["reward"].as_f64().map_or("–".into(), short_value)) }
                         td { (text(&sample["prompt"])) }
                         td { (text(&sample["completion"])) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Answers to held-out prompts at a few evaluations.
+fn answers(run: &Run) -> Markup {
+    let shown = run.shown_answers();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    html! {
+        @if !shown.is_empty() {
+            h2 { "Held-out prompts" }
+            p { "What the model answered at a few evaluations, always with the likeliest token; all answers are in samples.jsonl." }
+            table {
+                tr { th { "step" } th { "prompt" } th { "answer" } th { "in the data" } }
+                @for sample in shown {
+                    tr {
+                        td.number { (sample["step"]) }
+                        td { (text(&sample["prompt"])) }
+                        td { (text(&sample["completion"])) }
+                        td { (text(&sample["reference"])) }
                     }
                 }
             }

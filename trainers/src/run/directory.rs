@@ -143,6 +143,8 @@ pub struct RunDirectory {
     resume: Option<Checkpoint>,
     /// Held as long as the run lasts.
     _lock: DirectoryLock,
+    /// When a run that is resumed was finished, and what it took.
+    earlier: Option<(String, Outcome)>,
 }
 
 impl RunDirectory {
@@ -237,6 +239,18 @@ impl RunDirectory {
         self.write_manifest()
     }
 
+    /// Says of a run that was resumed with nothing left to train that it has ended as it had before; `outcome` where no end of it is
+    /// known.
+    pub fn finish_again(&mut self, outcome: Outcome) -> Result<()> {
+        match self.earlier.take() {
+            Some((finished, outcome)) => {
+                (self.manifest.finished, self.manifest.outcome) = (Some(finished), Some(outcome));
+                self.write_manifest()
+            }
+            None => self.finish(outcome),
+        }
+    }
+
     fn write_manifest(&self) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.manifest).map_err(|e| Error::Internal(e.to_string()))?;
         write_file(&self.path.join(MANIFEST), &text)
@@ -273,13 +287,14 @@ impl RunPlan {
         }
         let yaml = serde_saphyr::to_string(&options).map_err(|e| Error::Internal(format!("{CONFIG}: {e}")))?;
         write_file(&self.path.join(CONFIG), yaml.as_bytes())?;
-        let run = RunDirectory { manifest: self.manifest(about), path: self.path, resume: self.resume, _lock: lock };
+        let (manifest, earlier) = self.manifest(about);
+        let run = RunDirectory { manifest, path: self.path, resume: self.resume, earlier, _lock: lock };
         run.write_manifest()?;
         Ok(run)
     }
 
-    /// A new manifest, or the one of the run that is resumed, with a line about that.
-    fn manifest(&self, about: &Begin) -> Manifest {
+    /// A new manifest, or the one of the run that is resumed, with a line about that; and how that run had ended, if it had.
+    fn manifest(&self, about: &Begin) -> (Manifest, Option<(String, Outcome)>) {
         let by_name = |files: &Vec<(String, FileHash)>| files.iter().cloned().collect();
         let mut manifest = Manifest {
             lapidary: env!("CARGO_PKG_VERSION").into(),
@@ -295,10 +310,12 @@ impl RunPlan {
             inputs: about.inputs.iter().map(|(role, files)| (role.clone(), by_name(files))).collect(),
             outputs: BTreeMap::new(),
         };
+        let mut ended = None;
         if let Some(checkpoint) = &self.resume {
             if let Some(earlier) = Manifest::of(&self.path) {
                 (manifest.started, manifest.resumed) = (earlier.started, earlier.resumed);
                 (manifest.device, manifest.lapidary) = (earlier.device, earlier.lapidary);
+                ended = earlier.finished.zip(earlier.outcome);
             }
             manifest.resumed.push(Resumed {
                 from_step: checkpoint.step,
@@ -307,7 +324,7 @@ impl RunPlan {
                 lapidary: env!("CARGO_PKG_VERSION").into(),
             });
         }
-        manifest
+        (manifest, ended)
     }
 }
 
@@ -329,7 +346,7 @@ fn commits(inputs: &BTreeMap<String, Vec<(String, FileHash)>>) -> BTreeMap<Strin
 }
 
 /// Whether the path is, or can be made, a directory.
-fn check_is_possible(path: &Path) -> Result<()> {
+pub(super) fn check_is_possible(path: &Path) -> Result<()> {
     if path.as_os_str().is_empty() {
         return Err(Error::Input("output_dir is empty; give a directory".into()));
     }
@@ -344,7 +361,7 @@ fn check_is_possible(path: &Path) -> Result<()> {
 }
 
 /// Files of model or adapter weights that lie directly in a directory, by name.
-fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn weight_files(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }

@@ -19,6 +19,8 @@ pub mod side_files;
 pub mod checkpoint;
 pub mod lock;
 pub mod directory;
+mod model_place;
+mod samples_file;
 pub mod summary;
 pub mod pushing;
 
@@ -30,9 +32,11 @@ pub use directory::{
 };
 pub use durable::FileHash;
 pub use metrics::{METRICS, Metric, MetricsLog};
+pub use model_place::check_model_place;
 pub use optimizer_file::{OptimizerState, Slot};
 pub use progress::Progress;
 pub use pushing::Pusher;
-pub use series::{MetricsFile, Series};
+pub use samples_file::SamplesFile;
+pub use series::{JsonLines, MetricsFile, Series};
 pub use state::{Accumulator, DataPosition, TrainerState};
 pub use summary::Ending;

@@ -7,10 +7,36 @@ use std::path::{Path, PathBuf};
 /// A metric of a run: (step, value), in the order in which they were logged.
 pub type Series = Vec<(f64, f64)>;
 
-/// A file of JSON lines without a last one that is not whole: it is being written, or a crash cut it off.
-pub fn whole_lines(text: &str) -> &str {
-    let (before, last) = text.rsplit_once('\n').unwrap_or(("", text));
-    if last.is_empty() || serde_json::from_str::<Value>(last).is_ok() { text } else { before }
+/// The objects of a file of JSON lines.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JsonLines {
+    /// Those that can be read, in their order.
+    pub objects: Vec<Value>,
+    /// A sentence about each line that cannot, with its place. One bad line is no reason to hide the others.
+    pub left_out: Vec<String>,
+}
+
+impl JsonLines {
+    /// Reads a file. Empty lines do not matter. Errors: there is no such file.
+    pub fn open(path: &Path) -> Result<JsonLines> {
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let mut read = JsonLines::default();
+        let torn = if text.ends_with('\n') { None } else { text.lines().count().checked_sub(1) };
+        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let wrong = match serde_json::from_str(line) {
+                Ok(object @ Value::Object(_)) => {
+                    read.objects.push(object);
+                    continue;
+                }
+                _ if Some(i) == torn => "the last line is not whole: it is being written, or was cut off".into(),
+                Ok(_) => "is no JSON object".into(),
+                Err(e) => format!("is no JSON: {e}"),
+            };
+            read.left_out.push(format!("{}:{}: {wrong}; it is left out", path.display(), i + 1));
+        }
+        Ok(read)
+    }
 }
 
 /// The logged lines of a run.
@@ -19,19 +45,20 @@ pub struct MetricsFile {
     /// Where they were read.
     pub path: PathBuf,
     lines: Vec<Value>,
+    left_out: Vec<String>,
 }
 
 impl MetricsFile {
-    /// Reads a run's directory, or a file of its lines. Errors: it is missing, or a line is no JSON.
+    /// Reads a run's directory, or a file of its lines. Errors: it is missing.
     pub fn open(given: &Path) -> Result<MetricsFile> {
         let path = if given.is_dir() { given.join(MetricsLog::FILE_NAME) } else { given.to_path_buf() };
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::file(&path, e))?;
-        let text = whole_lines(&text);
-        let line = |(i, line): (usize, &str)| {
-            serde_json::from_str(line).map_err(|e| Error::data(&path, i + 1, format!("is no JSON: {e}")))
-        };
-        let lines = text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).map(line).collect::<Result<_>>()?;
-        Ok(MetricsFile { path, lines })
+        let JsonLines { objects, left_out } = JsonLines::open(&path)?;
+        Ok(MetricsFile { path, lines: objects, left_out })
+    }
+
+    /// A sentence about each line that could not be read.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The lines as they stand.
@@ -71,9 +98,28 @@ mod tests {
         assert_eq!(file.names(), ["step", "loss", "eval_loss"]);
         assert_eq!(file.series("loss"), [(1.0, 2.5)]);
         assert_eq!(file.series("none"), []);
-        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\"st").unwrap();
-        assert_eq!(MetricsFile::open(dir.path()).unwrap().series("step"), [(1.0, 1.0)]);
-        std::fs::write(dir.path().join("metrics.jsonl"), "{\"step\": 1}\n{\n").unwrap();
-        assert!(MetricsFile::open(dir.path()).unwrap_err().to_string().contains("metrics.jsonl:2: is no JSON"));
+        assert!(file.left_out().is_empty());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_left_out_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let text = b"{\"step\": 1}\n{\"step\": 2,\n7\n{\"step\": \xff}\n\n{\"step\": 6}\n{\"st";
+        std::fs::write(&path, text).unwrap();
+        let file = MetricsFile::open(dir.path()).unwrap();
+        assert_eq!(file.series("step"), [(1.0, 1.0), (6.0, 6.0)]);
+        for (said, told) in file.left_out().iter().zip([
+            "metrics.jsonl:2: is no JSON: ",
+            "metrics.jsonl:3: is no JSON object; it is left out",
+            "metrics.jsonl:4: is no JSON: ",
+            "metrics.jsonl:7: the last line is not whole",
+        ]) {
+            assert!(said.contains(told), "{said}");
+        }
+        assert_eq!(file.left_out().len(), 4);
+        // A last line that is whole needs no line end.
+        std::fs::write(&path, "{\"step\": 1}").unwrap();
+        assert_eq!(JsonLines::open(&path).unwrap().objects.len(), 1);
     }
 }

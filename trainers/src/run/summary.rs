@@ -3,6 +3,7 @@ use super::health::warnings;
 use super::metrics::HEADLINES;
 use super::progress::{Progress, duration, short_number, short_value};
 use super::series::MetricsFile;
+use crate::plural::counted;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub struct Ending<'a> {
     pub metrics: &'a MetricsFile,
     /// Optimiser steps of the whole run.
     pub steps: u64,
+    /// Whether any of them were taken since it was resumed.
+    pub trained: bool,
     /// Since it began or was resumed.
     pub elapsed: Duration,
     /// Tokens a second in that time.
@@ -31,13 +34,27 @@ impl<'a> Ending<'a> {
     /// The ending of a run whose progress was shown.
     pub fn of(directory: &'a Path, metrics: &'a MetricsFile, steps: u64, progress: &Progress) -> Self {
         let (elapsed, tokens_per_second) = (progress.elapsed(), progress.tokens_per_second());
-        Ending { directory, metrics, steps, elapsed, tokens_per_second, saved: "", report: directory, next: "" }
+        Ending {
+            directory,
+            metrics,
+            steps,
+            trained: true,
+            elapsed,
+            tokens_per_second,
+            saved: "",
+            report: directory,
+            next: "",
+        }
     }
 
     /// The lines: first and last value of each metric that says whether it worked, held-out ones below the others.
     pub fn text(&self) -> String {
         let (time, speed) = (duration(self.elapsed.as_secs_f64()), short_number(self.tokens_per_second));
-        let mut text = format!("done: {} steps in {time}, {speed} tokens/s\n", self.steps);
+        let steps = counted(self.steps, "step");
+        let mut text = match self.trained {
+            true => format!("done: {steps} in {time}, {speed} tokens/s\n"),
+            false => format!("done before: {steps}\n"),
+        };
         let held_out = HEADLINES.iter().map(|(name, head)| (format!("eval_{name}"), format!("held-out {head}")));
         let all = HEADLINES.iter().map(|(name, head)| (name.to_string(), head.to_string())).chain(held_out);
         for (name, head) in all {
@@ -82,6 +99,7 @@ mod tests {
             directory: Path::new("out"),
             metrics: &metrics,
             steps: 3,
+            trained: true,
             elapsed: Duration::from_secs(200),
             tokens_per_second: 1234.0,
             saved: "all weights",
@@ -92,6 +110,8 @@ mod tests {
                         accuracy             0 → 1.0000\n  held-out loss        0.5000\nsaved: out (all weights)\nreport: \
                         out/report.html\nnext: lapidary generate";
         assert_eq!(ending.text(), expected);
+        assert!(Ending { steps: 1, trained: true, ..ending.clone() }.text().starts_with("done: 1 step in 3 min"));
+        assert!(Ending { trained: false, ..ending }.text().starts_with("done before: 3 steps\n  loss"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod rows;
 
 use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::job::eval_samples::EvalSamples;
 use crate::job::scoring::score;
 use crate::job::setup;
 use crate::job::{Job, Measured, Summary, Work, length_of};
@@ -36,7 +37,7 @@ fn as_one(pass: Pass, batch: &Batch, is_flat: bool) -> Pass {
 
 /// The run: everything is read and checked before anything is written.
 fn open(options: &SftOptions) -> Result<(Job, SftData)> {
-    let mut source = setup::open_source(&options.model.model_name_or_path)?;
+    let mut source = setup::open_with(&options.model.model_name_or_path, options.lora.adapter_name_or_path.as_deref())?;
     let data = read_sft_data(options, &mut source.tokenizer)?;
     let work = Work {
         n_rows: data.train.len(),
@@ -57,11 +58,13 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
     let (mut job, data) = open(options)?;
     let loss = options.loss.loss_type.value();
     let is_flat = options.text.packing && options.text.packing_strategy != PackingStrategy::Wrapped;
-    let evaluate = |job: &mut Job| {
+    let mut samples = EvalSamples::open(&options.samples, &job, &data.held_out)?;
+    let mut evaluate = |job: &mut Job| {
         job.evaluate(data.eval.len(), options.training.per_device_eval_batch_size, |model, rows| {
             let batch = Batch::from_examples(rows.iter().flat_map(|&row| &data.eval[row]))?;
             measure(model, &batch, batch.n_items(), loss, Pass::default())
-        })
+        })?;
+        samples.as_mut().map_or(Ok(()), |samples| samples.draw(job))
     };
     if job.evaluates_first {
         evaluate(&mut job)?;

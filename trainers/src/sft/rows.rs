@@ -1,7 +1,8 @@
 //! The data of an SFT run: rows read, tokenised, packed; everything wrong with them is told before training.
+use crate::data::held_out::prompts_with_answers;
 use crate::data::pack::{best_fit_decreasing, split, wrapped};
 use crate::data::tokenize::TokenizeOptions;
-use crate::data::{Example, Row, Stats, order, tokenize_sft};
+use crate::data::{Example, Row, Sequence, Stats, order, tokenize_sft};
 use crate::error::Result;
 use crate::job::setup;
 use crate::options::{PackingStrategy, SftOptions, TextOptions};
@@ -19,6 +20,8 @@ pub struct SftData {
     pub stats: Stats,
     /// What a person should know about the rows.
     pub notes: Vec<String>,
+    /// Prompts of the evaluation rows with their answers, where samples are asked for.
+    pub held_out: Vec<Sequence>,
 }
 
 /// Reads the training and evaluation rows that the options name; `tokenizer` takes on the options' template and EOS.
@@ -35,13 +38,18 @@ pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<
         examples = order.into_iter().map(|i| examples[i].clone()).collect();
     }
     let train = rows(examples, text, text.packing);
-    let mut eval = Vec::new();
+    let (mut eval, mut held_out) = (Vec::new(), Vec::new());
     if let Some(loaded) = options.data.load_evaluation(seed, calls)? {
         let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+        if options.samples.log_completions {
+            // Some of them may be the same prompt.
+            let n = 16 * options.samples.num_prompts;
+            held_out = prompts_with_answers(&loaded.rows, &text.dataset_text_field, tokenizer, now(), n)?;
+        }
         notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
         eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
     }
-    Ok(SftData { train, eval, stats, notes })
+    Ok(SftData { train, eval, stats, notes, held_out })
 }
 
 impl SftData {
@@ -67,7 +75,6 @@ pub fn adjust_tokenizer(text: &TextOptions, tokenizer: &mut Tokenizer) -> Result
 
 /// Rows as examples.
 pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Result<(Vec<Example>, Stats)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let options = TokenizeOptions {
         dataset_text_field: text.dataset_text_field.clone(),
         // Other strategies of packing cut the stream, or take rows apart.
@@ -77,9 +84,14 @@ pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Resu
         truncation_mode: text.truncation_mode,
         completion_only_loss: text.completion_only_loss,
         assistant_only_loss: text.assistant_only_loss,
-        now,
+        now: now(),
     };
     tokenize_sft(rows, tokenizer, &options)
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
 }
 
 /// Examples as rows of a batch: one each, or packed into bins of `max_length` tokens.

@@ -204,6 +204,11 @@ impl Tokenizer {
         !self.templates.is_empty()
     }
 
+    /// Whether its chat templates are those of another tokenizer.
+    pub fn has_templates_of(&self, other: &Tokenizer) -> bool {
+        self.templates == other.templates
+    }
+
     /// Whether this is the name of a file, or of the directory of files, that the tokenizer was read from.
     pub fn is_file_of(&self, name: &str) -> bool {
         name == TEMPLATE_DIRECTORY || self.files.iter().any(|(known, _)| known == name)

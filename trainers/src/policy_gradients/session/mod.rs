@@ -99,7 +99,8 @@ impl Session {
         let (data, rollout, _) = options.rollout();
         let common = options.common();
         let training = common.training;
-        let mut source = setup::open_source(&common.model.model_name_or_path)?;
+        let mut source =
+            setup::open_with(&common.model.model_name_or_path, common.lora.adapter_name_or_path.as_deref())?;
         let context = source.files.config.max_position_embeddings.min(options.max_length().unwrap_or(usize::MAX));
         let prompts = read_prompts(data, rollout, &mut source.tokenizer, context, training.seed)?;
         let rollout = &rollout.settled(context, longest(&prompts.train).max(longest(&prompts.eval)));

@@ -2,7 +2,7 @@
 use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::job::setup::ModelSource;
-use crate::options::{PolicyGradient, RolloutOptions};
+use crate::options::{PolicyGradient, RolloutOptions, own_stop_strings};
 use crate::policy_gradients::judged::Reward;
 use crate::policy_gradients::prompts::PromptSet;
 use crate::policy_gradients::rewards::Rewards;
@@ -40,7 +40,8 @@ pub(super) fn open_rollouts<C: PolicyGradient>(
 ) -> Result<Rollouts> {
     let config = &source.files.config;
     let mut stop_tokens = source.stop_tokens();
-    let drawing = config.generation.drawing_fields();
+    let mut drawing = config.generation.drawing_fields();
+    drawing.extend((!own_stop_strings(&config.generation).is_empty()).then_some("stop_strings"));
     if !drawing.is_empty() {
         let said =
             "the options say how completions are drawn, as in TRL; of generation_config.json the ends are used, not";

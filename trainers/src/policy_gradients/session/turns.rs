@@ -1,6 +1,7 @@
 //! How a run is cut: completions of a generation, micro-batches that learn from it, optimiser steps.
 use crate::error::{Error, Result};
 use crate::options::{PolicyGradient, RolloutOptions};
+use crate::plural::counted;
 use crate::policy_gradients::judged::Prompt;
 use crate::policy_gradients::prompts::longest;
 use crate::run::schedule::{RunLength, run_length};
@@ -55,9 +56,10 @@ impl Sizes {
         let generations = n_prompts / per_generation;
         if generations == 0 {
             return Err(Error::Input(format!(
-                "{}: {n_prompts} prompts, but one generation takes {per_generation} (its {} completions are {group} \
+                "{}: {}, but one generation takes {per_generation} (its {} completions are {group} \
                  each); lower --per_device_train_batch_size or --steps_per_generation, or raise --num_generations",
                 data.dataset_name,
+                counted(n_prompts, "prompt"),
                 per_generation * group
             )));
         }
