@@ -50,8 +50,13 @@ fn man() -> Result<()> {
     clap_mangen::Man::new(super::program()).render(&mut text).map_err(Error::internal)?;
     for command in super::program().get_subcommands().filter(|c| !c.is_hide_set()) {
         let name = format!("lapidary {}", command.get_name());
-        let page = clap_mangen::Man::new(command.clone().bin_name(name));
-        page.render_options_section(&mut text).map_err(Error::internal)?;
+        // A family's commands stand in its place.
+        let nested = command.get_subcommands().map(|c| (format!("{name} {}", c.get_name()), c));
+        let alone = (!command.has_subcommands()).then(|| (name.clone(), command));
+        for (name, command) in nested.chain(alone) {
+            let page = clap_mangen::Man::new(command.clone().bin_name(name));
+            page.render_options_section(&mut text).map_err(Error::internal)?;
+        }
     }
     std::io::stdout().write_all(&text).map_err(Error::output)
 }

@@ -1,5 +1,6 @@
 //! `lapidary generate`: the completion of a prompt or conversation, alone on standard output; or of every row of a file.
 use crate::data::others::{Calls, adopt};
+use crate::data::piped::{load_or_read, piped_text};
 use crate::error::{Error, Result};
 use crate::job::setup::{self, ModelSource};
 use crate::judges::speaker::Speaker;
@@ -19,6 +20,7 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     if let Some(path) = &asked.dataset_name {
         return answer_rows(options, path);
     }
+    let asked = &with_piped_prompt(asked)?;
     let source = setup::open_with(&options.model.model_name_or_path, asked.adapter_name_or_path.as_deref())?;
     let head = source.files.config.head;
     let adapter = asked.adapter_name_or_path.as_deref().map(|path| setup::load_adapter(path, head)).transpose()?;
@@ -35,13 +37,27 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     printed.finish(&source.tokenizer).map(drop)
 }
 
+/// With what is piped in for a prompt, where nothing else is asked. Errors: nothing is piped in.
+fn with_piped_prompt(asked: &SamplingOptions) -> Result<SamplingOptions> {
+    let mut asked = asked.clone();
+    if asked.prompt.is_none() && asked.messages.is_none() {
+        let piped = piped_text()?.ok_or_else(|| {
+            Error::input(
+                "prompt: give --prompt with a text (or pipe one in), --messages with a conversation, or --dataset_name with a file",
+            )
+        })?;
+        asked.prompt = Some(piped);
+    }
+    Ok(asked)
+}
+
 /// Writes the rows of a file again with their completions. Row i draws from streams of its own.
 fn answer_rows(options: &GenerateOptions, path: &str) -> Result<()> {
     let asked = &options.sampling;
     if let Some(file) = asked.output_file.as_deref().filter(|file| file.exists() && !asked.overwrite_output_file) {
         return Err(Error::file(file, "is there already; --overwrite_output_file writes over it"));
     }
-    let loaded = data::load(options.split.of(path), Calls::AsCalls)?;
+    let loaded = load_or_read(options.split.of(path), Some("prompt"), Calls::AsCalls)?;
     loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;

@@ -13,6 +13,14 @@ pub const GROUPS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "Prepare data",
+        &[
+            ("data stats", "lapidary data stats chats.jsonl --model_name_or_path model.gguf"),
+            ("data convert", "lapidary data convert chats.jsonl chats.parquet --to messages"),
+            ("data dedup", "lapidary data dedup chats.jsonl unique.jsonl --near 0.8 --removed_file removed.jsonl"),
+        ],
+    ),
+    (
         "Train on examples",
         &[(
             "sft",

@@ -5,6 +5,9 @@
 mod chat;
 mod compare_models;
 mod completions;
+mod data_convert;
+mod data_dedup;
+mod data_stats;
 mod diff;
 mod doctor;
 mod environment;
@@ -35,11 +38,12 @@ use crate::options::flags::{self, Prepared};
 use crate::options::parse::{Parsed, known_names, parse};
 use crate::options::value::Raw;
 use crate::options::{
-    BcoOptions, ChatOptions, Command, CompareOptions, CompletionsOptions, CpoOptions, DiffOptions, DoctorOptions,
-    DpoOptions, EnvOptions, ExerciseOptions, ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions,
-    MergeOptions, OnlineDpoOptions, OptionGroup, OptionSpec, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions,
-    PushOptions, QuickstartOptions, RaftOptions, ReinforceOptions, ReportOptions, ReproduceOptions, ReviseOptions,
-    RewardOptions, RlooOptions, ScoreOptions, SftOptions, VerifyOptions, WatchOptions,
+    BcoOptions, ChatOptions, Command, CompareOptions, CompletionsOptions, CpoOptions, DataConvertOptions,
+    DataDedupOptions, DataStatsOptions, DiffOptions, DoctorOptions, DpoOptions, EnvOptions, ExerciseOptions,
+    ExportOptions, GenerateOptions, GrpoOptions, JudgeOptions, KtoOptions, MergeOptions, OnlineDpoOptions, OptionGroup,
+    OptionSpec, OrpoOptions, PlotOptions, PpoOptions, PreviewOptions, PushOptions, QuickstartOptions, RaftOptions,
+    ReinforceOptions, ReportOptions, ReproduceOptions, ReviseOptions, RewardOptions, RlooOptions, ScoreOptions,
+    SftOptions, VerifyOptions, WatchOptions,
 };
 use crate::policy_gradients::{grpo, online_dpo, ppo, raft, reinforce, rloo};
 use crate::preferences::{cpo, dpo, kto, orpo, reward_trainer};
@@ -138,6 +142,9 @@ commands! {
     Export(ExportOptions) => export::run,
     Push(PushOptions) => push::run,
     Preview(PreviewOptions) => preview::run,
+    DataStats(DataStatsOptions) => data_stats::run,
+    DataConvert(DataConvertOptions) => data_convert::run,
+    DataDedup(DataDedupOptions) => data_dedup::run,
     Judge(JudgeOptions) => judge::run,
     Revise(ReviseOptions) => revise::run,
     Plot(PlotOptions) => plot::run,
@@ -155,31 +162,51 @@ commands! {
 }
 
 /// A command with its example at the end of its help.
-fn with_example(command: clap::Command) -> clap::Command {
-    match help::example(command.get_name()) {
+fn with_example(name: &str, command: clap::Command) -> clap::Command {
+    match help::example(name) {
         Some(example) => command.after_help(format!("Example:\n  {example}")),
         None => command,
     }
 }
 
+/// Words that several commands begin with, and what these have in common.
+const FAMILIES: &[(&str, &str)] = &[("data", "Look at a file of rows, convert it, remove duplicates")];
+
+/// The word that a command's name begins with, where it has two.
+fn family_of(name: &str) -> Option<&str> {
+    name.split_once(' ').map(|(family, _)| family)
+}
+
 /// The whole program as clap sees it.
 pub fn program() -> clap::Command {
-    let commands = declarations();
-    let abouts: BTreeMap<String, String> = commands
+    let commands: Vec<(&str, clap::Command)> = COMMANDS.iter().copied().zip(declarations()).collect();
+    let about = |command: &clap::Command| command.get_about().map(ToString::to_string).unwrap_or_default();
+    let abouts: BTreeMap<String, String> =
+        commands.iter().map(|(name, command)| (name.to_string(), about(command))).collect();
+    let (alone, nested): (Vec<_>, Vec<_>) = commands.into_iter().partition(|(name, _)| family_of(name).is_none());
+    let mut families: Vec<clap::Command> = FAMILIES
         .iter()
-        .map(|c| (c.get_name().to_string(), c.get_about().map(ToString::to_string).unwrap_or_default()))
+        .map(|(family, about)| {
+            clap::Command::new(*family).about(*about).subcommand_required(true).arg_required_else_help(true)
+        })
         .collect();
+    for (name, command) in nested {
+        if let Some(family) = families.iter_mut().find(|family| Some(family.get_name()) == family_of(name)) {
+            *family = family.clone().subcommand(with_example(name, command));
+        }
+    }
     clap::Command::new("lapidary")
         .about("Post-train language models on any GPU, or on the CPU")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(commands.into_iter().map(with_example))
+        .subcommands(alone.into_iter().map(|(name, command)| with_example(name, command)))
+        .subcommands(families)
         .help_template("{about}\n\n{usage-heading} {usage}\n{after-help}")
         .after_help(help::groups(&abouts))
 }
 
-/// Commands that take words without a flag, and the options that the words are; the last takes all that follow.
+/// Commands that take words without a flag, and the options that the words are, in order; the last takes all that follow.
 const BARE: &[(&str, &[&str])] = &[
     ("compare", &["--models"]),
     ("plot", &["--run_dirs"]),
@@ -191,20 +218,33 @@ const BARE: &[(&str, &[&str])] = &[
     ("push", &["--model_dir", "--hub_model_id"]),
     ("completions", &["--shell"]),
     ("exercise", &["--number"]),
+    ("score", &["--dataset_name"]),
+    ("data stats", &["--dataset_name"]),
+    ("data convert", &["--dataset_name", "--output_file"]),
+    ("data dedup", &["--dataset_name", "--output_file"]),
 ];
 
-/// The arguments with the option's name before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
-fn with_names(command: String, mut arguments: Vec<OsString>) -> Vec<OsString> {
+/// The arguments with options' names before bare words that follow the command: `plot A B` is `plot --run_dirs A B`.
+fn with_names(command: &str, mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some((_, names)) = BARE.iter().find(|(of, _)| *of == command) else { return arguments };
-    for (i, name) in names.iter().enumerate() {
-        let at = 2 + 2 * i;
-        let bare = arguments.get(at).and_then(|word| word.to_str()).is_some_and(|word| !word.starts_with('-'));
-        if !bare {
+    let mut at = 1 + command.split(' ').count();
+    for name in *names {
+        if !arguments.get(at).and_then(|word| word.to_str()).is_some_and(|word| word == "-" || !word.starts_with('-')) {
             break;
         }
         arguments.insert(at, (*name).into());
+        at += 2;
     }
     arguments
+}
+
+/// The command that arguments begin with: one word, or two of a family.
+fn command_of(arguments: &[OsString]) -> String {
+    let word = |i: usize| arguments.get(i).and_then(|word| word.to_str()).unwrap_or_default();
+    match FAMILIES.iter().any(|(family, _)| *family == word(1)) {
+        true => format!("{} {}", word(1), word(2)),
+        false => word(1).to_string(),
+    }
 }
 
 /// Reads the arguments (the program's name first). Names on the hub stay as they are.
@@ -215,15 +255,15 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Request> {
 /// As [`read`]; names on the hub are looked up there and become paths.
 pub fn read_with(arguments: impl IntoIterator<Item = OsString>, hub: Option<Hub>) -> Result<Request> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let command = arguments.get(1).and_then(|name| name.to_str()).unwrap_or_default();
-    let mut names = names_of(command);
+    let command = command_of(&arguments);
+    let mut names = names_of(&command);
     // Without a command clap says what is wrong.
     let is_none = names.is_empty();
     names.extend(["config", "help"]);
     let is_declared = |flag: &str| {
         is_none || names.iter().any(|name| flag == *name || flag.strip_prefix("no_").is_some_and(|rest| rest == *name))
     };
-    let arguments = with_names(command.to_string(), arguments);
+    let arguments = with_names(&command, arguments);
     let Prepared { arguments, foreign } = flags::prepare(arguments, is_declared);
     let matches = match program().try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -237,8 +277,11 @@ pub fn read_with(arguments: impl IntoIterator<Item = OsString>, hub: Option<Hub>
             };
         }
     };
-    let (command, matches) = matches.subcommand().unwrap_or(("", &matches));
-    request_of(command, matches, &foreign, hub)
+    let (_, mut matches) = matches.subcommand().unwrap_or(("", &matches));
+    if let Some((_, nested)) = matches.subcommand() {
+        matches = nested;
+    }
+    request_of(&command, matches, &foreign, hub)
 }
 
 fn announced<C>(parsed: Parsed<C>) -> C {
@@ -303,7 +346,7 @@ mod tests {
 
     #[test]
     fn bare_words_get_their_name() {
-        let read = |line: &str| with_names("plot".into(), line.split(' ').map(OsString::from).collect());
+        let read = |line: &str| with_names("plot", line.split(' ').map(OsString::from).collect());
         assert_eq!(
             read("lapidary plot a b --out c").join(&OsString::from(" ")),
             "lapidary plot --run_dirs a b --out c"
@@ -317,6 +360,15 @@ mod tests {
             "lapidary push --model_dir run --hub_model_id a/b --hub_private_repo"
         );
         assert_eq!(read("lapidary plot --out c a").join(&OsString::from(" ")), "lapidary plot --out c a");
+        let of = |line: &str| with_names("data convert", line.split(' ').map(OsString::from).collect());
+        assert_eq!(
+            of("lapidary data convert a b --to c").join(&OsString::from(" ")),
+            "lapidary data convert --dataset_name a --output_file b --to c"
+        );
+        assert_eq!(
+            of("lapidary data convert a --to c").join(&OsString::from(" ")),
+            "lapidary data convert --dataset_name a --to c"
+        );
     }
 
     /// Every command stands in the help's groups, and its example is one that the parser takes.

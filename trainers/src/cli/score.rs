@@ -1,8 +1,9 @@
 //! `lapidary score`: the rewards of a file's answers, one JSON line a row.
 use crate::data::answers::{AnswerEncoding, Rules, tokenize_labelled, tokenize_rankings};
+use crate::data::piped::load_or_read;
 use crate::data::preference_rows::{judged_rows, ranked_rows};
 use crate::data::tokenize::TruncationMode;
-use crate::data::{Calls, Row, Sequence, load};
+use crate::data::{Calls, Row, Sequence};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::judges::reward_model::RewardModel;
@@ -41,7 +42,7 @@ pub fn run(options: &ScoreOptions) -> Result<()> {
     if let Some(path) = scored.output_file.as_deref().filter(|path| path.exists() && !scored.overwrite_output_file) {
         return Err(Error::file(path, "is there already; --overwrite_output_file writes over it"));
     }
-    let loaded = load(options.split.of(&scored.dataset_name), Calls::AsCalls)?;
+    let loaded = load_or_read(options.split.of(&scored.dataset_name), None, Calls::AsCalls)?;
     loaded.notes.iter().for_each(|note| tell!("note: {note}"));
     let rows = loaded.rows;
     let device = device::open(options.device.device, options.device.threads)?;

@@ -152,6 +152,37 @@ impl AnswerStats {
         lines
     }
 
+    /// Counts other rows, too.
+    pub fn add(&mut self, other: &AnswerStats) {
+        let sums = [
+            (&mut self.n_rows, other.n_rows),
+            (&mut self.n_kept, other.n_kept),
+            (&mut self.n_too_long, other.n_too_long),
+            (&mut self.n_cut, other.n_cut),
+            (&mut self.n_without_answer, other.n_without_answer),
+            (&mut self.n_empty, other.n_empty),
+            (&mut self.n_equal, other.n_equal),
+            (&mut self.n_prefix_mismatch, other.n_prefix_mismatch),
+            (&mut self.n_tokens, other.n_tokens),
+        ];
+        sums.into_iter().for_each(|(sum, n)| *sum += n);
+        self.longest = self.longest.max(other.longest);
+    }
+
+    /// Errors: no row is left; of pairs: none whose answers differ.
+    pub fn check(&self, max_length: Option<usize>) -> Result<()> {
+        if self.n_kept == 0 {
+            return Err(self.nothing_left(max_length));
+        }
+        if self.n_equal == self.n_rows {
+            return Err(Error::input(format!(
+                "chosen and rejected are the same in all {} rows: there is nothing to prefer",
+                self.n_rows
+            )));
+        }
+        Ok(())
+    }
+
     fn nothing_left(&self, max_length: Option<usize>) -> Error {
         let mut why = format!("nothing is left to train on: all {} rows were left out", self.n_rows);
         if self.n_too_long > 0 {
@@ -307,9 +338,18 @@ fn is_conversational(prompt: &Side) -> bool {
     matches!(prompt, Side::Messages(_))
 }
 
-/// Rankings as tokens. Errors: rows that cannot be rendered, with file and line; nothing left; of pairs: no pair whose
-/// answers differ.
+/// Rankings as tokens. Errors: rows that cannot be rendered, with file and line; and those of [`AnswerStats::check`].
 pub fn tokenize_rankings(
+    rows: &[Ranked],
+    tokenizer: &Tokenizer,
+    options: &AnswerEncoding,
+) -> Result<(Vec<Ranking>, AnswerStats)> {
+    let (all, stats) = encode_rankings(rows, tokenizer, options)?;
+    stats.check(options.max_length).map(|()| (all, stats))
+}
+
+/// Rankings as tokens, even if none is left. Errors: rows that cannot be rendered, with file and line.
+pub fn encode_rankings(
     rows: &[Ranked],
     tokenizer: &Tokenizer,
     options: &AnswerEncoding,
@@ -323,21 +363,21 @@ pub fn tokenize_rankings(
             all.push(Ranking { answers, margin: row.margin });
         }
     }
-    let stats = encoder.stats;
-    if all.is_empty() {
-        return Err(stats.nothing_left(options.max_length));
-    }
-    if stats.n_equal == stats.n_rows {
-        return Err(Error::input(format!(
-            "chosen and rejected are the same in all {} rows: there is nothing to prefer",
-            stats.n_rows
-        )));
-    }
-    Ok((all, stats))
+    Ok((all, encoder.stats))
 }
 
-/// Single answers as tokens.
+/// Single answers as tokens. Errors: as of [`tokenize_rankings`].
 pub fn tokenize_labelled(
+    rows: &[LabelledRow],
+    tokenizer: &Tokenizer,
+    options: &AnswerEncoding,
+) -> Result<(Vec<Labelled>, AnswerStats)> {
+    let (all, stats) = encode_labelled(rows, tokenizer, options)?;
+    stats.check(options.max_length).map(|()| (all, stats))
+}
+
+/// Single answers as tokens, even if none is left. Errors: rows that cannot be rendered, with file and line.
+pub fn encode_labelled(
     rows: &[LabelledRow],
     tokenizer: &Tokenizer,
     options: &AnswerEncoding,
@@ -351,9 +391,6 @@ pub fn tokenize_labelled(
         {
             all.push(Labelled { sequence, label: row.label });
         }
-    }
-    if all.is_empty() {
-        return Err(encoder.stats.nothing_left(options.max_length));
     }
     Ok((all, encoder.stats))
 }

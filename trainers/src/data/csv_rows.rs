@@ -3,7 +3,8 @@ use crate::error::{Error, Result};
 use crate::text::exact_json;
 use csv::StringRecord;
 use serde_json::{Map, Value as Json};
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 /// What pandas takes for "nothing here" (`pandas._libs.parsers.STR_NA_VALUES`).
 const NOTHING: [&str; 19] = [
@@ -11,38 +12,73 @@ const NOTHING: [&str; 19] = [
     "NULL", "NaN", "None", "n/a", "nan", "null",
 ];
 
-/// The objects of a file with the line that each begins in. `separator` parts the fields: a comma, or a tab.
+/// The objects of a file, one at a time, each with the line that it begins in.
 ///
 /// A column is whole numbers, numbers, truth values or text: the first of these that all its fields are, empty ones left
-/// aside; those are null, and make a column of whole numbers one of floats. Errors: text that is not UTF-8, a row with more
-/// fields than the header.
-pub fn read(path: &Path, bytes: &[u8], separator: u8) -> Result<Vec<(usize, Map<String, Json>)>> {
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    let mut reader = csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(bytes);
-    let names = names(reader.headers().map_err(|e| broken(path, &e))?);
-    let mut records = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| broken(path, &e))?;
-        let line = record.position().map_or(0, |at| at.line() as usize);
-        if record.len() > names.len() {
-            let (found, known) = (record.len(), names.len());
-            return Err(Error::data(
-                path,
-                line,
-                format!(
-                    "the row has {found} fields, the header {known}; a field with the separator in it must stand in \
-                     double quotes"
-                ),
-            ));
+/// aside; those are null, and make a column of whole numbers one of floats. So a file is read twice: for the types, then
+/// for the rows.
+pub struct CsvRows {
+    reader: csv::Reader<Box<dyn Read>>,
+    record: StringRecord,
+    path: PathBuf,
+    names: Vec<String>,
+    kinds: Vec<ColumnType>,
+}
+
+impl CsvRows {
+    /// `first` and `again` give the same bytes, each once; `separator` parts the fields: a comma, or a tab.
+    ///
+    /// Errors: text that is not UTF-8, a row with more fields than the header.
+    pub fn open(path: &Path, first: Box<dyn Read>, again: Box<dyn Read>, separator: u8) -> Result<Self> {
+        let reader = |bytes| csv::ReaderBuilder::new().delimiter(separator).flexible(true).from_reader(bytes);
+        let mut reading = reader(first);
+        let names = names(reading.headers().map_err(|e| broken(path, &e))?);
+        let (mut seen, mut record) = (vec![FieldCounts::default(); names.len()], StringRecord::new());
+        while next(&mut reading, &mut record, path, names.len())?.is_some() {
+            seen.iter_mut().enumerate().for_each(|(i, seen)| seen.add(record.get(i).unwrap_or_default()));
         }
-        records.push((line, record));
+        let kinds = seen.iter().map(FieldCounts::kind).collect();
+        Ok(CsvRows { reader: reader(again), record, path: path.to_path_buf(), names, kinds })
     }
-    let kinds: Vec<ColumnType> = (0..names.len()).map(|column| ColumnType::of(&records, column)).collect();
-    let row = |record: &StringRecord| {
-        let fields = names.iter().zip(&kinds).enumerate();
-        fields.map(|(i, (name, kind))| (name.clone(), kind.value(record.get(i).unwrap_or_default()))).collect()
-    };
-    Ok(records.iter().map(|(line, record)| (*line, row(record))).collect())
+}
+
+impl Iterator for CsvRows {
+    type Item = Result<(usize, Map<String, Json>)>;
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = match next(&mut self.reader, &mut self.record, &self.path, self.names.len()) {
+            Ok(line) => line?,
+            Err(error) => return Some(Err(error)),
+        };
+        let fields = self.names.iter().zip(&self.kinds).enumerate();
+        let value = |(i, (name, kind)): (usize, (&String, &ColumnType))| {
+            (name.clone(), kind.value(self.record.get(i).unwrap_or_default()))
+        };
+        Some(Ok((line, fields.map(value).collect())))
+    }
+}
+
+/// Reads the next record and gives its line; None at the end.
+fn next(
+    reader: &mut csv::Reader<Box<dyn Read>>,
+    record: &mut StringRecord,
+    path: &Path,
+    known: usize,
+) -> Result<Option<usize>> {
+    if !reader.read_record(record).map_err(|e| broken(path, &e))? {
+        return Ok(None);
+    }
+    let (line, found) = (record.position().map_or(0, |at| at.line() as usize), record.len());
+    if found > known {
+        return Err(Error::data(
+            path,
+            line,
+            format!(
+                "the row has {found} fields, the header {known}; a field with the separator in it must stand in double \
+                 quotes"
+            ),
+        ));
+    }
+    Ok(Some(line))
 }
 
 fn broken(path: &Path, error: &csv::Error) -> Error {
@@ -75,27 +111,51 @@ enum ColumnType {
     Text,
 }
 
-impl ColumnType {
-    fn of(records: &[(usize, StringRecord)], column: usize) -> ColumnType {
-        let fields = || records.iter().map(|(_, record)| record.get(column).unwrap_or_default());
-        let given = || fields().filter(|field| !NOTHING.contains(field));
-        let all = |is: &dyn Fn(&str) -> bool| given().all(is);
-        if given().next().is_none() {
+/// What the fields of a column were so far.
+#[derive(Clone, Debug, Default)]
+struct FieldCounts {
+    fields: usize,
+    given: usize,
+    /// Fields that are whole numbers within i64, within u64, and beyond i64.
+    signed: usize,
+    unsigned: usize,
+    huge: usize,
+    numbers: usize,
+    truths: usize,
+}
+
+impl FieldCounts {
+    fn add(&mut self, field: &str) {
+        self.fields += 1;
+        if NOTHING.contains(&field) {
+            return;
+        }
+        let signed = field.trim().parse::<i64>().is_ok();
+        self.given += 1;
+        self.signed += usize::from(signed);
+        self.unsigned += usize::from(field.trim().parse::<u64>().is_ok());
+        self.huge += usize::from(whole(field) && !signed);
+        self.numbers += usize::from(number(field).is_some());
+        self.truths += usize::from(truth(field).is_some());
+    }
+
+    fn kind(&self) -> ColumnType {
+        if self.given == 0 {
             ColumnType::Nothing
-        } else if all(&|field| field.trim().parse::<i64>().is_ok()) || all(&|field| field.trim().parse::<u64>().is_ok())
-        {
-            if given().count() == fields().count() { ColumnType::Whole } else { ColumnType::Number }
-        } else if all(&|field| number(field).is_some()) {
+        } else if self.signed == self.given || self.unsigned == self.given {
+            if self.given == self.fields { ColumnType::Whole } else { ColumnType::Number }
+        } else if self.numbers == self.given {
             // Beyond 64 bits pandas gives up on whole numbers: such a column is text.
-            let huge = |field: &str| whole(field) && field.trim().parse::<i64>().is_err();
-            if given().any(huge) { ColumnType::Text } else { ColumnType::Number }
-        } else if all(&|field| truth(field).is_some()) {
+            if self.huge > 0 { ColumnType::Text } else { ColumnType::Number }
+        } else if self.truths == self.given {
             ColumnType::Truth
         } else {
             ColumnType::Text
         }
     }
+}
 
+impl ColumnType {
     fn value(self, field: &str) -> Json {
         if NOTHING.contains(&field) {
             return Json::Null;

@@ -55,16 +55,23 @@ pub fn load(set: DataSet, calls: Calls) -> Result<Loaded> {
         left_out.extend(read_file(file, &mut rows)?);
     }
     if !left_out.is_empty() {
-        let names: Vec<String> = left_out.into_iter().collect();
-        notes.push(format!("{}: columns that hold bytes are not read: {}", set.path.display(), names.join(", ")));
+        notes.push(left_out_note(set.path, &left_out));
     }
     if rows.is_empty() {
-        return Err(Error::file(
-            set.path,
-            "the data set has no rows; each line must be a JSON object such as {\"text\": \"…\"}",
-        ));
+        return Err(no_rows(set.path));
     }
     let (rows, more) = adopt(rows, calls)?;
     notes.extend(more);
     Ok(Loaded { rows, notes, files: found.files })
+}
+
+/// The error of a data set without rows.
+pub(super) fn no_rows(path: &Path) -> Error {
+    Error::file(path, "the data set has no rows; each line must be a JSON object such as {\"text\": \"…\"}")
+}
+
+/// What a person is told about columns that hold bytes.
+pub(super) fn left_out_note(path: &Path, columns: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+    format!("{}: columns that hold bytes are not read: {}", path.display(), names.join(", "))
 }

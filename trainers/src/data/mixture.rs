@@ -1,4 +1,5 @@
 //! Several data sets as one, in order: TRL's `datasets` (`get_dataset`), with rows held out for evaluation.
+use super::interleave::Interleaving;
 use super::load::{DataSet, Loaded, load};
 use super::others::Calls;
 use super::read::Row;
@@ -24,10 +25,13 @@ pub struct MixturePart {
     pub fraction: Option<f64>,
 }
 
-/// The rows of all parts, one part after the other. With fractions each gives the first round(fᵢ n / Σ f) of its rows, for
-/// the largest n at which every part has so many.
-pub fn load_mixture(parts: &[MixturePart], calls: Calls) -> Result<Loaded> {
+/// The rows of all parts, one part after the other, or drawn from them as `interleaving` says. With fractions each gives the
+/// first round(fᵢ n / Σ f) of its rows, for the largest n at which every part has so many.
+pub fn load_mixture(parts: &[MixturePart], interleaving: Option<&Interleaving>, calls: Calls) -> Result<Loaded> {
     let loaded: Vec<Loaded> = parts.iter().map(|part| load_part(part, calls)).collect::<Result<_>>()?;
+    if let Some(interleaving) = interleaving {
+        return interleaved(loaded, interleaving);
+    }
     let counts: Vec<usize> = loaded.iter().map(|part| part.rows.len()).collect();
     let fractions: Option<Vec<f64>> = parts.iter().map(|part| part.fraction).collect();
     let taken = fractions.map_or(counts.clone(), |fractions| shares(&counts, &fractions));
@@ -39,6 +43,24 @@ pub fn load_mixture(parts: &[MixturePart], calls: Calls) -> Result<Loaded> {
         all.notes.extend(part.notes);
         all.files.extend(part.files);
     }
+    Ok(all)
+}
+
+/// The rows of the parts as they are drawn.
+fn interleaved(loaded: Vec<Loaded>, interleaving: &Interleaving) -> Result<Loaded> {
+    let mut all = Loaded::default();
+    let sources: Vec<Vec<Row>> = loaded
+        .into_iter()
+        .map(|part| {
+            all.notes.extend(part.notes);
+            all.files.extend(part.files);
+            part.rows
+        })
+        .collect();
+    let indices = |i: usize| Ok((0..sources[i].len()).map(move |row| Ok((i, row))));
+    let order: Vec<(usize, usize)> = interleaving.open(sources.len(), indices)?.collect::<Result<_>>()?;
+    all.rows = order.into_iter().map(|(i, row)| sources[i][row].clone()).collect();
+    all.notes.push(format!("datasets: {} rows, drawn from {} data sets", all.rows.len(), sources.len()));
     Ok(all)
 }
 
@@ -70,7 +92,7 @@ fn load_part(part: &MixturePart, calls: Calls) -> Result<Loaded> {
 }
 
 /// Leaves these columns of a row. Errors: it lacks one of them.
-fn select(row: &mut Row, columns: &[String]) -> Result<()> {
+pub(super) fn select(row: &mut Row, columns: &[String]) -> Result<()> {
     if let Some(missing) = columns.iter().find(|name| !row.fields.contains_key(*name)) {
         let has: Vec<&String> = row.fields.keys().collect();
         return Err(row.error(format!("the column {missing:?} of datasets is missing (the row has {has:?})")));
@@ -113,16 +135,16 @@ mod tests {
     fn parts_follow_each_other() {
         let dir = tempfile::tempdir().expect("directory");
         let (a, b) = (file(dir.path(), "a.jsonl", 6), file(dir.path(), "b.jsonl", 10));
-        let all = load_mixture(&[part(&a), part(&b)], Calls::AsCalls).expect("read");
+        let all = load_mixture(&[part(&a), part(&b)], None, Calls::AsCalls).expect("read");
         assert_eq!((all.rows.len(), all.rows[6].fields["text"].as_str()), (16, Some("b.jsonl 0")));
         let shared = |path, fraction| MixturePart { fraction: Some(fraction), ..part(path) };
-        let all = load_mixture(&[shared(&a, 3.0), shared(&b, 1.0)], Calls::AsCalls).expect("read");
+        let all = load_mixture(&[shared(&a, 3.0), shared(&b, 1.0)], None, Calls::AsCalls).expect("read");
         // n = 8: all six rows of a, two of b.
         assert_eq!(all.rows.len(), 8);
         let text = MixturePart { columns: Some(vec!["text".into()]), ..part(&a) };
-        assert_eq!(load_mixture(&[text], Calls::AsCalls).expect("read").rows[0].fields.len(), 1);
+        assert_eq!(load_mixture(&[text], None, Calls::AsCalls).expect("read").rows[0].fields.len(), 1);
         let wrong = MixturePart { columns: Some(vec!["prompt".into()]), ..part(&a) };
-        let told = load_mixture(&[wrong], Calls::AsCalls).expect_err("has no prompt").to_string();
+        let told = load_mixture(&[wrong], None, Calls::AsCalls).expect_err("has no prompt").to_string();
         assert!(told.contains("a.jsonl:1: the column \"prompt\" of datasets is missing"), "{told}");
     }
 
@@ -135,7 +157,7 @@ mod tests {
     #[test]
     fn rows_held_out() {
         let dir = tempfile::tempdir().expect("directory");
-        let rows = load_mixture(&[part(&file(dir.path(), "a.jsonl", 10))], Calls::AsCalls).expect("read").rows;
+        let rows = load_mixture(&[part(&file(dir.path(), "a.jsonl", 10))], None, Calls::AsCalls).expect("read").rows;
         let (train, held) = hold_out(rows.clone(), 0.25, 42).expect("enough");
         assert_eq!((train.len(), held.len()), (7, 3));
         assert!(train.windows(2).all(|pair| pair[0].line < pair[1].line));

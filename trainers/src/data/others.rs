@@ -24,15 +24,9 @@ pub enum Calls {
 /// Errors name the row and field that is not as its format wants it.
 pub fn adopt(mut rows: Vec<Row>, calls: Calls) -> Result<(Vec<Row>, Vec<String>)> {
     let mut told = Told::default();
-    let in_turns = rows.iter().any(|row| is_alpaca(row) && (filled(row, "system") || filled(row, "history")));
+    let in_turns = are_in_turns(&rows);
     for row in &mut rows {
-        turns_of(row, calls, &mut told)?;
-        if row.fields.contains_key("conversations") && !row.fields.contains_key("messages") {
-            sharegpt(row)?;
-        } else if is_alpaca(row) {
-            if in_turns { alpaca_in_turns(row)? } else { alpaca(row)? }
-        }
-        told.flags += row.fields.values().filter_map(Json::as_array).flatten().filter(|m| has_flag(m)).count();
+        adopt_row(row, calls, in_turns, &mut told)?;
     }
     let mut notes = Vec::new();
     if in_turns {
@@ -56,6 +50,38 @@ pub fn adopt(mut rows: Vec<Row>, calls: Calls) -> Result<(Vec<Row>, Vec<String>)
         ));
     }
     Ok((rows, notes))
+}
+
+/// Whether Alpaca's rows become conversations: one of these has a system text or a history.
+pub fn are_in_turns(rows: &[Row]) -> bool {
+    rows.iter().any(needs_turns)
+}
+
+fn needs_turns(row: &Row) -> bool {
+    is_alpaca(row) && (filled(row, "system") || filled(row, "history"))
+}
+
+/// One row of a set, of which the first rows have decided what Alpaca's rows become. Errors: those of [`adopt`], and a row
+/// that can only become a conversation in a set where they do not.
+pub fn adopt_alone(mut row: Row, calls: Calls, in_turns: bool) -> Result<Row> {
+    if !in_turns && needs_turns(&row) {
+        return Err(row.error(
+            "has system or history, which no row at the beginning of the streamed data has; put such a row first, so that \
+             all become conversations",
+        ));
+    }
+    adopt_row(&mut row, calls, in_turns, &mut Told::default()).map(|()| row)
+}
+
+fn adopt_row(row: &mut Row, calls: Calls, in_turns: bool, told: &mut Told) -> Result<()> {
+    turns_of(row, calls, told)?;
+    if row.fields.contains_key("conversations") && !row.fields.contains_key("messages") {
+        sharegpt(row)?;
+    } else if is_alpaca(row) {
+        if in_turns { alpaca_in_turns(row)? } else { alpaca(row)? }
+    }
+    told.flags += row.fields.values().filter_map(Json::as_array).flatten().filter(|m| has_flag(m)).count();
+    Ok(())
 }
 
 /// What was met on the way.

@@ -2,14 +2,18 @@
 use super::zstd_pages::Group;
 use crate::error::{Error, Result};
 use crate::text::exact_json;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row as Record};
+use parquet::schema::types::Type;
 use serde_json::{Map, Value as Json};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 thread_local! {
@@ -34,35 +38,74 @@ fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
     outcome.ok()
 }
 
-/// The objects of a file, in order, and the columns of which something was left out: bytes that are no text.
+/// The objects of a file, one at a time and in order.
 ///
-/// Dates and times become text, decimals too; everything else is what it is. Errors: no whole Parquet file, a compression
-/// that is not known.
-pub fn read(path: &Path) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>)> {
-    let damaged =
-        || Error::file(path, "cannot be read as a Parquet file (its values contradict each other); is it whole?");
-    caught(|| read_whole(path)).unwrap_or_else(|| Err(damaged()))
+/// Dates and times become text, decimals too; everything else is what it is.
+pub struct ParquetRows {
+    rows: RowIter<'static>,
+    path: PathBuf,
+    /// The columns of which something was left out so far: bytes that are no text.
+    pub left_out: BTreeSet<String>,
 }
 
-fn read_whole(path: &Path) -> Result<(Vec<Map<String, Json>>, BTreeSet<String>)> {
-    let broken = |e: parquet::errors::ParquetError| {
-        let text = e.to_string().replace('\n', " ");
-        if let Some((_, codec)) = text.split_once("Disabled feature at compile time: ") {
-            return Error::file(path, format!("is compressed by {codec}; write it with snappy, gzip, lz4 or zstd"));
-        }
-        let text = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
-        Error::file(path, format!("cannot be read as a Parquet file ({text}); is it whole?"))
-    };
-    let open = || File::open(path).map_err(|e| Error::file(path, e));
-    let (file, again) = (SerializedFileReader::new(open()?).map_err(broken)?, Arc::new(open()?));
-    let (mut rows, mut left_out) = (Vec::new(), BTreeSet::new());
-    for i in 0..file.num_row_groups() {
-        let group = Group { inner: file.get_row_group(i).map_err(broken)?, file: again.clone() };
-        for record in group.get_row_iter(None).map_err(broken)? {
-            rows.push(object(&record.map_err(broken)?, &mut left_out));
-        }
+/// A file in which column chunks compressed by Zstandard can be read too.
+struct AnyCodec {
+    inner: SerializedFileReader<File>,
+    again: Arc<File>,
+}
+
+impl FileReader for AnyCodec {
+    fn metadata(&self) -> &ParquetMetaData {
+        self.inner.metadata()
     }
-    Ok((rows, left_out))
+    fn num_row_groups(&self) -> usize {
+        self.inner.num_row_groups()
+    }
+    fn get_row_group(&self, i: usize) -> parquet::errors::Result<Box<dyn RowGroupReader + '_>> {
+        Ok(Box::new(Group { inner: self.inner.get_row_group(i)?, file: self.again.clone() }))
+    }
+    fn get_row_iter(&self, projection: Option<Type>) -> parquet::errors::Result<RowIter<'_>> {
+        RowIter::from_file(projection, self)
+    }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::file(path, "cannot be read as a Parquet file (its values contradict each other); is it whole?")
+}
+
+fn broken(path: &Path, e: &ParquetError) -> Error {
+    let text = e.to_string().replace('\n', " ");
+    if let Some((_, codec)) = text.split_once("Disabled feature at compile time: ") {
+        return Error::file(path, format!("is compressed by {codec}; write it with snappy, gzip, lz4 or zstd"));
+    }
+    let text = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
+    Error::file(path, format!("cannot be read as a Parquet file ({text}); is it whole?"))
+}
+
+impl ParquetRows {
+    /// Errors: no Parquet file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let open = || File::open(path).map_err(|e| Error::file(path, e));
+        let (file, again) = (open()?, Arc::new(open()?));
+        let rows = caught(|| {
+            let inner = SerializedFileReader::new(file)?;
+            Ok(RowIter::from_file_into(Box::new(AnyCodec { inner, again })))
+        });
+        let rows = rows.ok_or_else(|| damaged(path))?.map_err(|e| broken(path, &e))?;
+        Ok(ParquetRows { rows, path: path.to_path_buf(), left_out: BTreeSet::new() })
+    }
+}
+
+/// Errors: values that cannot be read, a compression that is not known.
+impl Iterator for ParquetRows {
+    type Item = Result<Map<String, Json>>;
+    fn next(&mut self) -> Option<Self::Item> {
+        let (rows, left_out) = (&mut self.rows, &mut self.left_out);
+        let Some(record) = caught(|| rows.next().map(|record| record.map(|record| object(&record, left_out)))) else {
+            return Some(Err(damaged(&self.path)));
+        };
+        record.map(|record| record.map_err(|e| broken(&self.path, &e)))
+    }
 }
 
 fn object(record: &Record, left_out: &mut BTreeSet<String>) -> Map<String, Json> {

@@ -89,6 +89,39 @@ fn extras(row: &Row) -> Result<Extras> {
     Ok(Extras { tools: tools(row)?, template_kwargs: template_kwargs(row)? })
 }
 
+/// What kind of preference a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKind {
+    /// `chosen` and `rejected`
+    Pair,
+    /// `completions`, the best first
+    Ranking,
+    /// `completion` and `label`
+    Labelled,
+}
+
+impl RowKind {
+    /// The kind of a row; None of one that is no preference.
+    pub fn of(row: &Row) -> Option<RowKind> {
+        if has(row, "chosen") && has(row, "rejected") {
+            Some(RowKind::Pair)
+        } else if has(row, "completions") {
+            Some(RowKind::Ranking)
+        } else {
+            (has(row, "completion") && has(row, "label")).then_some(RowKind::Labelled)
+        }
+    }
+
+    /// In a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            RowKind::Pair => "pair of chosen and rejected",
+            RowKind::Ranking => "prompt with completions",
+            RowKind::Labelled => "completion with a label",
+        }
+    }
+}
+
 /// Rows as rankings. `rankings`: rows with `completions`, the best first, are taken too.
 pub fn ranked_rows(rows: &[Row], rankings: bool) -> Result<(Vec<Ranked>, Vec<String>)> {
     let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };

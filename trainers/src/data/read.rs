@@ -1,13 +1,14 @@
 //! Rows of a file: JSON objects, CSV or Parquet, compressed or not, each with the place it came from.
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::{csv_rows, parquet_rows};
+use super::csv_rows::CsvRows;
+use super::parquet_rows::ParquetRows;
 use crate::error::{Error, Result};
 use crate::text::exact_json;
 
@@ -71,34 +72,52 @@ const SOMETHING_ELSE: [(&[u8], &str); 6] = [
     (b"\xFD7zXZ\x00", "is compressed by xz; decompress it first (gzip and Zstandard are read as they are)"),
 ];
 
+/// The first bytes of a file. Errors: no such file, one that is something else than rows.
+pub(super) fn beginning(path: &Path) -> Result<Vec<u8>> {
+    let mut beginning = [0; 64];
+    let n = File::open(path).and_then(|mut file| file.read(&mut beginning)).map_err(|e| Error::file(path, e))?;
+    let beginning = &beginning[..n];
+    match SOMETHING_ELSE.iter().find(|(magic, _)| beginning.starts_with(magic)) {
+        Some((_, what)) => Err(Error::file(path, what)),
+        None => Ok(beginning.to_vec()),
+    }
+}
+
+/// A file whose name says Parquet and whose bytes do not.
+pub(super) fn misnamed(path: &Path) -> Error {
+    Error::file(path, "is called .parquet, but does not begin as a Parquet file does")
+}
+
 /// Appends the rows of a file; returns the columns of which something was left out (bytes that are no text).
 ///
 /// What it is shows in its first bytes (Parquet, gzip, Zstandard) or in its name (CSV, TSV); all else is JSON: an array of
 /// objects, one object, or JSON lines. A byte-order mark, CRLF and blank lines are passed over. Errors: no such file, another
 /// kind of file, JSON that does not parse (with its line), a row that is no object.
 pub fn read_file(path: &Path, rows: &mut Vec<Row>) -> Result<BTreeSet<String>> {
-    let failed = |e: std::io::Error| Error::file(path, e);
-    let mut beginning = [0; 64];
-    let n = File::open(path).and_then(|mut file| file.read(&mut beginning)).map_err(failed)?;
-    let beginning = &beginning[..n];
-    if let Some((_, what)) = SOMETHING_ELSE.iter().find(|(magic, _)| beginning.starts_with(magic)) {
-        return Err(Error::file(path, what));
-    }
+    let beginning = beginning(path)?;
     let shown = Arc::new(path.to_path_buf());
     let row = |(line, fields)| Row { path: shown.clone(), line, fields };
     if beginning.starts_with(b"PAR1") {
-        let (objects, left_out) = parquet_rows::read(path)?;
-        rows.extend((1..).zip(objects).map(row));
-        return Ok(left_out);
-    }
-    let bytes = decompressed(path, fs::read(path).map_err(failed)?)?;
-    match FileKind::of(path) {
-        Some(FileKind::Csv) => rows.extend(csv_rows::read(path, &bytes, b',')?.into_iter().map(row)),
-        Some(FileKind::Tsv) => rows.extend(csv_rows::read(path, &bytes, b'\t')?.into_iter().map(row)),
-        Some(FileKind::Parquet) => {
-            return Err(Error::file(path, "is called .parquet, but does not begin as a Parquet file does"));
+        let mut objects = ParquetRows::open(path)?;
+        for (line, object) in (1..).zip(&mut objects) {
+            rows.push(row((line, object?)));
         }
-        Some(FileKind::Json) | None => read_json(text(path, &bytes)?, shown, rows)?,
+        return Ok(objects.left_out);
+    }
+    let bytes = decompressed(path, fs::read(path).map_err(|e| Error::file(path, e))?)?;
+    let separator = match FileKind::of(path) {
+        Some(FileKind::Csv) => b',',
+        Some(FileKind::Tsv) => b'\t',
+        Some(FileKind::Parquet) => return Err(misnamed(path)),
+        Some(FileKind::Json) | None => {
+            read_json(read_text(path, &bytes)?, shown, rows)?;
+            return Ok(BTreeSet::new());
+        }
+    };
+    let bytes: Arc<[u8]> = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes).into();
+    let reader = || Box::new(Cursor::new(bytes.clone()));
+    for record in CsvRows::open(path, reader(), reader(), separator)? {
+        rows.push(row(record?));
     }
     Ok(BTreeSet::new())
 }
@@ -125,7 +144,8 @@ fn zstd_frames(mut bytes: &[u8], all: &mut Vec<u8>) -> std::result::Result<usize
     Ok(all.len())
 }
 
-fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+/// A file's bytes as text, behind its byte-order mark.
+pub(super) fn read_text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let line = 1 + bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count();
         Error::data(path, line, "is not UTF-8 text; save the file as UTF-8")
@@ -133,7 +153,8 @@ fn text<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     Ok(text.strip_prefix('\u{FEFF}').unwrap_or(text))
 }
 
-fn read_json(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> {
+/// The rows of JSON text: an array of objects, one object, or an object a line.
+pub(super) fn read_json(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> {
     if text.trim_start().starts_with('[') {
         return read_array(text, path, rows);
     }
@@ -148,19 +169,18 @@ fn read_json(text: &str, path: Arc<PathBuf>, rows: &mut Vec<Row>) -> Result<()> 
         if line.trim().is_empty() {
             continue;
         }
-        match object(line) {
-            Ok(Json::Object(fields)) => rows.push(Row { path: path.clone(), line: line_number, fields }),
-            Ok(other) => return Err(not_an_object(&path, line_number, &other)),
-            Err(e) => {
-                return Err(Error::data(
-                    path.as_ref(),
-                    line_number,
-                    format!("bad JSON at column {}: {}", e.column(), cause(&e)),
-                ));
-            }
-        }
+        rows.push(Row { path: path.clone(), line: line_number, fields: json_line(line, &path, line_number)? });
     }
     Ok(())
+}
+
+/// The object that a line is. Errors: another value, no JSON.
+pub(super) fn json_line(line: &str, path: &Path, number: usize) -> Result<Map<String, Json>> {
+    match object(line) {
+        Ok(Json::Object(fields)) => Ok(fields),
+        Ok(other) => Err(not_an_object(path, number, &other)),
+        Err(e) => Err(Error::data(path, number, format!("bad JSON at column {}: {}", e.column(), cause(&e)))),
+    }
 }
 
 /// JSON, a lone number in words: what stands for one is an object, but no row.

@@ -127,44 +127,73 @@ impl Stats {
     }
 }
 
-/// Tokenises a data set for SFT. The first row decides the format.
-///
-/// Errors: rows that do not follow the format (file, line, field), a missing EOS or chat template, options that contradict the
-/// format, and a data set of which nothing is left.
-pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<(Vec<Example>, Stats)> {
-    let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
-    let format = recognise(first, &options.dataset_text_field)?;
-    let completion_only = completion_only(format, options)?;
-    let templates = if format.is_conversational() { Some(tokenizer.chat_templates(options.now)?) } else { None };
-    let max_length = options.max_length.unwrap_or(usize::MAX);
-    if max_length < 2 {
-        return Err(Error::input(format!(
-            "max_length is {max_length}; a sequence needs at least 2 tokens to learn from"
-        )));
+/// Makes tokens of one row after another, in the format of the first.
+pub struct RowTokenizer {
+    format: Format,
+    completion_only: bool,
+    templates: Option<ChatTemplates>,
+    max_length: usize,
+    options: TokenizeOptions,
+}
+
+impl RowTokenizer {
+    /// Errors: a row of no format known here, a missing chat template, options that contradict the format.
+    pub fn new(first: &Row, tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<Self> {
+        let format = recognise(first, &options.dataset_text_field)?;
+        let completion_only = completion_only(format, options)?;
+        let templates = if format.is_conversational() { Some(tokenizer.chat_templates(options.now)?) } else { None };
+        let max_length = options.max_length.unwrap_or(usize::MAX);
+        if max_length < 2 {
+            return Err(Error::input(format!(
+                "max_length is {max_length}; a sequence needs at least 2 tokens to learn from"
+            )));
+        }
+        Ok(RowTokenizer { format, completion_only, templates, max_length, options: options.clone() })
     }
-    let mut stats = Stats { n_rows: rows.len(), shortest: usize::MAX, ..Default::default() };
-    stats.not_read = columns_not_read(rows, &format.columns(&options.dataset_text_field));
-    let mut examples = Vec::with_capacity(rows.len());
-    for row in rows {
-        let parsed = sft_row(row, format, &options.dataset_text_field)?;
-        let sequence = tokenize_row(&parsed, tokenizer, templates.as_ref(), options.assistant_only_loss)
+
+    /// The columns that are read.
+    pub fn columns(&self) -> Vec<&str> {
+        self.format.columns(&self.options.dataset_text_field)
+    }
+
+    /// A row's tokens, counted in `stats`; None where nothing in it is trained on.
+    ///
+    /// Errors: a row that does not follow the format (file, line, field), a missing EOS.
+    pub fn example(&self, row: &Row, tokenizer: &Tokenizer, stats: &mut Stats) -> Result<Option<Example>> {
+        let parsed = sft_row(row, self.format, &self.options.dataset_text_field)?;
+        let sequence = tokenize_row(&parsed, tokenizer, self.templates.as_ref(), self.options.assistant_only_loss)
             .map_err(|e| in_row(row, e))?;
+        let n_tokens = sequence.ids.len();
+        stats.shortest = if stats.n_rows == 0 { n_tokens } else { stats.shortest.min(n_tokens) };
+        stats.n_rows += 1;
         stats.n_prefix_mismatch += usize::from(sequence.prefix_mismatch);
-        stats.shortest = stats.shortest.min(sequence.ids.len());
-        stats.longest = stats.longest.max(sequence.ids.len());
-        stats.n_truncated += usize::from(sequence.ids.len() > max_length);
-        let example = example(sequence, completion_only, max_length, options.truncation_mode);
+        stats.longest = stats.longest.max(n_tokens);
+        stats.n_truncated += usize::from(n_tokens > self.max_length);
+        let example = example(sequence, self.completion_only, self.max_length, self.options.truncation_mode);
         if example.n_trained() == 0 {
             stats.n_dropped += 1;
-            continue;
+            return Ok(None);
         }
+        stats.n_examples += 1;
         stats.n_tokens += example.ids.len();
         stats.n_trained += example.n_trained();
-        examples.push(example);
+        Ok(Some(example))
     }
-    stats.n_examples = examples.len();
+}
+
+/// Tokenises a data set for SFT. The first row decides the format.
+///
+/// Errors: those of [`RowTokenizer`], and a data set of which nothing is left.
+pub fn tokenize_sft(rows: &[Row], tokenizer: &Tokenizer, options: &TokenizeOptions) -> Result<(Vec<Example>, Stats)> {
+    let Some(first) = rows.first() else { return Err(Error::input("the data set has no rows")) };
+    let maker = RowTokenizer::new(first, tokenizer, options)?;
+    let mut stats = Stats { not_read: columns_not_read(rows, &maker.columns()), ..Default::default() };
+    let mut examples = Vec::with_capacity(rows.len());
+    for row in rows {
+        examples.extend(maker.example(row, tokenizer, &mut stats)?);
+    }
     if examples.is_empty() {
-        return Err(nothing_left(&stats, options, completion_only));
+        return Err(nothing_left(&stats, options, maker.completion_only));
     }
     Ok((examples, stats))
 }

@@ -19,6 +19,7 @@ pub mod moving_reference;
 pub mod scoring;
 pub mod setup;
 
+use crate::data::blocks::Reached;
 use crate::data::order::{Sampling, epoch_order};
 use crate::data::{Example, marked};
 use crate::error::{Error, Result};
@@ -91,7 +92,7 @@ pub struct Summary {
 /// What a trainer brings to its run besides the options.
 #[derive(Clone, Debug)]
 pub struct Work<'a> {
-    /// Rows that are trained on: sequences after packing, or prompts.
+    /// Rows that are trained on: sequences after packing, or prompts; 0 of streamed rows, which nobody has counted.
     pub n_rows: usize,
     /// Tokens of all rows.
     pub n_tokens: usize,
@@ -113,6 +114,19 @@ pub struct Work<'a> {
 pub fn length_of(n_rows: usize, training: &options::TrainingOptions) -> RunLength {
     let (batch, accumulation) = (training.per_device_train_batch_size, training.gradient_accumulation_steps);
     run_length(n_rows, batch, accumulation, training.num_train_epochs, training.max_steps)
+}
+
+/// The length of a run over streamed rows, as transformers has it: nobody knows how many there are, so an epoch is counted as if it
+/// were the whole run.
+pub fn length_of_stream(training: &options::TrainingOptions) -> RunLength {
+    let steps = training.max_steps.unwrap_or(1);
+    let per_step = training.gradient_accumulation_steps.max(1) as u64;
+    RunLength {
+        batches_per_epoch: steps * per_step,
+        batches_per_step: per_step,
+        steps_per_epoch: steps,
+        total_steps: steps,
+    }
 }
 
 /// What one micro-batch says about itself.
@@ -286,7 +300,11 @@ impl Job {
         work.notes.iter().for_each(|note| progress.say(&format!("note: {note}")));
         let trains = state.global_step < length.total_steps;
         if trains {
-            progress.say(&policy.describe(&learner.model, work.n_rows, work.n_tokens, &name));
+            let amount = match work.n_rows {
+                0 => "rows that are read as they come".to_string(),
+                n => format!("{}, {}", counted(n as u64, "row"), counted(work.n_tokens as u64, "token")),
+            };
+            progress.say(&policy.describe(&learner.model, &amount, &name));
         }
         let needed = device.is_host().then_some(needed);
         if let Some(needed) = needed.filter(|_| trains) {
@@ -405,9 +423,24 @@ impl Job {
 
     /// Steps the optimiser with the gradients that have gathered. Returns what is due after the step.
     pub fn step(&mut self) -> Result<Due> {
+        let (step, length) = (self.state.global_step, self.length);
+        let (epoch, batches) = length.batches_of(step);
+        let position = DataPosition { epoch, batch: batches.end, stream: None };
+        self.take_step(position, length.epochs_after(step + 1), length.ends_epoch(step + 1))
+    }
+
+    /// [`Job::step`], where the step's batches were streamed.
+    pub fn step_to(&mut self, reached: Reached) -> Result<Due> {
+        let Reached { pass, batches, ends_pass, position } = reached;
+        let epochs = pass as f64 + batches as f64 / self.length.batches_per_epoch as f64;
+        self.take_step(DataPosition { epoch: pass, batch: batches, stream: Some(position) }, epochs, ends_pass)
+    }
+
+    /// Steps the optimiser; behind the step the run stands at `position`, `epochs` passes over the data are done, and one may
+    /// end.
+    fn take_step(&mut self, position: DataPosition, epochs: f64, ends_epoch: bool) -> Result<Due> {
         let (loss, n_tokens) = std::mem::take(&mut self.collected);
         let step = self.state.global_step;
-        let (epoch, batches) = self.length.batches_of(step);
         let taken = self.try_step(loss)?;
         self.grad_norm = taken.unwrap_or(f64::NAN);
         match taken {
@@ -420,10 +453,9 @@ impl Job {
         (self.not_finite, self.before) = (None, self.window.clone());
         self.state.global_step = step + 1;
         self.state.num_tokens += n_tokens;
-        self.state.epoch = self.length.epochs_after(step + 1);
-        self.state.position = DataPosition { epoch, batch: batches.end };
+        (self.state.epoch, self.state.position) = (epochs, position);
         self.progress.step(step + 1, n_tokens, loss);
-        let due = self.cadence.after(step + 1);
+        let due = self.cadence.after(step + 1, ends_epoch);
         // Decided once a step, with its checkpoint: a signal that comes later stops the run after the step that follows.
         self.stops = run::interrupt::asked(step + 1);
         Ok(Due { save: due.save || self.stops, ..due })

@@ -4,7 +4,6 @@ use crate::error::{Error, Result};
 use crate::hub::{self, Hub, HubName};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType, base_of};
-use crate::plural::counted;
 use crate::run::OF_A_RUN;
 use crate::run::side_files::SIDE_FILES;
 use crate::run::{Checkpoint, FileHash, durable, memory};
@@ -350,14 +349,14 @@ impl Policy {
     }
 
     /// One line: what is trained, on how much, where.
-    pub fn describe(&self, model: &Decoder, rows: usize, tokens: usize, device: &str) -> String {
+    pub fn describe(&self, model: &Decoder, amount: &str, device: &str) -> String {
         let count = |all: Vec<&Parameter>| all.iter().map(|p| p.len()).sum::<usize>() as f64 / 1e6;
         let (all, trained) = (count(model.parameters()), count(model.trained()));
         let what = match &self.adapter {
             None => format!("all {all:.1} M weights"),
             Some(a) => format!("an adapter of rank {} ({trained:.2} M of {all:.1} M weights)", a.r),
         };
-        format!("training {what} on {}, {}; {device}", counted(rows as u64, "row"), counted(tokens as u64, "token"))
+        format!("training {what} on {amount}; {device}")
     }
 
     /// Whether an adapter is trained beside frozen weights.

@@ -62,8 +62,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str])] = &[
             "dataset_batch_size",
             "remove_unused_columns",
             "label_names",
-            "dataset_streaming",
-            "streaming",
         ],
     ),
     (

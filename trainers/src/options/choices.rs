@@ -1,6 +1,8 @@
 //! Option values that are one of a few names, and those with a small language of their own.
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
 pub use crate::curves::Scheduler;
+pub use crate::data::interleave::StoppingStrategy;
+pub use crate::data::reshape::RowFormat;
 pub use crate::data::tokenize::TruncationMode;
 use crate::device::DeviceChoice;
 pub use crate::losses::cpo::CpoLoss;

@@ -1,4 +1,5 @@
 //! TRL's `datasets`: a list of data sets that are trained on as one.
+use super::given::suggestion;
 use super::value::{Kind, OptionValue, Range, Raw, with_home};
 use crate::data::mixture::MixturePart;
 use serde_json::{Map, Value};
@@ -26,40 +27,86 @@ impl OptionValue for Datasets {
             Raw::List(items) => return items.is_empty().then(Datasets::default),
             Raw::Text(text) | Raw::Other(text) => text,
         };
-        let items: Vec<Map<String, Value>> = serde_json::from_str(text).ok()?;
-        let parts: Vec<MixturePart> = items.iter().map(part).collect::<Option<_>>()?;
-        let with = parts.iter().filter(|part| part.fraction.is_some()).count();
-        (with == 0 || with == parts.len()).then_some(Datasets(parts))
+        parts(text).ok().map(Datasets)
+    }
+    fn complaint(raw: &Raw) -> Option<String> {
+        let wanted = "a list of mappings is wanted, each entry as in: - path: rows.jsonl";
+        match raw {
+            Raw::List(items) => {
+                let first = items.first()?;
+                Some(format!("its entries are texts; {wanted}, so - path: {first} here"))
+            }
+            Raw::Text(text) if !text.trim_start().starts_with(['[', '{']) => Some(format!("is a text; {wanted}")),
+            Raw::Text(text) | Raw::Other(text) => parts(text).err(),
+            Raw::Null => None,
+        }
     }
     fn write(&self) -> Value {
         Value::Array(self.0.iter().map(written).collect())
     }
 }
 
-fn part(fields: &Map<String, Value>) -> Option<MixturePart> {
-    if fields.keys().any(|key| !KEYS.contains(&key.as_str())) {
-        return None;
+/// The data sets that JSON text lists, or what is wrong with it.
+fn parts(text: &str) -> Result<Vec<MixturePart>, String> {
+    let items = match serde_json::from_str(text) {
+        Ok(Value::Array(items)) => items,
+        Ok(Value::Object(_)) => {
+            return Err("is one mapping; a list of them is wanted: begin it with a dash, - path: …".into());
+        }
+        Ok(_) => return Err("is no list of mappings".into()),
+        Err(e) => return Err(format!("is no JSON: {e}")),
+    };
+    let one = |(i, item): (usize, &Value)| {
+        let fields =
+            item.as_object().ok_or_else(|| format!("is {item}, but a mapping is wanted, as - path: rows.jsonl"));
+        fields.and_then(part).map_err(|detail| format!("entry {} {detail}", i + 1))
+    };
+    let parts: Vec<MixturePart> = items.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    match parts.iter().position(|part| part.fraction.is_none()) {
+        Some(i) if parts.iter().any(|part| part.fraction.is_some()) => {
+            Err(format!("entry {} has no fraction, but others have: give it for all data sets or for none", i + 1))
+        }
+        _ => Ok(parts),
+    }
+}
+
+fn part(fields: &Map<String, Value>) -> Result<MixturePart, String> {
+    if let Some(key) = fields.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        let near = suggestion(key, "", KEYS);
+        return Err(format!("has the key {key}, which is none of {}{near}", KEYS.join(", ")));
     }
     let given = |name: &str| fields.get(name).filter(|value| !value.is_null());
-    // None where it is not given, Some(None) where it is of another type.
-    let text = |name: &str| given(name).map(|value| value.as_str().map(str::to_string));
-    let path = with_home(fields.get("path")?.as_str().filter(|path| !path.is_empty())?);
-    let files = given("data_files").map(texts).map_or(Some(None), |files| files.map(Some))?;
-    let base = match text("data_dir") {
-        Some(dir) => Path::new(&path).join(dir?),
+    let text = |name: &str| match given(name) {
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(format!("has {name}: {other}, but a text is wanted")),
+        None => Ok(None),
+    };
+    let texts = |name: &str| match given(name) {
+        Some(value) => texts(value)
+            .map(Some)
+            .ok_or_else(|| format!("has {name}: {value}, but a text or a list of texts is wanted")),
+        None => Ok(None),
+    };
+    let path = text("path")?.filter(|path| !path.is_empty()).ok_or("has no path")?;
+    let (path, files) = (with_home(&path), texts("data_files")?);
+    let base = match text("data_dir")? {
+        Some(dir) => Path::new(&path).join(dir),
         None if files.is_some() && KINDS.contains(&path.as_str()) => PathBuf::new(),
         None => PathBuf::from(path),
     };
-    let fraction = given("fraction").map(Value::as_f64);
-    Some(MixturePart {
-        paths: files.map_or(vec![base.clone()], |files| files.iter().map(|file| base.join(with_home(file))).collect()),
-        config: text("name").map_or(Some(None), |name| name.map(Some))?,
-        split: text("split").unwrap_or(Some("train".into()))?,
-        columns: given("columns").map(texts).map_or(Some(None), |columns| columns.map(Some))?,
-        fraction: match fraction {
-            Some(fraction) => Some(fraction.filter(|f| *f >= 0.0)?),
-            None => None,
+    let fraction = match given("fraction") {
+        Some(value) => match value.as_f64().filter(|f| *f >= 0.0) {
+            Some(fraction) => Some(fraction),
+            None => return Err(format!("has fraction: {value}, but a number that is not negative is wanted")),
         },
+        None => None,
+    };
+    Ok(MixturePart {
+        paths: files.map_or(vec![base.clone()], |files| files.iter().map(|file| base.join(with_home(file))).collect()),
+        config: text("name")?,
+        split: text("split")?.unwrap_or_else(|| "train".into()),
+        columns: texts("columns")?,
+        fraction,
     })
 }
 
@@ -127,6 +174,28 @@ mod tests {
         }
         assert_eq!(Datasets::parse(&Raw::Null, ANY), Some(Datasets::default()));
         assert_eq!(Datasets::parse(&Raw::List(vec![]), ANY), Some(Datasets::default()));
+    }
+
+    /// Each wrong shape is told with what is wrong and what is wanted.
+    #[test]
+    fn complaints() {
+        let of = |json: &str| Datasets::complaint(&Raw::Other(json.into())).expect("is wrong");
+        for (wrong, said) in [
+            (r#"{"path": "a"}"#, "begin it with a dash"),
+            (r#"[{"path": "a"}, {"name": "x"}]"#, "entry 2 has no path"),
+            (r#"[{"path": "a", "colums": ["x"]}]"#, "did you mean columns?"),
+            (r#"[{"path": "a", "columns": []}]"#, "has columns: [], but a text or a list of texts is wanted"),
+            (r#"[{"path": 7}]"#, "has path: 7, but a text is wanted"),
+            (r#"[{"path": "a", "fraction": -1}]"#, "a number that is not negative"),
+            (r#"[{"path": "a", "fraction": 0.5}, {"path": "b"}]"#, "entry 2 has no fraction"),
+            (r#"[["a"]]"#, "entry 1 is [\"a\"], but a mapping is wanted"),
+        ] {
+            assert!(of(wrong).contains(said), "{wrong}: {}", of(wrong));
+        }
+        let texts = Datasets::complaint(&Raw::List(vec!["a.jsonl".into(), "b.jsonl".into()])).expect("is wrong");
+        assert!(texts.contains("its entries are texts") && texts.ends_with("so - path: a.jsonl here"), "{texts}");
+        assert!(Datasets::complaint(&Raw::Text("a.jsonl".into())).expect("is wrong").starts_with("is a text"));
+        assert_eq!(Datasets::complaint(&Raw::Other(r#"[{"path": "a"}]"#.into())), None);
     }
 
     #[test]

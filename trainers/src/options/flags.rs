@@ -9,7 +9,9 @@ use std::ffi::OsString;
 
 /// clap's parser of one command.
 pub fn command<C: Command>() -> clap::Command {
-    let mut command = clap::Command::new(C::NAME).about(C::ABOUT).disable_version_flag(true).arg(
+    // Of a name of two words the first is that of a family.
+    let name = C::NAME.rsplit(' ').next().unwrap_or(C::NAME);
+    let mut command = clap::Command::new(name).about(C::ABOUT).disable_version_flag(true).arg(
         Arg::new("config")
             .long("config")
             .value_name("FILE")

@@ -158,6 +158,9 @@ impl Given {
 /// What is wrong with a value, and what the option takes or why it is refused.
 fn wrong_value(spec: &OptionSpec, raw: &Raw, origin: &Origin) -> String {
     let reason = if let Raw::Text(text) = raw { refused(spec.name, text.trim()) } else { None };
+    if let Some(detail) = (spec.complaint)(raw) {
+        return format!("{}: {detail}", At(origin, spec.name));
+    }
     match reason {
         Some(why) => format!("{}: {} is refused: {why}", At(origin, spec.name), raw.show()),
         None => format!("{}: got {}, but it takes {}", At(origin, spec.name), raw.show(), spec.accepts()),

@@ -43,6 +43,17 @@ option_group! {
         /// Several data sets in place of dataset_name, one after the other: a list of mappings, each with path and, where
         /// wanted, name (a configuration), data_dir, data_files, split, columns, and fraction (its share of the whole).
         datasets: Datasets = none, Trl;
+        /// Draw each row from one of datasets with these probabilities, positive numbers in proportion to each other; none for
+        /// one data set after the other.
+        interleave_probabilities: Option<List<f64>> = none, Lapidary;
+        /// When rows that are drawn end: with the first data set that ends (first_exhausted), or when all have ended, those
+        /// that end before beginning again (all_exhausted) or not (all_exhausted_without_replacement).
+        interleave_stopping_strategy: StoppingStrategy = "first_exhausted", Lapidary;
+        /// Read the rows of dataset_name as they are needed instead of all before training: data may be larger than memory.
+        /// The length of the run must be given (max_steps).
+        dataset_streaming: bool = "false", Trl;
+        /// The same for datasets.
+        streaming: bool = "false", Trl;
         /// Hold out so many rows of datasets for evaluation, or below 1 this share of them, drawn from the seed.
         test_split_size: Option<f64> = none, Trl, above(0.0);
         /// Which of a directory's configurations is read: one that its README.md lists, or a directory in it.

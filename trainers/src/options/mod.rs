@@ -23,6 +23,7 @@ pub mod preference;
 pub mod reward;
 pub mod principles;
 pub mod tools;
+pub mod data_tools;
 pub mod leaving;
 pub mod again;
 pub mod evaluation;
@@ -41,6 +42,9 @@ pub use adapted::base_of;
 pub use again::{DiffOptions, DifferOptions, ReproduceOptions, ReproducedOptions, VerifiedOptions, VerifyOptions};
 pub use choices::*;
 pub use comparing::{ArbiterOptions, CompareOptions, ContestOptions};
+pub use data_tools::{
+    ConvertedOptions, DataConvertOptions, DataDedupOptions, DataStatsOptions, DeduplicatedOptions, SurveyedOptions,
+};
 pub use datasets::Datasets;
 pub use drawing::{DrawingOptions, RolloutOptions, own_stop_strings};
 pub use evaluation::{EvalOptions, EvaluatedOptions};

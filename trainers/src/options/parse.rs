@@ -82,7 +82,8 @@ fn pins(given: &Given) -> Vec<(Repo, String)> {
 /// line would be told goes to standard error.
 pub fn options_of<C: Command>(values: &[(&str, &str)]) -> Result<C> {
     let words = values.iter().map(|(name, value)| format!("--{name}={value}"));
-    let words = ["lapidary".to_string(), C::NAME.to_string()].into_iter().chain(words);
+    let name = C::NAME.rsplit(' ').next().unwrap_or(C::NAME);
+    let words = ["lapidary".to_string(), name.to_string()].into_iter().chain(words);
     let names = known_names::<C>();
     let prepared = flags::prepare(words.map(Into::into), |flag| names.contains(&flag));
     let program = clap::Command::new("lapidary").subcommand(flags::command::<C>());

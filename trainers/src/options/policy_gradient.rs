@@ -47,7 +47,7 @@ macro_rules! policy_gradient {
             fn check_common(&mut self, least: usize, given: &Given) -> Result<Vec<String>> {
                 let mut notes = Vec::new();
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                let shared = check_shared(&mut self.model, &mut self.data, settled, given, &mut notes);
+                let shared = check_shared(&mut self.model, &mut self.data, settled, false, given, &mut notes);
                 let batch = self.completions_per_batch();
                 let (gold, group) = (&self.guard.gold_funcs, self.rollout.num_generations);
                 Error::all([

@@ -39,7 +39,18 @@ option_group! {
 }
 
 impl ReferenceOptions {
-    fn check(&self, sync: &SyncOptions, lora: &LoraOptions, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+    fn check(
+        &self,
+        data: &DataOptions,
+        sync: &SyncOptions,
+        lora: &LoraOptions,
+        given: &Given,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        if self.precompute_ref_log_probs && data.streams() {
+            let detail = "needs all rows before training, and they are streamed; leave out one of the two";
+            return given.complain("precompute_ref_log_probs", detail);
+        }
         let known = "contradicts precompute_ref_log_probs: the reference would change";
         sync.check(lora, self.precompute_ref_log_probs.then_some(known), given, notes)
     }
@@ -184,7 +195,7 @@ macro_rules! trainer {
                     notes.push("truncation_mode has no effect without max_length".into());
                 }
                 let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-                let shared = check_shared(&mut self.model, &mut self.data, settled, $given, &mut notes);
+                let shared = check_shared(&mut self.model, &mut self.data, settled, true, $given, &mut notes);
                 let pushed = self.upload.check($given, &mut notes);
                 Error::all([shared, pushed, self.check_own($given, &mut notes)])?;
                 Ok(notes)
@@ -211,7 +222,7 @@ trainer! {
     check(this, given, notes) {
         this.samples.check(&this.record, given, notes)?;
         this.loss.check(given)?;
-        this.reference.check(&this.sync, &this.lora, given, notes)?;
+        this.reference.check(&this.data, &this.sync, &this.lora, given, notes)?;
     }
 }
 
@@ -250,7 +261,7 @@ trainer! {
     loss: KtoLossOptions, reference: ReferenceOptions, sync: SyncOptions, samples: EvaluationSampleOptions;
     check(this, given, notes) {
         this.samples.check(&this.record, given, notes)?;
-        this.reference.check(&this.sync, &this.lora, given, notes)?;
+        this.reference.check(&this.data, &this.sync, &this.lora, given, notes)?;
     }
 }
 
@@ -261,6 +272,6 @@ trainer! {
     loss: BcoLossOptions, reference: ReferenceOptions, sync: SyncOptions, samples: EvaluationSampleOptions;
     check(this, given, notes) {
         this.samples.check(&this.record, given, notes)?;
-        this.reference.check(&this.sync, &this.lora, given, notes)?;
+        this.reference.check(&this.data, &this.sync, &this.lora, given, notes)?;
     }
 }

@@ -39,7 +39,7 @@ impl Command for SftOptions {
         let mut notes = Vec::new();
         let text = self.text.check(given, &mut notes);
         let settled = (&mut self.training, &mut self.lora, &mut self.record, &mut self.device);
-        let shared = check_shared(&mut self.model, &mut self.data, settled, given, &mut notes);
+        let shared = check_shared(&mut self.model, &mut self.data, settled, true, given, &mut notes);
         Error::all([text, shared, self.upload.check(given, &mut notes)])?;
         self.samples.check(&self.record, given, &mut notes)?;
         Ok(notes)

@@ -2,9 +2,12 @@
 use super::choices::*;
 use super::given::Given;
 use super::groups::*;
+use super::lists::List;
 use super::spec::Command;
 use crate::curves::Curve;
-use crate::data::mixture::{hold_out, load_mixture};
+use crate::data::interleave::Interleaving;
+use crate::data::mixture::{MixturePart, hold_out, load_mixture};
+use crate::data::stream::RowStream;
 use crate::data::{Calls, DataSet, Loaded, load, load_evaluation};
 use crate::device::DeviceChoice;
 use crate::error::{Error, Result};
@@ -56,14 +59,17 @@ pub(super) use training_command;
 type Settled<'a> = (&'a mut TrainingOptions, &'a mut LoraOptions, &'a mut RecordOptions, &'a mut DeviceOptions);
 
 /// Contradictions among the groups that every training command has are an error, what has no effect is a note.
+/// `can_stream`: the command can read its rows as they are needed.
 pub(super) fn check_shared(
     model: &mut ModelOptions,
     data: &mut DataOptions,
     (training, lora, record, device): Settled,
+    can_stream: bool,
     given: &Given,
     notes: &mut Vec<String>,
 ) -> Result<()> {
     Error::all([
+        data.check_streaming(can_stream, training.max_steps, given, notes),
         model.find_base(&mut lora.adapter_name_or_path, given, notes),
         data.check(given, notes),
         training.check(given, notes),
@@ -127,7 +133,7 @@ impl DataOptions {
             let (config, split) = (self.dataset_config.as_deref(), self.dataset_train_split.as_str());
             return load(DataSet { path: Path::new(&*self.dataset_name), config, split }, calls);
         }
-        let mut all = load_mixture(&self.datasets.0, calls)?;
+        let mut all = load_mixture(&self.datasets.0, self.interleaving(seed).as_ref(), calls)?;
         if let Some(size) = self.test_split_size {
             all.rows = hold_out(all.rows, size, seed)?.0;
         }
@@ -142,8 +148,34 @@ impl DataOptions {
             return load_evaluation(DataSet { path, config, split: &self.dataset_test_split }, calls).map(Some);
         }
         let Some(size) = self.test_split_size else { return Ok(None) };
-        let rows = hold_out(load_mixture(&self.datasets.0, calls)?.rows, size, seed)?.1;
+        let all = load_mixture(&self.datasets.0, self.interleaving(seed).as_ref(), calls)?;
+        let rows = hold_out(all.rows, size, seed)?.1;
         Ok(Some(Loaded { rows, ..Loaded::default() }))
+    }
+
+    /// Whether rows are read as they are needed.
+    pub fn streams(&self) -> bool {
+        self.dataset_streaming || self.streaming
+    }
+
+    /// The rows that are trained on, to be read as they are needed.
+    pub fn stream_train(&self, seed: u64, calls: Calls) -> Result<RowStream> {
+        let (config, split) = (self.dataset_config.clone(), self.dataset_train_split.clone());
+        let alone = [MixturePart {
+            paths: vec![PathBuf::from(&*self.dataset_name)],
+            config,
+            split,
+            columns: None,
+            fraction: None,
+        }];
+        let parts = if self.datasets.0.is_empty() { &alone } else { &self.datasets.0[..] };
+        RowStream::open(parts, self.interleaving(seed), calls)
+    }
+
+    /// How rows are drawn from several data sets, if they are.
+    fn interleaving(&self, seed: u64) -> Option<Interleaving> {
+        let probabilities = self.interleave_probabilities.as_ref()?.0.clone();
+        Some(Interleaving { probabilities, stopping: self.interleave_stopping_strategy, seed })
     }
 
     /// Whether there are rows to evaluate on.
@@ -173,11 +205,85 @@ impl DataOptions {
         if let Some(size) = self.test_split_size.filter(|size| *size >= 1.0 && size.fract() != 0.0) {
             return given.complain("test_split_size", format!("is {size}: a whole number of rows, or below 1 a share"));
         }
+        self.check_interleaving(given, notes)?;
         for name in ["dataset_name", "dataset_config"] {
             let is_default = name == "dataset_name" && *self.dataset_name == *"datasets";
             if given.differs(name) && !is_default && !self.datasets.0.is_empty() {
                 notes.push(format!("{name} has no effect: datasets is given"));
             }
+        }
+        Ok(())
+    }
+}
+
+impl DataOptions {
+    /// There is a probability for each data set, and nothing else says how many rows it gives.
+    fn check_interleaving(&self, given: &Given, notes: &mut Vec<String>) -> Result<()> {
+        let Some(List(probabilities)) = &self.interleave_probabilities else {
+            if given.differs("interleave_stopping_strategy") {
+                notes.push("interleave_stopping_strategy has no effect without interleave_probabilities".into());
+            }
+            return Ok(());
+        };
+        let complain = |detail: String| given.complain("interleave_probabilities", detail);
+        // Several files of one entry are a data set each.
+        let n: usize = self.datasets.0.iter().map(|part| part.paths.len()).sum();
+        if self.datasets.0.is_empty() {
+            return complain("draws from the data sets of datasets; with dataset_name there is only one".into());
+        }
+        if n != self.datasets.0.len() {
+            return complain("needs an entry of datasets for each file, not several data_files in one".into());
+        }
+        if probabilities.len() != n {
+            return complain(format!("has {} numbers for {n} data sets in datasets", probabilities.len()));
+        }
+        if let Some(p) = probabilities.iter().find(|p| **p <= 0.0) {
+            return complain(format!("has {p}: a data set that is never drawn from is to be left out"));
+        }
+        if self.datasets.0.iter().any(|part| part.fraction.is_some()) {
+            return complain("contradicts fraction in datasets; give one of them".into());
+        }
+        Ok(())
+    }
+
+    /// What streaming needs, and what it cannot do; what a trainer that does not stream makes of it.
+    pub(super) fn check_streaming(
+        &self,
+        can_stream: bool,
+        max_steps: Option<u64>,
+        given: &Given,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let name = if self.streaming { "streaming" } else { "dataset_streaming" };
+        if !self.streams() {
+            return Ok(());
+        }
+        if !can_stream {
+            notes.push(format!("{name} has no effect: prompts are read before training"));
+            return Ok(());
+        }
+        if max_steps.is_none() {
+            let detail = "nobody knows how many rows there are, so the number of training steps cannot be inferred: max_steps \
+                          has to be specified";
+            return given.complain(name, detail);
+        }
+        if self.test_split_size.is_some() {
+            return given.complain(
+                "test_split_size",
+                "holds out rows of data that is read whole; with streaming give eval_dataset",
+            );
+        }
+        if self.datasets.0.iter().any(|part| part.fraction.is_some()) {
+            let detail = "a fraction in datasets is a share of rows that were counted, which streamed ones are not; \
+                          interleave_probabilities are shares of what is drawn";
+            return given.complain(name, detail);
+        }
+        if given.has("train_sampling_strategy") && self.train_sampling_strategy == SamplingStrategy::Random {
+            notes.push(
+                "train_sampling_strategy has no effect: streamed rows come as they are read; shuffle_dataset shuffles each 1000 \
+                 of them"
+                    .into(),
+            );
         }
         Ok(())
     }

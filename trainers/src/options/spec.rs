@@ -62,6 +62,8 @@ pub struct OptionSpec {
     pub source: Source,
     /// Parses a value and writes it in its one normal form.
     pub normal: fn(&Raw, Range) -> Option<Value>,
+    /// What is wrong with a value that does not parse, where more can be said than what is accepted.
+    pub complaint: fn(&Raw) -> Option<String>,
     /// As written above the field, one line each.
     pub doc: &'static str,
     /// May differ when a run is resumed: it changes what is shown and kept, not what is computed.
@@ -164,6 +166,7 @@ macro_rules! option_group {
                         let value = <$type as $crate::options::value::OptionValue>::parse(raw, range)?;
                         Some($crate::options::value::OptionValue::write(&value))
                     },
+                    complaint: <$type as $crate::options::value::OptionValue>::complaint,
                     doc: concat!($($doc, "\n"),+),
                     free_on_resume: $crate::options::spec::is_free!($($($free)?)?),
                 }

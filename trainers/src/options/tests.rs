@@ -286,7 +286,6 @@ fn contradictions() {
         assert!(got.starts_with(start), "{flags}\n got  {got}\n want {start}");
     }
     for (line, start) in [
-        ("generate --model_name_or_path m", "prompt: give --prompt"),
         ("generate --model_name_or_path m --prompt a --messages b", "--messages: contradicts prompt"),
         ("compare a --prompts p", "--models: names 1 of the two"),
         ("compare a b c --prompts p", "--models: names 3 of the two"),

@@ -14,15 +14,15 @@ option_group! {
     pub struct SamplingOptions "Generation" {
         /// A PEFT adapter to put on the model.
         adapter_name_or_path: Option<PathBuf> = none, Lapidary;
-        /// The text to answer.
+        /// The text to answer; without it and other questions, what is piped in.
         prompt: Option<String> = none, Lapidary;
         /// A conversation to go on with: a JSON file, or JSON itself.
         messages: Option<Messages> = none, Lapidary;
         /// A system message to put before the prompt.
         system: Option<String> = none, Lapidary;
         /// Rows with prompt, each of which is answered: prints them with completion, or with completions where
-        /// num_generations is above 1.
-        dataset_name: Option<Location> = none, Trl;
+        /// num_generations is above 1. A file called .txt has a prompt a line; - is standard input, JSON lines or text.
+        dataset_name | prompts: Option<Location> = none, Trl;
         /// Completions drawn of each prompt of dataset_name.
         num_generations: usize = "1", Trl, at_least(1.0);
         /// The file to write the rows of dataset_name to; none for standard output.
@@ -59,10 +59,6 @@ impl Command for GenerateOptions {
             return given.complain(name, "goes with --dataset_name, a file of prompts");
         }
         match (&asked.prompt, &asked.messages) {
-            (None, None) if asked.dataset_name.is_none() => {
-                let detail = "give --prompt with a text, --messages with a conversation, or --dataset_name with a file";
-                return given.complain("prompt", detail);
-            }
             (Some(_), Some(_)) => return given.complain("messages", "contradicts prompt; give one of them"),
             (None, Some(_)) if asked.system.is_some() => {
                 return given.complain("system", "goes with --prompt; with --messages, put it into the conversation");

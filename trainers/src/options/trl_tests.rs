@@ -205,6 +205,36 @@ fn mixtures() {
     assert!(told.starts_with("--dataset_name is missing"), "{told}");
 }
 
+/// Each data set has a probability, and streaming needs a length and cannot count.
+#[test]
+fn drawn_and_streamed_data_sets() {
+    let two = "model_name_or_path: m\noutput_dir: o\ndatasets:\n  - path: a.jsonl\n  - path: b.jsonl\n";
+    let drawn = format!("{two}interleave_probabilities: [3, 1]\n");
+    let options = sft(&drawn, &[]).expect("fits").options;
+    assert_eq!(options.data.interleave_probabilities.as_ref().map(|list| list.0.clone()), Some(vec![3.0, 1.0]));
+    let shares = two.replace("a.jsonl", "a.jsonl\n    fraction: 1").replace("b.jsonl", "b.jsonl\n    fraction: 2");
+    for (file, flags, start) in [
+        (two, "--interleave_probabilities 0.5", "--interleave_probabilities: has 1 numbers for 2 data sets"),
+        (two, "--interleave_probabilities 0.5,0", "--interleave_probabilities: has 0: a data set that is never"),
+        (REQUIRED, "--interleave_probabilities 1", "--interleave_probabilities: draws from the data sets of datasets"),
+        (&shares, "--interleave_probabilities 1,1", "--interleave_probabilities: contradicts fraction"),
+        (REQUIRED, "--dataset_streaming", "--dataset_streaming: nobody knows how many rows"),
+        (two, "--streaming", "--streaming: nobody knows how many rows"),
+        (&shares, "--streaming --max_steps 9", "--streaming: a fraction in datasets is a share"),
+        (two, "--streaming --max_steps 9 --test_split_size 0.1", "--test_split_size: holds out rows of data that is"),
+    ] {
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let told = sft(file, &flags).expect_err("is wrong").to_string();
+        assert!(told.lines().any(|line| line.starts_with(start)), "{start}\n{told}");
+    }
+    let notes = |flags: &[&str]| sft(REQUIRED, flags).expect("fits").notes;
+    assert_eq!(notes(&["--dataset_streaming", "--max_steps", "9"]), Vec::<String>::new());
+    let random = notes(&["--dataset_streaming", "--max_steps", "9", "--train_sampling_strategy", "random"]);
+    assert!(random[0].starts_with("train_sampling_strategy has no effect: streamed rows come"), "{random:?}");
+    let alone = notes(&["--interleave_stopping_strategy", "all_exhausted"]);
+    assert_eq!(alone, ["interleave_stopping_strategy has no effect without interleave_probabilities"]);
+}
+
 #[test]
 fn the_best_model_needs_evaluations_and_checkpoints() {
     let with = |flags: &str| {

@@ -163,6 +163,10 @@ pub trait OptionValue: Sized {
     const OPTIONAL: bool = false;
     /// The value that was written; numbers only within `range`.
     fn parse(raw: &Raw, range: Range) -> Option<Self>;
+    /// What is wrong with a value that does not parse, where more can be said than what is accepted.
+    fn complaint(_: &Raw) -> Option<String> {
+        None
+    }
     /// As the resolved config file holds it; `parse` reads it back to an equal value.
     fn write(&self) -> Value;
 }

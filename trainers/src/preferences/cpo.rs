@@ -2,7 +2,7 @@
 //!
 //! It differs from DPO in that log-probabilities count by themselves, not against a reference (SimPO: their mean over
 //! tokens, with a margin γ), and in the likelihood of the chosen answer that is added.
-use crate::data::answers::{Rules, tokenize_rankings};
+use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
@@ -24,8 +24,10 @@ struct Cpo<'a> {
 }
 
 impl Objective for Cpo<'_> {
-    fn n_rows(&self, set: Set) -> usize {
-        self.rows.of(set).len()
+    type Row = Ranking;
+
+    fn rows(&mut self) -> &mut Rows<Ranking> {
+        &mut self.rows
     }
 
     fn held_out(&self) -> Vec<&Sequence> {
@@ -72,7 +74,7 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, false),
-        tokenize_rankings,
+        encode_rankings,
     )?;
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
     let job = preferences::open(options, &options.data, source, &rows, size, 0)?;

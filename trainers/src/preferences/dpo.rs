@@ -4,7 +4,7 @@
 //! of each the log-ratio to the reference counts, and a loss of `losses/dpo.rs` (or a weighted sum of several) is a
 //! function of these. The prompt is computed once for both, in the policy and in the reference; the reference of a LoRA
 //! run is the model with the adapter off.
-use crate::data::answers::{Rules, tokenize_rankings};
+use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
@@ -123,8 +123,10 @@ fn policy_weights(answers: &Answers, n_pairs: usize) -> Result<Tensor> {
 }
 
 impl Objective for Dpo<'_> {
-    fn n_rows(&self, set: Set) -> usize {
-        self.rows.of(set).len()
+    type Row = Ranking;
+
+    fn rows(&mut self) -> &mut Rows<Ranking> {
+        &mut self.rows
     }
 
     fn held_out(&self) -> Vec<&Sequence> {
@@ -180,7 +182,7 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, false),
-        tokenize_rankings,
+        encode_rankings,
     )?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
@@ -207,7 +209,7 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
 /// The reference's log-probabilities of all rows.
 fn precompute(objective: &Dpo, batch_size: usize) -> Result<Reference> {
     let of = |set: Set| -> Result<Vec<Vec<f32>>> {
-        let all: Vec<usize> = (0..objective.n_rows(set)).collect();
+        let all: Vec<usize> = (0..objective.rows.of(set).len()).collect();
         let mut values = Vec::with_capacity(all.len());
         for rows in all.chunks(batch_size) {
             let batch = pair_batch(&sequences(objective.rows.of(set), rows), false)?;

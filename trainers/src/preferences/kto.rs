@@ -3,7 +3,7 @@
 //! They differ from DPO in that an answer is compared not with another one but with an anchor: KTO's is the divergence
 //! z of policy and reference, estimated on answers to other prompts of the batch; BCO's is the running mean of rewards.
 use crate::data::Sequence;
-use crate::data::answers::{Labelled, Rules, tokenize_labelled};
+use crate::data::answers::{Labelled, Rules, encode_labelled};
 use crate::data::preference_rows::judged_rows;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
@@ -45,6 +45,7 @@ struct Single<'a> {
     anchor: Anchor,
     beta: f32,
     weights: [f32; 2],
+    max_length: Option<usize>,
 }
 
 /// Each prompt with the answer of the row before it, in groups of `batch_size` rows of the file, cut at `max_length`:
@@ -135,8 +136,16 @@ fn side_metrics(
 }
 
 impl Objective for Single<'_> {
-    fn n_rows(&self, set: Set) -> usize {
-        self.rows.of(set).len()
+    type Row = Labelled;
+
+    fn rows(&mut self) -> &mut Rows<Labelled> {
+        &mut self.rows
+    }
+
+    fn streamed(&mut self, batch_size: usize) {
+        if matches!(self.anchor, Anchor::Divergence) {
+            self.mismatched[Set::Train as usize] = mismatched(&self.rows.train, batch_size, self.max_length);
+        }
     }
 
     fn held_out(&self) -> Vec<&Sequence> {
@@ -239,7 +248,7 @@ fn read(
     weights: Option<[f64; 2]>,
 ) -> Result<Rows<Labelled>> {
     let encoding = preferences::encoding(text, Rules::Prefix);
-    let mut rows = preferences::read(data, &source.tokenizer, &encoding, judged_rows, tokenize_labelled)?;
+    let mut rows = preferences::read(data, &source.tokenizer, &encoding, judged_rows, encode_labelled)?;
     rows.notes.extend(label_notes(&rows.train, weights)?);
     Ok(rows)
 }
@@ -251,7 +260,7 @@ fn size(row: &Labelled) -> (usize, usize) {
 /// The reference's log-probabilities of all rows.
 fn precompute(objective: &Single, batch_size: usize) -> Result<Reference> {
     let of = |set: Set| -> Result<Vec<Vec<f32>>> {
-        let all: Vec<usize> = (0..objective.n_rows(set)).collect();
+        let all: Vec<usize> = (0..objective.rows.of(set).len()).collect();
         let mut values = Vec::with_capacity(all.len());
         for rows in all.chunks(batch_size) {
             let logp = objective.reference_logp(set, rows)?;
@@ -298,6 +307,7 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
         anchor: if loss.loss_type == KtoLoss::Kto { Anchor::Divergence } else { Anchor::Nothing },
         beta: loss.beta as f32,
         weights: [loss.desirable_weight as f32, loss.undesirable_weight as f32],
+        max_length,
     };
     let objective = with_reference(objective, &job, batch_size)?;
     let how = (options.text.disable_dropout, Some(&options.samples));
@@ -320,6 +330,7 @@ pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
         anchor: Anchor::RunningMean(running_mean(&job)?),
         beta: options.loss.beta as f32,
         weights: [1.0, 1.0],
+        max_length: options.text.max_length,
     };
     let objective = with_reference(objective, &job, options.training.per_device_train_batch_size)?;
     let how = (options.text.disable_dropout, Some(&options.samples));

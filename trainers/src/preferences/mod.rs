@@ -4,6 +4,7 @@
 //! has several answers to one prompt (computed once), and their log-probabilities are compared with each other, and
 //! mostly with those of a reference, the model as it was before training.
 pub mod likelihoods;
+pub mod streamed;
 pub mod reward_trainer;
 pub mod dpo;
 pub mod orpo;
@@ -11,6 +12,7 @@ pub mod cpo;
 pub mod kto;
 
 use crate::data::answers::{AnswerEncoding, AnswerStats, Rules};
+use crate::data::blocks::Blocks;
 use crate::data::format::columns_not_read;
 use crate::data::marked::{Marked, first_rows};
 use crate::data::preference_rows::COLUMNS;
@@ -22,12 +24,13 @@ use crate::job::learner::loss_device;
 use crate::job::moving_reference;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
-use crate::job::{Job, Measured, Summary, Work, length_of};
+use crate::job::{Job, Measured, Summary, Work, length_of, length_of_stream};
 use crate::losses::sequences::sum_of_tokens;
 use crate::options::{
     self, AnswerOptions, DataOptions, EvaluationSampleOptions, LoraOptions, ModelOptions, ReferenceOptions,
     SyncOptions, TrainingCommand,
 };
+use crate::preferences::streamed::AnswerMaker;
 use crate::text::Tokenizer;
 use engine::model::decoder::{Decoder, Pass};
 use engine::tensor::Tensor;
@@ -43,7 +46,6 @@ pub enum Set {
 }
 
 /// Rows for training and evaluation, as tokens.
-#[derive(Clone, Debug)]
 pub struct Rows<R> {
     /// What is trained on.
     pub train: Vec<R>,
@@ -53,6 +55,8 @@ pub struct Rows<R> {
     pub stats: AnswerStats,
     /// What a person should know about either set, a line each.
     pub notes: Vec<String>,
+    /// Where the training rows are streamed: those of the next step. `train` has the first rows, then those of the step.
+    pub stream: Option<Box<Blocks<AnswerMaker<R>>>>,
 }
 
 impl<R> Rows<R> {
@@ -67,8 +71,14 @@ impl<R> Rows<R> {
 
 /// What is to be learnt from rows.
 pub trait Objective {
-    /// Rows of a set; those that [`measure`](Self::measure) is given are below it.
-    fn n_rows(&self, set: Set) -> usize;
+    /// A row as tokens.
+    type Row;
+
+    /// The rows of both sets.
+    fn rows(&mut self) -> &mut Rows<Self::Row>;
+
+    /// After streamed rows, in batches of `batch_size`, have become the training rows.
+    fn streamed(&mut self, _batch_size: usize) {}
 
     /// Loss and metrics of the rows `rows` of a step that takes `step` in all (its micro-batches together).
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured>;
@@ -102,12 +112,12 @@ pub fn encoding(text: &AnswerOptions, rules: Rules) -> AnswerEncoding {
 }
 
 /// Reads training and evaluation rows: `sort` says what kind they are, `tokenize` makes tokens of them.
-pub fn read<S, R>(
+pub fn read<S: 'static, R: 'static>(
     (data, seed): (&DataOptions, u64),
     tokenizer: &Tokenizer,
     encoding: &AnswerEncoding,
-    sort: impl Fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
-    tokenize: impl Fn(&[S], &Tokenizer, &AnswerEncoding) -> Result<(Vec<R>, AnswerStats)>,
+    sort: fn(&[crate::data::Row]) -> Result<(Vec<S>, Vec<String>)>,
+    tokenize: fn(&[S], &Tokenizer, &AnswerEncoding) -> Result<(Vec<R>, AnswerStats)>,
 ) -> Result<Rows<R>> {
     let one = |loaded: Loaded| -> Result<(Vec<R>, AnswerStats, Vec<String>)> {
         let (sorted, more) = sort(&loaded.rows)?;
@@ -115,12 +125,19 @@ pub fn read<S, R>(
         notes.extend(columns_not_read(&loaded.rows, &COLUMNS));
         notes.extend(more);
         let (rows, stats) = tokenize(&sorted, tokenizer, encoding)?;
+        stats.check(encoding.max_length)?;
         notes.extend(stats.notes());
         Ok((rows, stats, notes))
     };
     let calls = setup::calls_of(tokenizer);
-    let (train, stats, mut notes) = one(data.load_train(seed, calls)?)?;
-    if data.shuffle_dataset {
+    let (train, stats, mut notes, stream) = match data.streams() {
+        true => streamed::open((data, seed), tokenizer, encoding, sort, tokenize)?,
+        false => {
+            let (train, stats, notes) = one(data.load_train(seed, calls)?)?;
+            (train, stats, notes, None)
+        }
+    };
+    if data.shuffle_dataset && stream.is_none() {
         return Err(Error::input(
             "shuffle_dataset: rows are shuffled in each epoch already (train_sampling_strategy random)",
         ));
@@ -131,7 +148,7 @@ pub fn read<S, R>(
         notes.extend(more.into_iter().map(|note| format!("eval_dataset: {note}")));
         eval = rows;
     }
-    Ok(Rows { train, eval, stats, notes })
+    Ok(Rows { train, eval, stats, notes, stream })
 }
 
 /// The files that a run reads, by role.
@@ -159,10 +176,14 @@ pub fn open<C: TrainingCommand, R: Marked>(
         sizes.iter().take(batch_size).sum()
     };
     let (mut tokens, mut items): (Vec<usize>, Vec<usize>) = rows.train.iter().map(size).unzip();
+    let (n_rows, length) = match &rows.stream {
+        None => (rows.train.len(), length_of(rows.train.len(), training)),
+        Some(_) => (0, length_of_stream(training)),
+    };
     let work = Work {
-        n_rows: rows.train.len(),
+        n_rows,
         n_tokens: rows.stats.n_tokens,
-        length: length_of(rows.train.len(), training),
+        length,
         largest: (top(&mut tokens), top(&mut items)),
         bytes_beside,
         reads: reads(options, data),
@@ -183,16 +204,26 @@ pub fn train<O: Objective>(
     let held_out = objective.held_out();
     let mut samples = samples.map(|samples| EvalSamples::open(samples, &job, held_out)).transpose()?.flatten();
     let mut evaluate = |job: &mut Job, objective: &mut O| {
-        job.evaluate(objective.n_rows(Set::Eval), training.per_device_eval_batch_size, |model, rows| {
+        job.evaluate(objective.rows().of(Set::Eval).len(), training.per_device_eval_batch_size, |model, rows| {
             objective.measure(model, Set::Eval, rows, rows, Pass::default())
         })?;
         samples.as_mut().map_or(Ok(()), |samples| samples.draw(job))
     };
+    if let (Some(stream), Some(position)) = (&mut objective.rows().stream, job.state.position.stream) {
+        stream.go_to(position)?;
+    }
     if job.evaluates_first {
         evaluate(&mut job, &mut objective)?;
     }
     while let Some(step) = job.next_step() {
-        let micro_batches = job.rows_of(&step, objective.n_rows(Set::Train), data.train_sampling_strategy);
+        let n_rows = objective.rows().train.len();
+        let (micro_batches, reached) = match objective.rows().next_step(training)? {
+            None => (job.rows_of(&step, n_rows, data.train_sampling_strategy), None),
+            Some((rows, reached)) => {
+                objective.streamed(training.per_device_train_batch_size);
+                (rows, Some(reached))
+            }
+        };
         let all: Vec<usize> = micro_batches.concat();
         for (i, rows) in micro_batches.iter().enumerate() {
             job.learn(&step, i, |model, pass| {
@@ -200,7 +231,10 @@ pub fn train<O: Objective>(
                 objective.measure(model, Set::Train, rows, &all, pass)
             })?;
         }
-        let due = job.step()?;
+        let due = match reached {
+            None => job.step()?,
+            Some(reached) => job.step_to(reached)?,
+        };
         objective.stepped(&job.learner.model, step.index + 1)?;
         if due.log {
             job.log()?;
@@ -211,6 +245,9 @@ pub fn train<O: Objective>(
         if due.save {
             job.save(|checkpoint| objective.save(checkpoint))?;
         }
+    }
+    if let Some(stream) = &objective.rows().stream {
+        stream.maker.stats.notes().iter().for_each(|said| job.progress.say(&format!("streamed rows: {said}")));
     }
     job.finish()
 }

@@ -2,7 +2,7 @@
 //!
 //! It differs from DPO in that there is no reference: what holds the policy is the likelihood of the chosen sequence,
 //! prompt included.
-use crate::data::answers::{Rules, tokenize_rankings};
+use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
@@ -40,8 +40,10 @@ pub fn mean_logp(sums: &engine::tensor::Tensor, sequences: &[Sequence]) -> Resul
 }
 
 impl Objective for Orpo<'_> {
-    fn n_rows(&self, set: Set) -> usize {
-        self.rows.of(set).len()
+    type Row = Ranking;
+
+    fn rows(&mut self) -> &mut Rows<Ranking> {
+        &mut self.rows
     }
 
     fn held_out(&self) -> Vec<&Sequence> {
@@ -82,7 +84,7 @@ pub fn train(options: &OrpoOptions) -> Result<Summary> {
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, false),
-        tokenize_rankings,
+        encode_rankings,
     )?;
     let size = |pair: &Ranking| {
         let (tokens, items) = shared_size(&pair.answers.iter().collect::<Vec<_>>());

@@ -3,7 +3,7 @@
 //! It differs from supervised fine-tuning in the model's head, one row instead of the vocabulary's, and in the loss: of
 //! two answers (Bradley and Terry) or a ranking of several (Plackett and Luce) to one prompt, only differences count.
 //! The prompt is computed once for all its answers.
-use crate::data::answers::{Rules, tokenize_rankings};
+use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
@@ -60,6 +60,11 @@ fn off_center(rewards: &Tensor, rows: &[&Ranking]) -> Result<Tensor> {
     sum_of(&all)?.ok_or_else(|| crate::Error::internal("a batch without rankings"))
 }
 
+/// The loss of these rows: pairs may have margins.
+fn loss_of<'a>(mut rows: impl Iterator<Item = &'a Ranking>) -> RankingLoss {
+    if rows.all(|row| row.answers.len() == 2) { pairs } else { rankings }
+}
+
 struct RewardObjective<'a> {
     options: &'a RewardOptions,
     rows: Rows<Ranking>,
@@ -88,8 +93,14 @@ fn metrics(rewards: &[f32], rows: &[&Ranking]) -> Vec<(&'static str, f64)> {
 }
 
 impl Objective for RewardObjective<'_> {
-    fn n_rows(&self, set: Set) -> usize {
-        self.rows.of(set).len()
+    type Row = Ranking;
+
+    fn rows(&mut self) -> &mut Rows<Ranking> {
+        &mut self.rows
+    }
+
+    fn streamed(&mut self, _: usize) {
+        self.loss = loss_of(self.rows.train.iter());
     }
 
     fn measure(&mut self, model: &Decoder, set: Set, rows: &[usize], step: &[usize], pass: Pass) -> Result<Measured> {
@@ -134,9 +145,9 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
         &source.tokenizer,
         &encoding,
         |rows| ranked_rows(rows, true),
-        tokenize_rankings,
+        encode_rankings,
     )?;
-    let only_pairs = rows.train.iter().chain(&rows.eval).all(|row| row.answers.len() == 2);
+    let loss = loss_of(rows.train.iter().chain(&rows.eval));
     if !has_head {
         rows.notes.push("the model has no score.weight: its head starts at random, from the seed".into());
     }
@@ -145,6 +156,6 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
     if !has_head && job.resumed.is_none() {
         new_head(&mut job, options.training.seed)?;
     }
-    let objective = RewardObjective { options, rows, loss: if only_pairs { pairs } else { rankings } };
+    let objective = RewardObjective { options, rows, loss };
     preferences::train(job, objective, &options.data, &options.training, (options.text.disable_dropout, None))
 }

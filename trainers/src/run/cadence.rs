@@ -45,15 +45,15 @@ impl Cadence {
         }
     }
 
-    /// What is due when `steps` optimiser steps are done. The end of the run counts as the end of an epoch; a run that
+    /// What is due when `steps` optimiser steps are done, and with them perhaps an epoch. The end of the run counts as the end of an epoch; a run that
     /// logs, evaluates or saves every so many steps also does so at its end, and one that logs does so after its first
     /// step: nothing that was trained stays without a number.
-    pub fn after(&self, steps: u64) -> Due {
+    pub fn after(&self, steps: u64, ends_epoch: bool) -> Due {
         let is_last = steps == self.length.total_steps;
         let is_due = |every| match every {
             Every::Never => false,
             Every::Steps(n) => steps.is_multiple_of(n),
-            Every::Epoch => is_last || self.length.ends_epoch(steps),
+            Every::Epoch => is_last || ends_epoch,
         };
         let is_due_at_last = |every| is_due(every) || is_last && every != Every::Never;
         Due {
@@ -91,8 +91,10 @@ mod tests {
             resume_from_checkpoint: ResumeFrom::Nothing,
         };
         change(&mut options);
-        let cadence = Cadence::new(&options, run_length(16, 4, 1, 2.5, None));
-        let steps = |due: fn(Due) -> bool| (1..=10).filter(|step| due(cadence.after(*step))).collect();
+        let length = run_length(16, 4, 1, 2.5, None);
+        let cadence = Cadence::new(&options, length);
+        let after = |step: u64| cadence.after(step, length.ends_epoch(step));
+        let steps = |due: fn(Due) -> bool| (1..=10).filter(|step| due(after(*step))).collect();
         [steps(|due| due.log), steps(|due| due.evaluate), steps(|due| due.save)]
     }
 

@@ -1,6 +1,7 @@
 //! What a run must remember to go on to the same bits, apart from weights and optimiser.
 use super::best::BestSoFar;
 use super::durable::io_error;
+use crate::data::blocks::StreamPosition;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,6 +15,9 @@ pub struct DataPosition {
     pub epoch: u64,
     /// Batches of this pass that have been read.
     pub batch: u64,
+    /// Of streamed rows: where the next one stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamPosition>,
 }
 
 /// A mean that is still being gathered: what has been measured since the last log line.
@@ -164,7 +168,8 @@ mod tests {
         state.global_step = 40;
         state.epoch = 1.0 / 3.0;
         state.seed = u64::MAX;
-        state.position = DataPosition { epoch: 1, batch: 7 };
+        state.position =
+            DataPosition { epoch: 1, batch: 7, stream: Some(StreamPosition { rows: 9, ..Default::default() }) };
         state.random_counters.insert("dropout".into(), 99);
         // Numbers whose decimal forms are easily misread by a bit.
         for (i, x) in [0.1 + 0.2, 5e-324, 1.7976931348623157e308, 9007199254740993.0, f64::NAN, f64::NEG_INFINITY]

@@ -3,16 +3,20 @@
 //! This is pre-training's objective on chosen tokens: the data set says which tokens count (`data/tokenize.rs`), the
 //! loss (`losses/sft.rs`) is a mean over them. All weights are trained, or a LoRA adapter beside frozen ones.
 pub mod rows;
+pub mod streamed;
 
+use crate::data::Example;
+use crate::data::blocks::{Blocks, Reached};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::eval_samples::EvalSamples;
 use crate::job::scoring::score;
 use crate::job::setup;
-use crate::job::{Job, Measured, Summary, Work, length_of};
+use crate::job::{Job, Measured, Step, Summary, Work, length_of, length_of_stream};
 use crate::losses::sft::TokenMean;
 use crate::options::{PackingStrategy, SftOptions};
 use crate::sft::rows::{SftData, read_sft_data};
+use crate::sft::streamed::{ExampleMaker, stream_sft_data};
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::neftune::EmbeddingNoise;
 
@@ -35,14 +39,58 @@ fn as_one(pass: Pass, batch: &Batch, is_flat: bool) -> Pass {
     Pass { noise: pass.noise.map(|noise| EmbeddingNoise { length, ..noise }), ..pass }
 }
 
-/// The run: everything is read and checked before anything is written.
-fn open(options: &SftOptions) -> Result<(Job, SftData)> {
+/// The rows that a run trains on.
+enum TrainingRows {
+    /// All of [`SftData`].
+    InMemory,
+    /// Read as they are needed.
+    Streamed(Box<Blocks<ExampleMaker>>),
+}
+
+impl TrainingRows {
+    /// The micro-batches of a step; of streamed rows with what the step leads to.
+    fn of_step(
+        &mut self,
+        job: &mut Job,
+        step: &Step,
+        data: &SftData,
+        options: &SftOptions,
+    ) -> Result<(Vec<Batch>, Option<Reached>)> {
+        match self {
+            TrainingRows::InMemory => {
+                let rows = job.rows_of(step, data.train.len(), options.data.train_sampling_strategy);
+                let batch = |rows: &Vec<usize>| Batch::from_examples(rows.iter().flat_map(|&row| &data.train[row]));
+                Ok((rows.iter().map(batch).collect::<engine::Result<_>>()?, None))
+            }
+            TrainingRows::Streamed(blocks) => {
+                let training = &options.training;
+                let (n, size) = (training.gradient_accumulation_steps, training.per_device_train_batch_size);
+                let (batches, reached) = blocks.step(n, size)?;
+                let batch = |rows: &Vec<Vec<Example>>| Batch::from_examples(rows.iter().flatten());
+                Ok((batches.iter().map(batch).collect::<engine::Result<_>>()?, Some(reached)))
+            }
+        }
+    }
+}
+
+/// The run: everything is read and checked before anything is written; of streamed rows the first.
+fn open(options: &SftOptions) -> Result<(Job, SftData, TrainingRows)> {
     let mut source = setup::open_with(&options.model.model_name_or_path, options.lora.adapter_name_or_path.as_deref())?;
-    let data = read_sft_data(options, &mut source.tokenizer)?;
+    let (data, mut rows) = match options.data.streams() {
+        false => (read_sft_data(options, &mut source.tokenizer)?, TrainingRows::InMemory),
+        true => {
+            let (data, blocks) = stream_sft_data(options, &mut source.tokenizer)?;
+            (data, TrainingRows::Streamed(Box::new(blocks)))
+        }
+    };
+    let (n_rows, length) = match rows {
+        TrainingRows::InMemory => (data.train.len(), length_of(data.train.len(), &options.training)),
+        TrainingRows::Streamed(_) => (0, length_of_stream(&options.training)),
+    };
     let work = Work {
-        n_rows: data.train.len(),
+        n_rows,
         n_tokens: data.stats.n_tokens,
-        length: length_of(data.train.len(), &options.training),
+        length,
         largest: setup::largest_batch(&data.train, options.training.per_device_train_batch_size),
         bytes_beside: 0,
         reads: data.paths(options),
@@ -50,12 +98,15 @@ fn open(options: &SftOptions) -> Result<(Job, SftData)> {
         shown: data.shown(),
     };
     let job = Job::open(options, source, work)?;
-    Ok((job, data))
+    if let (TrainingRows::Streamed(blocks), Some(position)) = (&mut rows, job.state.position.stream) {
+        blocks.go_to(position)?;
+    }
+    Ok((job, data, rows))
 }
 
 /// Runs `lapidary sft`.
 pub fn train(options: &SftOptions) -> Result<Summary> {
-    let (mut job, data) = open(options)?;
+    let (mut job, data, mut rows) = open(options)?;
     let loss = options.loss.loss_type.value();
     let is_flat = options.text.packing && options.text.packing_strategy != PackingStrategy::Wrapped;
     let mut samples = EvalSamples::open(&options.samples, &job, &data.held_out)?;
@@ -70,16 +121,15 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
         evaluate(&mut job)?;
     }
     while let Some(step) = job.next_step() {
-        let micro_batches: Vec<Batch> = job
-            .rows_of(&step, data.train.len(), options.data.train_sampling_strategy)
-            .iter()
-            .map(|rows| Batch::from_examples(rows.iter().flat_map(|&row| &data.train[row])))
-            .collect::<engine::Result<_>>()?;
+        let (micro_batches, streamed) = rows.of_step(&mut job, &step, &data, options)?;
         let n_items: usize = micro_batches.iter().map(Batch::n_items).sum();
         for (i, batch) in micro_batches.iter().enumerate() {
             job.learn(&step, i, |model, pass| measure(model, batch, n_items, loss, as_one(pass, batch, is_flat)))?;
         }
-        let due = job.step()?;
+        let due = match streamed {
+            None => job.step()?,
+            Some(reached) => job.step_to(reached)?,
+        };
         if due.log {
             job.log()?;
         }
@@ -89,6 +139,9 @@ pub fn train(options: &SftOptions) -> Result<Summary> {
         if due.save {
             job.save(|_| Ok(()))?;
         }
+    }
+    if let TrainingRows::Streamed(blocks) = &rows {
+        blocks.maker.stats.warnings().iter().for_each(|said| job.progress.say(&format!("streamed rows: {said}")));
     }
     job.finish()
 }

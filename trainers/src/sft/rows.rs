@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Rows of a batch. A row is one example, or with packing the examples that share a bin.
 pub struct SftData {
-    /// Rows that are trained on.
+    /// Rows that are trained on; of streamed ones the first.
     pub train: Vec<Vec<Example>>,
     /// Rows that evaluations measure; empty without an evaluation set.
     pub eval: Vec<Vec<Example>>,
@@ -38,18 +38,28 @@ pub fn read_sft_data(options: &SftOptions, tokenizer: &mut Tokenizer) -> Result<
         examples = order.into_iter().map(|i| examples[i].clone()).collect();
     }
     let train = rows(examples, text, text.packing);
-    let (mut eval, mut held_out) = (Vec::new(), Vec::new());
-    if let Some(loaded) = options.data.load_evaluation(seed, calls)? {
-        let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
-        if options.samples.log_completions {
-            // Some of them may be the same prompt.
-            let n = 16 * options.samples.num_prompts;
-            held_out = prompts_with_answers(&loaded.rows, &text.dataset_text_field, tokenizer, now(), n)?;
-        }
-        notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
-        eval = rows(examples, text, text.eval_packing.unwrap_or(text.packing));
-    }
+    let (eval, held_out) = evaluation_rows(options, tokenizer, &mut notes)?;
     Ok(SftData { train, eval, stats, notes, held_out })
+}
+
+/// The rows that evaluations measure, and the prompts among them that are answered then; none without an evaluation set.
+pub(super) fn evaluation_rows(
+    options: &SftOptions,
+    tokenizer: &Tokenizer,
+    notes: &mut Vec<String>,
+) -> Result<(Vec<Vec<Example>>, Vec<Sequence>)> {
+    let text = &options.text;
+    let loaded = options.data.load_evaluation(options.training.seed, setup::calls_of(tokenizer))?;
+    let Some(loaded) = loaded else { return Ok((Vec::new(), Vec::new())) };
+    let (examples, stats) = tokenize(&loaded.rows, text, tokenizer)?;
+    let mut held_out = Vec::new();
+    if options.samples.log_completions {
+        // Some of them may be the same prompt.
+        let n = 16 * options.samples.num_prompts;
+        held_out = prompts_with_answers(&loaded.rows, &text.dataset_text_field, tokenizer, now(), n)?;
+    }
+    notes.extend(loaded.notes.into_iter().chain(stats.warnings()).map(|note| format!("eval_dataset: {note}")));
+    Ok((rows(examples, text, text.eval_packing.unwrap_or(text.packing)), held_out))
 }
 
 impl SftData {
@@ -75,7 +85,12 @@ pub fn adjust_tokenizer(text: &TextOptions, tokenizer: &mut Tokenizer) -> Result
 
 /// Rows as examples.
 pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Result<(Vec<Example>, Stats)> {
-    let options = TokenizeOptions {
+    tokenize_sft(rows, tokenizer, &token_options(text))
+}
+
+/// How the options want rows made tokens.
+pub fn token_options(text: &TextOptions) -> TokenizeOptions {
+    TokenizeOptions {
         dataset_text_field: text.dataset_text_field.clone(),
         // Other strategies of packing cut the stream, or take rows apart.
         max_length: text
@@ -85,8 +100,7 @@ pub fn tokenize(rows: &[Row], text: &TextOptions, tokenizer: &Tokenizer) -> Resu
         completion_only_loss: text.completion_only_loss,
         assistant_only_loss: text.assistant_only_loss,
         now: now(),
-    };
-    tokenize_sft(rows, tokenizer, &options)
+    }
 }
 
 /// Seconds since 1970.
@@ -95,7 +109,7 @@ fn now() -> i64 {
 }
 
 /// Examples as rows of a batch: one each, or packed into bins of `max_length` tokens.
-fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Example>> {
+pub(super) fn rows(examples: Vec<Example>, text: &TextOptions, packing: bool) -> Vec<Vec<Example>> {
     let capacity = text.max_length.filter(|_| packing);
     let Some(capacity) = capacity else {
         return examples.into_iter().map(|e| vec![e]).collect();
