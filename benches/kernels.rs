@@ -141,7 +141,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let chosen = DeviceChoice::parse(&name).ok_or_else(|| format!("LAPIDARY_DEVICE is {}", DeviceChoice::ACCEPTS))?;
     let cpu: Device = trainers::device::open(chosen, threads)?;
     let slow = name == "gpu:software";
-    let ceilings = Ceilings::measure(&*cpu, slow)?;
+    let ceilings = Ceilings::measure(&*cpu, slow)?.ok_or("a copy or a product is wrong: not timed")?;
     let (copy, product) = (ceilings.bytes_per_s / 1e9, ceilings.flops_per_s / 1e9);
     println!("{}: copy {copy:.1} GB/s, product {product:.1} GFLOP/s at n = {}\n", cpu.name(), ceilings.n);
     println!("| layout | m | n | k | GFLOP/s | of the product's |\n|---|---|---|---|---|---|");

@@ -17,6 +17,7 @@ const QUADS: u32 = 4u;
 const COLUMNS: u32 = 1u;
 const ROWS: u32 = QUADS * 4u;
 const KEYS: u32 = 64u;
+const FOUR: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
 struct Params { n_heads: u32, n_kv_heads: u32, e: u32, scale: f32, window: u32, n_tiles: u32 }
 var<immediate> p: Params;
@@ -36,6 +37,7 @@ const HIDDEN: f32 = -3.0e38;
 var<workgroup> q_tile: array<vec4<f32>, COLUMNS * 64u * QUADS>; // [e][quad]: four rows side by side
 var<workgroup> tile: array<vec4<f32>, KEYS * QUADS>; // [key][quad]: scores, then probabilities
 var<workgroup> key_row: array<u32, KEYS>;
+var<workgroup> positions: array<vec4<u32>, QUADS>; // of the rows: not in registers, which the sums need
 var<workgroup> part_max: array<f32, 64>;
 var<workgroup> row_max: array<f32, ROWS>;
 var<workgroup> row_scale: array<f32, ROWS>;
@@ -68,24 +70,22 @@ fn main(
     let pair_last = min(pair0 + ROWS, n_pairs) - 1u;
 
     for (var s = lane; s < p.e * QUADS; s += 64u) {
-        var four_rows = vec4<f32>();
-        for (var c = 0u; c < 4u; c++) {
-            let pair = min(pair0 + (s % QUADS) * 4u + c, pair_last);
-            let head = kv_head * share + pair % share;
-            four_rows[c] = q[((run_start + pair / share) * p.n_heads + head) * p.e + s / QUADS] * p.scale;
-        }
-        q_tile[s] = four_rows;
+        let pair = min(vec4<u32>(pair0 + (s % QUADS) * 4u) + FOUR, vec4<u32>(pair_last));
+        let row = (run_start + pair / share) * p.n_heads + kv_head * share + pair % share;
+        let at = row * p.e + s / QUADS;
+        q_tile[s] = vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]) * p.scale;
     }
     if lane < ROWS {
         row_max[lane] = LOWEST;
     }
 
-    var positions: array<vec4<u32>, QUADS>;
+    if lane < QUADS {
+        let pair = vec4<u32>(pair0 + lane * 4u) + FOUR;
+        positions[lane] = vec4<u32>(first_position) + min(pair, vec4<u32>(pair_last)) / share;
+    }
     var sums: array<vec4<f32>, QUADS>;
     var acc: array<vec4<f32>, QUADS * COLUMNS>;
     for (var a = 0u; a < QUADS; a++) {
-        let pair = vec4<u32>(pair0 + a * 4u) + vec4<u32>(0u, 1u, 2u, 3u);
-        positions[a] = vec4<u32>(first_position) + min(pair, vec4<u32>(pair_last)) / share;
         sums[a] = vec4<f32>();
     }
     for (var a = 0u; a < QUADS * COLUMNS; a++) {

@@ -9,6 +9,7 @@ const QUADS: u32 = 4u;
 const COLUMNS: u32 = 1u;
 const ROWS: u32 = QUADS * 4u;
 const QUERIES: u32 = 64u;
+const FOUR: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
 struct Params { n_heads: u32, n_kv_heads: u32, e: u32, scale: f32, window: u32, t: u32 }
 var<immediate> p: Params;
@@ -27,6 +28,9 @@ var<workgroup> k_tile: array<vec4<f32>, COLUMNS * 64u * QUADS>; // [e][quad]: fo
 var<workgroup> v_tile: array<vec4<f32>, COLUMNS * 64u * QUADS>;
 var<workgroup> p_tile: array<vec4<f32>, QUERIES * QUADS>; // [query][quad]
 var<workgroup> ds_tile: array<vec4<f32>, QUERIES * QUADS>;
+// Of the keys, the same for all threads: not in registers, which the sums need.
+var<workgroup> positions: array<vec4<u32>, QUADS>;
+var<workgroup> ends: array<vec4<u32>, QUADS>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -43,29 +47,18 @@ fn main(
     let key_last = min(key0 + ROWS, p.t) - 1u;
 
     for (var s = lane; s < p.e * QUADS; s += 64u) {
-        var k_rows = vec4<f32>();
-        var v_rows = vec4<f32>();
-        for (var c = 0u; c < 4u; c++) {
-            let key = min(key0 + (s % QUADS) * 4u + c, key_last);
-            let at = (key * p.n_kv_heads + kv_head) * p.e + s / QUADS;
-            k_rows[c] = k[at] * p.scale;
-            v_rows[c] = v[at];
-        }
-        k_tile[s] = k_rows;
-        v_tile[s] = v_rows;
+        let key = min(vec4<u32>(key0 + (s % QUADS) * 4u) + FOUR, vec4<u32>(key_last));
+        let at = (key * p.n_kv_heads + kv_head) * p.e + s / QUADS;
+        k_tile[s] = vec4<f32>(k[at.x], k[at.y], k[at.z], k[at.w]) * p.scale;
+        v_tile[s] = vec4<f32>(v[at.x], v[at.y], v[at.z], v[at.w]);
     }
-    var keys: array<vec4<u32>, QUADS>;
-    var positions: array<vec4<u32>, QUADS>;
-    var ends: array<vec4<u32>, QUADS>;
     var acc_k: array<vec4<f32>, QUADS * COLUMNS>;
     var acc_v: array<vec4<f32>, QUADS * COLUMNS>;
-    for (var a = 0u; a < QUADS; a++) {
-        for (var c = 0u; c < 4u; c++) {
-            let key = min(key0 + a * 4u + c, key_last);
-            keys[a][c] = key;
-            positions[a][c] = forest[key];
-            ends[a][c] = forest[p.t + key];
-        }
+    if lane < QUADS {
+        let key = min(vec4<u32>(key0 + lane * 4u) + FOUR, vec4<u32>(key_last));
+        positions[lane] = vec4<u32>(forest[key.x], forest[key.y], forest[key.z], forest[key.w]);
+        let end = key + p.t;
+        ends[lane] = vec4<u32>(forest[end.x], forest[end.y], forest[end.z], forest[end.w]);
     }
     for (var a = 0u; a < QUADS * COLUMNS; a++) {
         acc_k[a] = vec4<f32>();
@@ -109,7 +102,8 @@ fn main(
             let row_lse = vec4<f32>(lse_delta[head]);
             let row_delta = vec4<f32>(lse_delta[p.t * p.n_heads + head]);
             for (var a = 0u; a < QUADS; a++) {
-                let seen = (keys[a] <= vec4<u32>(i)) & (vec4<u32>(i) < ends[a])
+                let key = min(vec4<u32>(key0 + a * 4u) + FOUR, vec4<u32>(key_last));
+                let seen = (key <= vec4<u32>(i)) & (vec4<u32>(i) < ends[a])
                     & (vec4<u32>(position) - positions[a] < vec4<u32>(p.window)) & vec4<bool>(exists);
                 let probability = select(vec4<f32>(), exp(scores[a] - row_lse), seen);
                 p_tile[lane * QUADS + a] = probability;

@@ -8,6 +8,7 @@ const QUADS: u32 = 4u;
 const COLUMNS: u32 = 1u;
 const ROWS: u32 = QUADS * 4u;
 const KEYS: u32 = 64u;
+const FOUR: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);
 
 struct Params { n_heads: u32, n_kv_heads: u32, e: u32, scale: f32, window: u32, t: u32 }
 var<immediate> p: Params;
@@ -24,6 +25,11 @@ var<immediate> p: Params;
 var<workgroup> q_tile: array<vec4<f32>, COLUMNS * 64u * QUADS>; // [e][quad]: four rows side by side
 var<workgroup> do_tile: array<vec4<f32>, COLUMNS * 64u * QUADS>;
 var<workgroup> ds_tile: array<vec4<f32>, KEYS * QUADS>; // [key][quad]
+// Of the pairs, the same for all threads: not in registers, which the sums need.
+var<workgroup> rows: array<vec4<u32>, QUADS>;
+var<workgroup> positions: array<vec4<u32>, QUADS>;
+var<workgroup> row_lse: array<vec4<f32>, QUADS>;
+var<workgroup> row_delta: array<vec4<f32>, QUADS>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -41,32 +47,21 @@ fn main(
     let pair_last = min(pair0 + ROWS, n_pairs) - 1u;
 
     for (var s = lane; s < p.e * QUADS; s += 64u) {
-        var q_rows = vec4<f32>();
-        var do_rows = vec4<f32>();
-        for (var c = 0u; c < 4u; c++) {
-            let pair = min(pair0 + (s % QUADS) * 4u + c, pair_last);
-            let at = ((pair / share) * p.n_heads + kv_head * share + pair % share) * p.e + s / QUADS;
-            q_rows[c] = q[at] * p.scale;
-            do_rows[c] = d_o[at];
-        }
-        q_tile[s] = q_rows;
-        do_tile[s] = do_rows;
+        let pair = min(vec4<u32>(pair0 + (s % QUADS) * 4u) + FOUR, vec4<u32>(pair_last));
+        let at = ((pair / share) * p.n_heads + kv_head * share + pair % share) * p.e + s / QUADS;
+        q_tile[s] = vec4<f32>(q[at.x], q[at.y], q[at.z], q[at.w]) * p.scale;
+        do_tile[s] = vec4<f32>(d_o[at.x], d_o[at.y], d_o[at.z], d_o[at.w]);
     }
-    var rows: array<vec4<u32>, QUADS>;
-    var positions: array<vec4<u32>, QUADS>;
-    var row_lse: array<vec4<f32>, QUADS>;
-    var row_delta: array<vec4<f32>, QUADS>;
     var acc: array<vec4<f32>, QUADS * COLUMNS>;
-    for (var a = 0u; a < QUADS; a++) {
-        for (var c = 0u; c < 4u; c++) {
-            let pair = min(pair0 + a * 4u + c, pair_last);
-            let row = pair / share;
-            let head = row * p.n_heads + kv_head * share + pair % share;
-            rows[a][c] = row;
-            positions[a][c] = forest[row];
-            row_lse[a][c] = lse_delta[head];
-            row_delta[a][c] = lse_delta[p.t * p.n_heads + head];
-        }
+    if lane < QUADS {
+        let pair = min(vec4<u32>(pair0 + lane * 4u) + FOUR, vec4<u32>(pair_last));
+        let row = pair / share;
+        rows[lane] = row;
+        positions[lane] = vec4<u32>(forest[row.x], forest[row.y], forest[row.z], forest[row.w]);
+        let lse = row * p.n_heads + kv_head * share + pair % share;
+        row_lse[lane] = vec4<f32>(lse_delta[lse.x], lse_delta[lse.y], lse_delta[lse.z], lse_delta[lse.w]);
+        let delta = lse + p.t * p.n_heads;
+        row_delta[lane] = vec4<f32>(lse_delta[delta.x], lse_delta[delta.y], lse_delta[delta.z], lse_delta[delta.w]);
     }
     for (var a = 0u; a < QUADS * COLUMNS; a++) {
         acc[a] = vec4<f32>();

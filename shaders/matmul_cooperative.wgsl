@@ -6,7 +6,7 @@ enable f16;
 enable wgpu_cooperative_matrix;
 
 const SIZE: u32 = 8u;
-/// Threads of a subgroup; the device has this size and no other.
+/// Threads of a subgroup: of the sizes that a device has the smallest that gives the right values (engine/src/gpu/rungs.rs).
 const SUBGROUP: u32 = 8u;
 
 const TILE: u32 = 4u * SIZE;

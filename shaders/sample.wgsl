@@ -279,9 +279,11 @@ fn find_place(drawing: bool, bound: u32) -> u32 {
             rest = scaled(number, all, vec2<u32>((all.x >> 1u) | (all.y << 31u), all.y >> 1u));
         }
         var passed = 0u;
-        while passed < 15u && !below(rest, sums[256u + passed]) {
-            rest = difference(rest, sums[256u + passed]);
-            passed++;
+        var searching = true;
+        for (var i = 0u; i < 15u; i++) {
+            searching = searching && !below(rest, sums[256u + i]);
+            rest = select(rest, difference(rest, sums[256u + i]), searching);
+            passed += select(0u, 1u, searching);
         }
         workgroupBarrier();
         first += passed * part;
@@ -312,7 +314,8 @@ fn keep() {
         }
         equal += 1u;
     }
-    if equal > 0u {
+    // Then some are; said by the parameters, so that the barriers of the search stand where all threads come.
+    if p.top_k > 0u || p.top_p > 0u {
         last_equal = find_place(false, equal - 1u);
     }
 }
@@ -340,7 +343,8 @@ fn main(
         if MODE == 2u {
             keep();
         }
-        token = select(0u, find_place(true, 0u), largest > NEVER);
+        let drawn = find_place(true, 0u);
+        token = select(0u, drawn, largest > NEVER);
     }
     if lane == 0u {
         tokens[p.first_row + row] = token;

@@ -44,12 +44,13 @@ pub(super) struct Cooperative {
     pub subgroup: u32,
 }
 
-/// The adapter's matrix units, where they take f16 and add in f32, and all subgroups have one size.
-pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<Cooperative> {
+/// The adapter's matrix units, where they take f16 and add in f32: all ways in which they may have to be used, of which values
+/// decide. A driver of a device with several subgroup sizes does not say which of them it takes for a kernel.
+pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Vec<Cooperative> {
     let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
     let info = adapter.get_info();
-    if !adapter.features().contains(needed) || info.subgroup_min_size != info.subgroup_max_size {
-        return None;
+    if !adapter.features().contains(needed) {
+        return Vec::new();
     }
     let kinds = adapter.cooperative_matrix_properties();
     let square = |size: u32| {
@@ -59,8 +60,19 @@ pub(super) fn cooperative(adapter: &wgpu::Adapter) -> Option<Cooperative> {
                 && k.cr_type == wgpu::CooperativeScalarType::F32
         })
     };
-    let size = [16, 8].into_iter().find(|&size| square(size))?;
-    Some(Cooperative { size, subgroup: info.subgroup_min_size })
+    let sizes: Vec<u32> = [16, 8].into_iter().filter(|&size| square(size)).collect();
+    ways(
+        &sizes,
+        [info.subgroup_min_size, info.subgroup_max_size],
+        adapter.limits().max_compute_invocations_per_workgroup,
+    )
+}
+
+/// The largest matrices first, with each the smallest subgroup first: where a subgroup is in truth larger, matrices of several
+/// would be one's, and the values are wrong; where it is smaller, several do the same work, and the values are right.
+fn ways(sizes: &[u32], [least, most]: [u32; 2], max_threads: u32) -> Vec<Cooperative> {
+    let subgroups = || (0..8).map(|bit| 1 << bit).filter(|s| (least.max(1)..=most).contains(s) && 4 * s <= max_threads);
+    sizes.iter().flat_map(|&size| subgroups().map(move |subgroup| Cooperative { size, subgroup })).collect()
 }
 
 impl AdapterDescription {
@@ -202,4 +214,21 @@ pub(super) fn choose(select: AdapterSelect) -> Result<(wgpu::Adapter, AdapterDes
             ),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subgroups_are_tried_from_the_smallest() {
+        let pairs = |ways: Vec<Cooperative>| ways.iter().map(|w| (w.size, w.subgroup)).collect::<Vec<_>>();
+        // NVIDIA, AMD, Intel, Adreno; Apple's simdgroups have 32 threads, whatever Metal's bounds.
+        assert_eq!(pairs(ways(&[16], [32, 32], 1024)), [(16, 32)]);
+        assert_eq!(pairs(ways(&[16], [32, 64], 1024)), [(16, 32), (16, 64)]);
+        assert_eq!(pairs(ways(&[16, 8], [8, 32], 1024)), [(16, 8), (16, 16), (16, 32), (8, 8), (8, 16), (8, 32)]);
+        assert_eq!(pairs(ways(&[16], [64, 128], 256)), [(16, 64)]);
+        assert_eq!(pairs(ways(&[8], [4, 64], 1024)), [(8, 4), (8, 8), (8, 16), (8, 32), (8, 64)]);
+        assert!(ways(&[], [32, 32], 1024).is_empty() && ways(&[16], [0, 0], 1024).is_empty());
+    }
 }

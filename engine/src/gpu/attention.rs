@@ -15,6 +15,13 @@ const BLOCK: usize = 64;
 /// Words that describe a tile to attention.wgsl.
 const TILE_WORDS: usize = 5;
 
+/// The largest head size.
+const LARGEST_HEAD: usize = 256;
+/// Fours of rows that a workgroup of the last rung may take, the fastest first.
+const QUADS: [usize; 3] = [4, 2, 1];
+/// Workgroup memory that a kernel takes at most, even where a device has more.
+const MOST_WORKGROUP_BYTES: u32 = 32 << 10;
+
 /// Lists on a device that follow from a plan; made at first use and kept in `plan.derived`.
 #[derive(Default)]
 struct Derived {
@@ -75,6 +82,28 @@ const BACKWARD_KEY: Ladder = Ladder {
     extra: 2,
 };
 
+impl Ladder {
+    /// Whether a workgroup of the last rung fits this much workgroup memory, with a KiB for what belongs to rows.
+    fn fits(&self, quads: usize, columns: usize, workgroup_bytes: u32) -> bool {
+        let room = (workgroup_bytes.min(MOST_WORKGROUP_BYTES) as usize).saturating_sub(1 << 10);
+        quads * 16 * 64 * (self.arrays * columns + self.extra) <= room
+    }
+}
+
+fn constants(quads: usize, columns: usize) -> Vec<(&'static str, u32)> {
+    vec![("QUADS", quads as u32), ("COLUMNS", columns as u32)]
+}
+
+/// The kernels with constants, for all head sizes on all devices.
+pub(super) fn variants() -> Vec<(Shader, Vec<(&'static str, u32)>)> {
+    let sizes = || (1..=LARGEST_HEAD / 64).flat_map(|columns| QUADS.map(|quads| (quads, columns)));
+    let of = |ladder: &Ladder| {
+        let fitting = sizes().filter(|&(quads, columns)| ladder.fits(quads, columns, MOST_WORKGROUP_BYTES));
+        fitting.map(|(quads, columns)| (ladder.shared, constants(quads, columns))).collect::<Vec<_>>()
+    };
+    [&FORWARD, &BACKWARD_QUERY, &BACKWARD_KEY].into_iter().flat_map(of).collect()
+}
+
 impl Gpu {
     /// The kernel of the rung that the options name.
     fn attention_kernel(&self, shape: AttentionShape, ladder: &Ladder) -> Result<AttentionKernel> {
@@ -85,9 +114,9 @@ impl Gpu {
                 format!("{n_heads} query heads do not share {n_kv_heads} key heads"),
             ));
         }
-        if head_size == 0 || head_size > 256 {
+        if head_size == 0 || head_size > LARGEST_HEAD {
             return Err(Error::Unsupported(format!(
-                "attention on a GPU: head size {head_size}; 1 to 256 are supported"
+                "attention on a GPU: head size {head_size}; 1 to {LARGEST_HEAD} are supported"
             )));
         }
         let share = n_heads / n_kv_heads;
@@ -101,15 +130,14 @@ impl Gpu {
             return Ok(AttentionKernel { shader, share, rows: 1, columns, constants: Vec::new() });
         }
         let columns = head_size.div_ceil(64);
-        let quad_bytes = 16 * 64 * (ladder.arrays * columns + ladder.extra);
-        let room = (self.max_workgroup_bytes as usize).min(32 << 10).saturating_sub(1 << 10);
-        let quads = [4, 2, 1].into_iter().find(|q| q * quad_bytes <= room).ok_or_else(|| {
-            Error::Unsupported(format!(
-                "attention on {}: too little workgroup memory for head size {head_size}",
-                self.label
-            ))
-        })?;
-        let constants = vec![("QUADS", quads as u32), ("COLUMNS", columns as u32)];
+        let quads =
+            QUADS.into_iter().find(|&q| ladder.fits(q, columns, self.max_workgroup_bytes)).ok_or_else(|| {
+                Error::Unsupported(format!(
+                    "attention on {}: too little workgroup memory for head size {head_size}",
+                    self.label
+                ))
+            })?;
+        let constants = constants(quads, columns);
         Ok(AttentionKernel { shader, share, rows: 4 * quads, columns: 1, constants })
     }
 

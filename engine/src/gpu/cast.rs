@@ -28,6 +28,10 @@ impl Gpu {
     }
 }
 
+/// Element types that kernels decode, and of these the float types, which come first.
+pub(super) const TYPES: u32 = 11;
+pub(super) const FLOAT_TYPES: u32 = 3;
+
 /// How cast.wgsl and gather_rows.wgsl number the element types that they decode.
 pub(super) fn type_code(op: &'static str, dtype: DType) -> Result<u32> {
     Ok(match dtype {

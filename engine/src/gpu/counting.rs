@@ -76,10 +76,11 @@ impl Gpu {
         change(&mut lock(&self.counts));
     }
 
-    /// Counts one dispatch.
-    pub(super) fn count_dispatch(&self, call: &Call<'_>) {
+    /// Counts one dispatch, and says what it costs.
+    pub(super) fn count_dispatch(&self, call: &Call<'_>) -> Work {
         let work = work(call);
         self.count(|counts| *counts.kernels.entry(call.shader.name).or_default() += work);
+        work
     }
 }
 

@@ -142,6 +142,10 @@ impl Elementwise for Gpu {
     }
 }
 
+/// Values of OP in unary.wgsl and binary.wgsl.
+pub(super) const UNARY_OPS: u32 = 12;
+pub(super) const BINARY_OPS: u32 = 6;
+
 /// The OP constant of unary.wgsl, and its two numbers.
 fn unary_code(op: Unary) -> (u32, f32, f32) {
     match op {

@@ -11,6 +11,9 @@ use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
 use shaders::Shader;
 
+/// Types of B, the first of `type_code`, that the kernels decode.
+pub(super) const TYPES: u32 = 8;
+
 /// Weights that are decoded at a time where the kernel does not decode B itself: 8 MiB of f32.
 const DECODED_ELEMENTS: usize = 2 << 20;
 
@@ -234,36 +237,17 @@ impl Gpu {
 
     /// The shader of a rung with its constants and workgroups along x and y.
     fn kernel(&self, rung: Rung, s: Shape, b_code: u32) -> Kernel {
-        let layout = match s.layout {
-            Layout::NN => 0,
-            Layout::NT => 1,
-            Layout::TN => 2,
-        };
-        let mut constants = vec![("LAYOUT", layout), ("TYPE", b_code)];
+        let units = self.cooperative.unwrap_or_default();
+        let (shader, constants) = variant(rung, s.layout, b_code, s.m, units);
         let tiles = |side: usize| [s.n.div_ceil(side), s.m.div_ceil(side)];
-        let (shader, groups) = match rung {
-            Rung::Naive => (shaders::MATMUL_NAIVE, tiles(16)),
-            Rung::Tiled => (shaders::MATMUL_TILED, tiles(16)),
-            Rung::RegisterTiled => (shaders::MATMUL_REGISTER, tiles(64)),
-            Rung::Blocked => (shaders::MATMUL_BLOCKED, tiles(128)),
-            Rung::BlockedDeep => {
-                constants.push(("DEPTH", 16));
-                (shaders::MATMUL_BLOCKED, tiles(128))
-            }
-            Rung::Direct => {
-                constants[1] = ("ROWS", s.m.next_power_of_two().min(8) as u32);
-                (shaders::MATMUL_DIRECT, tiles(64))
-            }
-            Rung::Cooperative => {
-                let Cooperative { size, subgroup } = self.cooperative.unwrap_or_default();
-                constants.extend([("SIZE", size), ("SUBGROUP", subgroup)]);
-                (shaders::MATMUL_COOPERATIVE, tiles(4 * size as usize))
-            }
+        let groups = match rung {
+            Rung::Naive | Rung::Tiled => tiles(16),
+            Rung::RegisterTiled | Rung::Direct => tiles(64),
+            Rung::Blocked | Rung::BlockedDeep => tiles(128),
+            Rung::Cooperative => tiles(4 * units.size as usize),
             Rung::FewRows => {
-                let split = if s.layout == Layout::NT { 16 } else { 1 };
-                constants.extend([("ROWS", s.m.next_power_of_two() as u32), ("SPLIT", split)]);
-                let [x, y, _] = self.groups(s.n.div_ceil(64 / split as usize));
-                (shaders::MATMUL_FEW_ROWS, [x as usize, y as usize])
+                let [x, y, _] = self.groups(s.n.div_ceil(64 / split(s.layout) as usize));
+                [x as usize, y as usize]
             }
         };
         // The same for all that add in the same order, whatever their tiles, so that they have the same slices.
@@ -274,6 +258,57 @@ impl Gpu {
         };
         Kernel { shader, constants, groups, slices_of }
     }
+
+    /// Whether the device takes the rung for such products: its limits allow it, and the driver compiles it.
+    pub(super) fn takes_rung(&self, rung: Rung, s: Shape) -> Result<bool> {
+        let units = self.cooperative.unwrap_or_default();
+        let (shader, constants) = variant(rung, s.layout, type_code("matmul", s.b_type)?, s.m, units);
+        self.takes(shader, &constants)
+    }
+}
+
+/// The shader of a rung with its constants, for m rows of C.
+pub(super) fn variant(
+    rung: Rung,
+    layout: Layout,
+    b_code: u32,
+    m: usize,
+    units: Cooperative,
+) -> (Shader, Vec<(&'static str, u32)>) {
+    let code = match layout {
+        Layout::NN => 0,
+        Layout::NT => 1,
+        Layout::TN => 2,
+    };
+    let mut constants = vec![("LAYOUT", code), ("TYPE", b_code)];
+    let shader = match rung {
+        Rung::Naive => shaders::MATMUL_NAIVE,
+        Rung::Tiled => shaders::MATMUL_TILED,
+        Rung::RegisterTiled => shaders::MATMUL_REGISTER,
+        Rung::Blocked => shaders::MATMUL_BLOCKED,
+        Rung::BlockedDeep => {
+            constants.push(("DEPTH", 16));
+            shaders::MATMUL_BLOCKED
+        }
+        Rung::Direct => {
+            constants[1] = ("ROWS", m.next_power_of_two().min(8) as u32);
+            shaders::MATMUL_DIRECT
+        }
+        Rung::Cooperative => {
+            constants.extend([("SIZE", units.size), ("SUBGROUP", units.subgroup)]);
+            shaders::MATMUL_COOPERATIVE
+        }
+        Rung::FewRows => {
+            constants.extend([("ROWS", m.next_power_of_two() as u32), ("SPLIT", split(layout))]);
+            shaders::MATMUL_FEW_ROWS
+        }
+    };
+    (shader, constants)
+}
+
+/// Threads that share a column in the kernel for few rows.
+fn split(layout: Layout) -> u32 {
+    if layout == Layout::NT { 16 } else { 1 }
 }
 
 /// A kernel as it is called.

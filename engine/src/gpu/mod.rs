@@ -22,6 +22,7 @@ mod rows;
 mod rungs;
 mod sample;
 mod sums;
+mod variants;
 mod windows;
 
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use pool::MemoryUse;
 pub use rungs::{Rung, SAME_ORDER};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub use variants::{Needs, Variant, variants};
 
 /// How a device is opened; the default is right outside tests.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +52,8 @@ pub struct GpuOptions {
     pub max_buffer_bytes: Option<u64>,
     /// A smaller limit than the device's on the buffers that a kernel sees.
     pub max_bindings: Option<usize>,
+    /// A smaller limit than the device's on the bytes that the threads of a workgroup share.
+    pub max_workgroup_bytes: Option<u32>,
     /// Pass scalars in uniform buffers even where immediates (push constants) exist.
     pub no_immediates: bool,
     /// Always use this matrix product kernel.
@@ -109,6 +113,8 @@ pub struct Gpu {
     max_bindings: usize,
     max_groups: u32,
     max_workgroup_bytes: u32,
+    /// Threads of a workgroup.
+    max_threads: u32,
     /// Bindings start at multiples of this many bytes.
     alignment: u64,
     has_immediates: bool,
@@ -162,14 +168,10 @@ impl Gpu {
 
     /// Opens an adapter with options of one's own. Matrix units that give wrong values are not used. Errors as [`Gpu::open`].
     pub fn open_with(select: AdapterSelect, options: GpuOptions) -> Result<Arc<Gpu>> {
-        let mut gpu = Gpu::open_unchecked(select, options)?;
+        let (mut gpu, units) = Gpu::open_unchecked(select, options)?;
         // A driver whose matrix units are wrong, or do not take the kernel, is used without them.
-        if gpu.cooperative.is_some() && gpu.options.planted.is_empty() && !gpu.options.count_only {
-            match gpu.cooperative_is_right() {
-                Ok(true) => {}
-                Ok(false) | Err(Error::Device { .. }) => gpu.cooperative = None,
-                Err(error) => return Err(error),
-            }
+        if !units.is_empty() && gpu.options.planted.is_empty() && !gpu.options.count_only {
+            gpu.cooperative = gpu.first_right(&units)?;
             gpu.reset_counts();
         }
         if gpu.cooperative.is_some() {
@@ -178,7 +180,8 @@ impl Gpu {
         Ok(Arc::new(gpu))
     }
 
-    fn open_unchecked(select: AdapterSelect, mut options: GpuOptions) -> Result<Gpu> {
+    /// The device, and how its matrix units may have to be used, of which it takes the first.
+    fn open_unchecked(select: AdapterSelect, mut options: GpuOptions) -> Result<(Gpu, Vec<adapter::Cooperative>)> {
         if !options.planted.is_empty() {
             (options.checked, options.cache) = (true, None);
         }
@@ -188,9 +191,9 @@ impl Gpu {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
-        let cooperative = if options.f16_operands { adapter::cooperative(&adapter) } else { None };
+        let units = if options.f16_operands { adapter::cooperative(&adapter) } else { Vec::new() };
         let mut features = adapter.features() & wanted;
-        if cooperative.is_some() {
+        if !units.is_empty() {
             features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         }
         let limits = adapter.limits();
@@ -200,10 +203,10 @@ impl Gpu {
             required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
-            experimental_features: match cooperative {
+            experimental_features: match units.is_empty() {
                 // SAFETY: the one experimental feature asked for is cooperative matrices, for one kernel of this project's own.
-                Some(_) => unsafe { wgpu::ExperimentalFeatures::enabled() },
-                None => wgpu::ExperimentalFeatures::disabled(),
+                false => unsafe { wgpu::ExperimentalFeatures::enabled() },
+                true => wgpu::ExperimentalFeatures::disabled(),
             },
             ..Default::default()
         };
@@ -227,20 +230,22 @@ impl Gpu {
         let device_bindings =
             if options.count_only { usize::MAX } else { limits.max_storage_buffers_per_shader_stage as usize };
         let device_buffer = if options.count_only { u64::MAX >> 8 } else { limits.max_buffer_size };
-        Ok(Gpu {
+        let workgroup_bytes = limits.max_compute_workgroup_storage_size;
+        let gpu = Gpu {
             shares_host_memory: matches!(description.kind, AdapterKind::Software | AdapterKind::Integrated),
             memory_bytes: description.memory_bytes,
             is_software: description.kind == AdapterKind::Software && !options.count_only && !options.hardware_rungs,
             max_binding_bytes,
             max_buffer_bytes: options.max_buffer_bytes.map_or(device_buffer, |b| b.min(device_buffer)),
             max_bindings: options.max_bindings.map_or(device_bindings, |n| n.min(device_bindings)),
-            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_workgroup_bytes: options.max_workgroup_bytes.map_or(workgroup_bytes, |b| b.min(workgroup_bytes)),
+            max_threads: limits.max_compute_invocations_per_workgroup,
             max_groups: limits.max_compute_workgroups_per_dimension,
             alignment: u64::from(limits.min_storage_buffer_offset_alignment.max(4)),
             has_immediates: features.contains(wgpu::Features::IMMEDIATES)
                 && limits.max_immediate_size >= 128
                 && !options.no_immediates,
-            cooperative,
+            cooperative: units.first().copied(),
             choices: Mutex::new(rungs::Choices::load(cache.as_ref())),
             pipelines: Mutex::new(recorder::Pipelines::open(&device, features, cache.as_ref())),
             cache,
@@ -252,7 +257,8 @@ impl Gpu {
             recorder: Mutex::default(),
             faults,
             counts: Mutex::default(),
-        })
+        };
+        Ok((gpu, units))
     }
 
     /// The GPU memory of `x`; an error if it is elsewhere.

@@ -1,9 +1,11 @@
 //! Recording kernels into one encoder, compiling them once, and hearing of failures.
 //!
-//! Work is submitted every 48 dispatches and at a read-back. Pipelines are compiled at first use and kept; bind groups
+//! Work is submitted at a read-back, every 48 dispatches, and before a submit would take a slow device so long that its system
+//! takes it for hung. Pipelines are compiled at first use and kept; bind groups
 //! are kept as long as the buffers they name are likely to come back from the pool.
 use super::cache::Cache;
-use super::counting::Cost;
+use super::counting::{Cost, Work};
+use super::variants::Variant;
 use super::{Gpu, GpuBuffer, Plant, lock};
 use crate::error::{Error, Result};
 use shaders::Shader;
@@ -12,6 +14,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const DISPATCHES_PER_SUBMIT: u32 = 48;
+/// Half a second on a device of 200 GFLOP/s, and on one that moves 16 GB a second: systems end the work of a submit after 2 to
+/// 10 seconds (Windows 2, the Linux drivers of AMD 2 or 10, of Intel 5).
+const FLOPS_PER_SUBMIT: u64 = 100_000_000_000;
+const BYTES_PER_SUBMIT: u64 = 8_000_000_000;
 const UPLOADS_PER_SUBMIT: u32 = 64;
 const BIND_GROUPS_KEPT: usize = 4096;
 
@@ -79,6 +85,8 @@ struct Pipeline {
 #[derive(Debug, Default)]
 pub(super) struct Pipelines {
     compiled: HashMap<(&'static str, Vec<(&'static str, u32)>), Pipeline>,
+    /// Those that the device does not take, and why.
+    refused: HashMap<(&'static str, Vec<(&'static str, u32)>), String>,
     /// The driver's own cache, and where it is kept between runs.
     cache: Option<(wgpu::PipelineCache, Cache)>,
 }
@@ -95,7 +103,7 @@ impl Pipelines {
             // the file is written as a whole, and wgpu and the driver compare its head with the device again.
             (unsafe { device.create_pipeline_cache(&descriptor) }, cache.clone())
         });
-        Pipelines { compiled: HashMap::new(), cache }
+        Pipelines { compiled: HashMap::new(), refused: HashMap::new(), cache }
     }
 }
 
@@ -116,12 +124,14 @@ pub(super) struct Recorder {
     pass: Option<wgpu::ComputePass<'static>>,
     encoder: Option<wgpu::CommandEncoder>,
     dispatches: u32,
+    /// What they cost together.
+    work: Work,
     uploads: u32,
     bind_groups: HashMap<Vec<u64>, wgpu::BindGroup>,
 }
 
 /// Shaders that read indices from data a caller made: always compiled with bounds checks.
-const CHECKED_ALWAYS: &[Shader] = &[
+pub(super) const CHECKED_ALWAYS: &[Shader] = &[
     shaders::GATHER_ROWS,
     shaders::SCATTER_ADD_ROWS,
     shaders::WRITE_ROWS,
@@ -150,9 +160,11 @@ impl Gpu {
                 )));
             }
         }
-        self.count_dispatch(&call);
+        let work = self.count_dispatch(&call);
+        #[cfg(test)]
+        assert_listed(call.shader, call.constants);
         if self.options.count_only {
-            return self.next_dispatch(&mut lock(&self.recorder));
+            return self.next_dispatch(&mut lock(&self.recorder), work);
         }
         let pipeline = self.pipeline(call.shader, call.constants)?;
         let mut recorder = lock(&self.recorder);
@@ -182,12 +194,15 @@ impl Gpu {
             None => pass.set_immediates(0, bytemuck::cast_slice(call.params)),
         }
         pass.dispatch_workgroups(call.groups[0], call.groups[1], call.groups[2]);
-        self.next_dispatch(&mut recorder)
+        self.next_dispatch(&mut recorder, work)
     }
 
-    fn next_dispatch(&self, recorder: &mut Recorder) -> Result<()> {
+    fn next_dispatch(&self, recorder: &mut Recorder, work: Work) -> Result<()> {
+        recorder.work += work;
         recorder.dispatches += 1;
-        if recorder.dispatches >= DISPATCHES_PER_SUBMIT {
+        let Work { read_bytes, written_bytes, flops, .. } = recorder.work;
+        let is_much = flops >= FLOPS_PER_SUBMIT || read_bytes + written_bytes >= BYTES_PER_SUBMIT;
+        if recorder.dispatches >= DISPATCHES_PER_SUBMIT || is_much {
             self.submit_locked(recorder)?;
         }
         Ok(())
@@ -235,6 +250,10 @@ impl Gpu {
         if let Some(found) = pipelines.compiled.get(&key) {
             return Ok(found.clone());
         }
+        let refuse = |detail: String| Error::Device { device: self.label.clone(), detail };
+        if let Some(reason) = pipelines.refused.get(&key) {
+            return Err(refuse(reason.clone()));
+        }
         let mut source = plant(shader, &self.options.planted, substitute(shader, constants)?)?;
         if !self.has_immediates {
             source = source.replace("var<immediate>", "@group(1) @binding(0) var<uniform>");
@@ -242,7 +261,8 @@ impl Gpu {
         let checked = self.options.checked || CHECKED_ALWAYS.contains(&shader);
         let checks =
             if checked { wgpu::ShaderRuntimeChecks::checked() } else { wgpu::ShaderRuntimeChecks::unchecked() };
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let scopes =
+            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal].map(|f| self.device.push_error_scope(f));
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: the sources are this project's own (one with a planted fault is checked). Unchecked ones index by shapes that the callers have compared with
@@ -259,15 +279,45 @@ impl Gpu {
             },
             cache: pipelines.cache.as_ref().map(|(cache, _)| cache),
         });
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(Error::Device {
-                device: self.label.clone(),
-                detail: format!("kernel {} {constants:?} does not compile: {error}", shader.name),
-            });
+        let [validation, internal] = scopes;
+        // The innermost first.
+        let errors = [pollster::block_on(internal.pop()), pollster::block_on(validation.pop())];
+        if let Some(error) = errors.into_iter().flatten().next() {
+            let reason = format!("kernel {} {constants:?} does not compile: {error}", shader.name);
+            pipelines.refused.insert(key, reason.clone());
+            return Err(refuse(reason));
         }
         let made = Pipeline { id: pipelines.compiled.len() as u64, pipeline };
         pipelines.compiled.insert(key, made.clone());
         Ok(made)
+    }
+
+    /// Whether the device takes the variant: its limits allow it, and the driver compiles it.
+    pub(super) fn takes(&self, shader: Shader, constants: &Constants) -> Result<bool> {
+        let key = (shader.name, constants.to_vec());
+        let known = {
+            let pipelines = lock(&self.pipelines);
+            (pipelines.compiled.contains_key(&key), pipelines.refused.contains_key(&key))
+        };
+        match known {
+            (true, _) => return Ok(true),
+            (_, true) => return Ok(false),
+            _ => {}
+        }
+        let needs = Variant { shader, constants: key.1.clone() }.needs()?;
+        if needs.workgroup_bytes > self.max_workgroup_bytes || needs.threads > self.max_threads {
+            let reason = format!(
+                "kernel {} {constants:?} takes {} bytes of workgroup memory and {} threads of this device's {} and {}",
+                shader.name, needs.workgroup_bytes, needs.threads, self.max_workgroup_bytes, self.max_threads
+            );
+            lock(&self.pipelines).refused.insert(key, reason);
+            return Ok(false);
+        }
+        match self.pipeline(shader, constants) {
+            Ok(_) => Ok(true),
+            Err(Error::Device { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     #[cfg(test)]
@@ -308,6 +358,7 @@ impl Gpu {
             self.queue.submit([]);
         }
         recorder.dispatches = 0;
+        recorder.work = Work::default();
         recorder.uploads = 0;
         self.pool.epoch.fetch_add(1, Ordering::AcqRel);
         self.faults.check(&self.label)
@@ -357,6 +408,17 @@ impl Recorder {
                 .forget_lifetime()
         })
     }
+}
+
+/// Fails where a kernel runs that [`super::variants`] does not list.
+#[cfg(test)]
+fn assert_listed(shader: Shader, constants: &Constants) {
+    use std::sync::LazyLock;
+    static LISTED: LazyLock<Vec<Variant>> = LazyLock::new(super::variants);
+    // A test may run a kernel of its own.
+    let is_listed =
+        !shaders::ALL.contains(&shader) || LISTED.iter().any(|v| v.shader == shader && v.constants == constants);
+    assert!(is_listed, "{} {constants:?} runs and is not in the list of variants", shader.name);
 }
 
 /// The source with the faults that are meant for it.

@@ -4,12 +4,13 @@
 //! order ([`SAME_ORDER`]) are timed once for each class of shapes, and the fastest is remembered, on disk where
 //! `GpuOptions::cache` names a directory. All of them give the same bits (those that do not on some device are left out),
 //! so that no result depends on what was measured.
+use super::adapter::Cooperative;
 use super::cache::Cache;
 use super::{Gpu, lock};
 use crate::backend::{Layout, Product};
 use crate::buffer::Host;
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -37,6 +38,34 @@ pub enum Rung {
 /// The rungs whose sums run along k one by one from 0: they differ in speed only.
 pub const SAME_ORDER: [Rung; 4] = [Rung::Tiled, Rung::RegisterTiled, Rung::Blocked, Rung::BlockedDeep];
 
+/// All of them.
+pub(super) const RUNGS: [Rung; 8] = [
+    Rung::Naive,
+    Rung::Tiled,
+    Rung::RegisterTiled,
+    Rung::Blocked,
+    Rung::BlockedDeep,
+    Rung::FewRows,
+    Rung::Direct,
+    Rung::Cooperative,
+];
+
+/// How operands may lie.
+pub(super) const LAYOUTS: [Layout; 3] = [Layout::NN, Layout::NT, Layout::TN];
+
+impl Rung {
+    /// What takes a product where a device does not take this one.
+    fn simpler(self) -> Option<Rung> {
+        match self {
+            Rung::Naive => None,
+            Rung::Tiled => Some(Rung::Naive),
+            Rung::RegisterTiled | Rung::FewRows => Some(Rung::Tiled),
+            Rung::Blocked | Rung::Direct | Rung::Cooperative => Some(Rung::RegisterTiled),
+            Rung::BlockedDeep => Some(Rung::Blocked),
+        }
+    }
+}
+
 /// A product as the choice sees it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -60,8 +89,23 @@ pub(super) fn slices(workgroups: usize, k: usize) -> usize {
 }
 
 impl Gpu {
-    /// The kernel for a product, unless the options name one.
+    /// The kernel for a product, unless the options name one: the best that the device takes.
     pub(super) fn rung(&self, s: Shape) -> Result<Rung> {
+        let mut rung = self.best_rung(s)?;
+        if self.options.rung.is_some() || self.options.count_only {
+            return Ok(rung);
+        }
+        while !self.takes_rung(rung, s)? {
+            match rung.simpler() {
+                Some(simpler) => rung = simpler,
+                // None is taken: the product says why.
+                None => break,
+            }
+        }
+        Ok(rung)
+    }
+
+    fn best_rung(&self, s: Shape) -> Result<Rung> {
         Ok(match self.options.rung {
             Some(Rung::Direct) if s.in_fours => Rung::Direct,
             Some(Rung::Cooperative) if self.takes_cooperative(s) => Rung::Cooperative,
@@ -87,7 +131,8 @@ impl Gpu {
         Ok(rung)
     }
 
-    /// Runs each kernel on a product of the class; one that is not bit for bit the first is out of the question.
+    /// Runs each kernel on a product of the class; one that the device does not take, or that is not bit for bit the first, is out
+    /// of the question.
     fn measure(&self, class: Class) -> Result<Rung> {
         let Class { layout, m, n, k, half } = class;
         let p = Product { layout, m, n, k, alpha: 1.0 };
@@ -98,7 +143,11 @@ impl Gpu {
         let c = self.new_f32(m * n)?;
         let mut first: Option<Vec<u8>> = None;
         let mut best = (f64::INFINITY, by_shape(Shape { layout, m, n, k, b_type: DType::F32, in_fours: false }));
+        let shape = Shape { layout, m, n, k, b_type: b.dtype(), in_fours: false };
         for rung in SAME_ORDER {
+            if !self.takes_rung(rung, shape)? {
+                continue;
+            }
             self.product_with(rung, p, &a, &b, &c)?;
             let found = self.read(&[&c])?.pop().unwrap_or_default();
             if *first.get_or_insert_with(|| found.clone()) != found {
@@ -120,6 +169,19 @@ impl Gpu {
     /// Whether matrix units may take the product: one with frozen f16 weights, y = x Wᵀ forward or dx = dy W backward.
     fn takes_cooperative(&self, s: Shape) -> bool {
         self.cooperative.is_some() && s.layout != Layout::TN && s.b_type == DType::F16
+    }
+
+    /// The first of these ways to use matrix units that the driver takes and that gives the right values.
+    pub(super) fn first_right(&mut self, ways: &[Cooperative]) -> Result<Option<Cooperative>> {
+        for &way in ways {
+            self.cooperative = Some(way);
+            match self.cooperative_is_right() {
+                Ok(true) => return Ok(Some(way)),
+                Ok(false) | Err(Error::Device { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Whether matrix units give the right values here: products of small integers, which have to be exact, in sizes that

@@ -9,6 +9,9 @@ use crate::dtype::DType;
 use crate::error::Result;
 use crate::likelihood::share;
 
+/// Values of MODE in sample.wgsl.
+pub(super) const MODES: u32 = 3;
+
 impl Sample for Gpu {
     fn sample(&self, logits: &Buffer, v: usize, choice: Choice, draws: &[Draw<'_>]) -> Result<Buffer> {
         let (op, m) = ("sample", draws.len());

@@ -423,3 +423,76 @@ fn a_path_too_long_for_software_is_refused() {
         assert!(error.contains("65535"), "{error}");
     }
 }
+
+/// A rung that the driver does not compile, or for which the device has too little workgroup memory, takes no product; another does.
+#[test]
+fn a_rung_that_a_device_does_not_take_is_left_out() {
+    let p = Product { layout: Layout::NN, m: 64, n: 64, k: 16, alpha: 1.0 };
+    let product = |options: GpuOptions| {
+        let gpu = software(GpuOptions { hardware_rungs: true, ..options })?;
+        let (a, b) = (up(&gpu, &values(p.m * p.k, 1)), up(&gpu, &values(p.k * p.n, 2)));
+        let c = gpu.matmul(p, &a, &b, None).unwrap_or_else(|e| panic!("{e}"));
+        let bits = down(&gpu, &c).iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        Some((bits, gpu.counts().kernels.keys().copied().collect::<Vec<_>>(), gpu))
+    };
+    let Some((all, kernels, gpu)) = product(GpuOptions { max_workgroup_bytes: Some(16 << 10), ..checked() }) else {
+        return;
+    };
+    assert_eq!(kernels, ["matmul_register"]);
+    // WGSL that no driver takes: by shape, and where all are measured.
+    let broken = |kernel| Plant { kernel, from: "workgroupBarrier()", to: "no_such_barrier()" };
+    let planted = vec![broken("matmul_register"), broken("matmul_blocked")];
+    for tune in [false, true] {
+        let (bits, kernels, _) = product(GpuOptions { tune, planted: planted.clone(), ..checked() }).unwrap();
+        assert_eq!((bits == all, &kernels[..]), (true, &["matmul_tiled"][..]), "{tune}");
+    }
+    // Workgroup memory: tiles 16 deep take 16,512 bytes, what Vulkan guarantees is 16,384.
+    let deep = [("LAYOUT", 0), ("TYPE", 0), ("DEPTH", 16)];
+    assert!(!gpu.takes(shaders::MATMUL_BLOCKED, &deep).unwrap());
+    assert!(gpu.takes(shaders::MATMUL_REGISTER, &deep[..2]).unwrap());
+    let error = gpu.compile(shaders::MATMUL_BLOCKED, &deep).unwrap_err().to_string();
+    assert!(error.contains("16512 bytes of workgroup memory"), "{error}");
+}
+
+/// Of the ways to use matrix units the first that gives the right values is taken: where subgroups are larger than the kernel
+/// thinks they do each other's work wrongly, where they are smaller they do the same work twice.
+#[test]
+fn the_smallest_subgroup_that_is_right_is_taken() {
+    let Some(gpu) = cooperative(checked()) else { return };
+    let adapter::Cooperative { size, subgroup } = gpu.cooperative.unwrap();
+    let mut gpu = Arc::into_inner(gpu).unwrap();
+    let mut first_right = |subgroups: &[u32]| {
+        let ways: Vec<_> = subgroups.iter().map(|&subgroup| adapter::Cooperative { size, subgroup }).collect();
+        gpu.first_right(&ways).unwrap().map(|way| way.subgroup)
+    };
+    assert_eq!(first_right(&[subgroup / 2, subgroup, 2 * subgroup]), Some(subgroup));
+    assert_eq!(first_right(&[2 * subgroup]), Some(2 * subgroup));
+    assert_eq!(first_right(&[subgroup / 2]), None);
+}
+
+/// Work that would take a slow device long is submitted in parts, light work 48 dispatches at a time.
+#[test]
+fn heavy_work_is_submitted_sooner() {
+    let Some(gpu) = software(GpuOptions { count_only: true, ..checked() }) else { return };
+    let submits = |n: usize, dispatches: usize| {
+        let p = Product { layout: Layout::NT, m: n, n, k: n, alpha: 1.0 };
+        let x = gpu.zeros(n * n).unwrap();
+        gpu.reset_counts();
+        for _ in 0..dispatches {
+            gpu.matmul(p, &x, &x, None).unwrap();
+        }
+        gpu.counts().submits
+    };
+    // 2 · 256³ operations are 0.03 GFLOP, 2 · 4096³ 137.
+    assert_eq!(submits(256, 96), 2);
+    assert_eq!(submits(4096, 3), 3);
+    // 2 · 2048³ are 17: six together are 103.
+    assert_eq!(submits(2048, 12), 2);
+    // Bytes: a copy of 1 GiB reads and writes 2.1 GB; four are 8.6.
+    let x = gpu.zeros(1 << 28).unwrap();
+    gpu.reset_counts();
+    for _ in 0..8 {
+        gpu.unary(Unary::Exp, &x, 1 << 28).unwrap();
+    }
+    assert_eq!(gpu.counts().submits, 2);
+}

@@ -46,7 +46,12 @@ fn shape<'a>(planned: &Planned, step: &DoctorStepOptions, adapter: Option<&'a [T
 }
 
 /// A paragraph about the step and a table of devices.
-pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ceilings: &[Ceilings]) -> Result<String> {
+pub fn describe(
+    planned: &Planned,
+    step: &DoctorStepOptions,
+    found: &[Found],
+    ceilings: &[Option<Ceilings>],
+) -> Result<String> {
     let config = &planned.files.config;
     let targets = adapter(step).map(|adapter| adapter.targets(config)).transpose()?;
     let shape = shape(planned, step, targets.as_deref());
@@ -76,14 +81,16 @@ pub fn describe(planned: &Planned, step: &DoctorStepOptions, found: &[Found], ce
         &["--device", "seconds a step", "tokens/s", "memory at the peak", "free"],
     );
     for (device, c) in found.iter().zip(ceilings) {
-        let seconds = work.seconds(c.flops_per_s, c.bytes_per_s);
         let needed = memory.total();
         let free = match device.free_bytes {
             None => "not known".to_string(),
             Some(free) if free < needed => format!("{}: too little", show_bytes(free)),
             Some(free) => show_bytes(free),
         };
-        let (time, rate) = (format!("{seconds:.2}"), format!("{:.0}", shape.n_tokens as f64 / seconds));
+        let (time, rate) = match c.map(|c| work.seconds(c.flops_per_s, c.bytes_per_s)) {
+            Some(seconds) => (format!("{seconds:.2}"), format!("{:.0}", shape.n_tokens as f64 / seconds)),
+            None => ("–".to_string(), "–".to_string()),
+        };
         table.row(&[&device.flag, &time, &rate, &show_bytes(needed), &free]);
     }
     // Writing to a String cannot fail.
