@@ -39,7 +39,7 @@ fill() {
   : >"$work/status"
   echo "deb $mirror sid main" >"$work/sources.list"
   unstable update -o APT::Update::Error-Mode=any || fail "apt cannot read Debian's unstable suite (sid) from the mirror that this machine's apt is set up with"
-  unstable install --yes --download-only --no-install-recommends mesa-vulkan-drivers libvulkan1 libgcc-s1 >"$work/log" ||
+  unstable install --yes --download-only --no-install-recommends mesa-vulkan-drivers libvulkan1 libgcc-s1 mesa-drm-shim libdrm-dev >"$work/log" ||
     { cat "$work/log" >&2; fail "apt cannot get mesa-vulkan-drivers of Debian's unstable suite"; }
   for package in "$work"/archives/*.deb; do
     dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/root" --no-same-owner
