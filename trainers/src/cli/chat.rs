@@ -2,6 +2,7 @@
 use super::generate::{Printed, within_context};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::job::need;
 use crate::job::setup::{self, ModelSource};
 use crate::options::ChatOptions;
 use crate::text::{ChatTemplates, RenderInput};
@@ -46,7 +47,12 @@ pub fn run(options: &ChatOptions) -> Result<()> {
     said.iter().for_each(|said| tell!("note: {said}"));
     let sampling = Sampling { stop_tokens: source.stop_tokens(), ..drawn };
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut model = Decoder::load(&source.files, &device, options.held.dtype.dtype())?;
+    // The longest answer to the longest prompt that leaves room for it: a conversation may come to fill the context.
+    let context = source.files.config.max_position_embeddings;
+    let longest = context.saturating_sub(sampling.max_new_tokens).max(1);
+    let used = need::drawing(&source, &[longest], 1, &sampling);
+    need::check_use(&source.files, options.held.dtype.dtype(), adapter.as_ref(), &device, used)?;
+    let mut model = Decoder::load_to_generate(&source.files, &device, options.held.dtype.dtype())?;
     if let Some(adapter) = &adapter {
         model.load_adapter(adapter)?;
     }

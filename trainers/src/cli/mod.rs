@@ -222,7 +222,11 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request))) {
+    let done = read(std::env::args_os()).and_then(|request| interrupt::install().and_then(|()| carry_out(request)));
+    if let Some(said) = crate::run::memory::said() {
+        tell!("{said}");
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {
             tell!("{said}");

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
 use crate::job::moving_reference;
+use crate::job::need::{Beside, largest_of};
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of};
@@ -152,17 +153,13 @@ pub fn open<C: TrainingCommand, R: Marked>(
 ) -> Result<Job> {
     let training = options.common().training;
     let batch_size = training.per_device_train_batch_size;
-    let top = |sizes: &mut Vec<usize>| -> usize {
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        sizes.iter().take(batch_size).sum()
-    };
-    let (mut tokens, mut items): (Vec<usize>, Vec<usize>) = rows.train.iter().map(size).unzip();
+    let measured = largest_of(rows.eval.iter().map(&size), training.per_device_eval_batch_size);
     let work = Work {
         n_rows: rows.train.len(),
         n_tokens: rows.stats.n_tokens,
         length: length_of(rows.train.len(), training),
-        largest: (top(&mut tokens), top(&mut items)),
-        bytes_beside,
+        largest: largest_of(rows.train.iter().map(&size), batch_size),
+        beside: Beside { stays: bytes_beside, measured, ..Beside::default() },
         reads: reads(options, data),
         notes: &rows.notes,
         shown: first_rows(&rows.train, 3),

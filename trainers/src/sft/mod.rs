@@ -6,6 +6,7 @@ pub mod rows;
 
 use crate::error::Result;
 use crate::job::batch::Batch;
+use crate::job::need::{Beside, largest_batch};
 use crate::job::scoring::score;
 use crate::job::setup;
 use crate::job::{Job, Measured, Summary, Work, length_of};
@@ -42,8 +43,11 @@ fn open(options: &SftOptions) -> Result<(Job, SftData)> {
         n_rows: data.train.len(),
         n_tokens: data.stats.n_tokens,
         length: length_of(data.train.len(), &options.training),
-        largest: setup::largest_batch(&data.train, options.training.per_device_train_batch_size),
-        bytes_beside: 0,
+        largest: largest_batch(&data.train, options.training.per_device_train_batch_size),
+        beside: Beside {
+            measured: largest_batch(&data.eval, options.training.per_device_eval_batch_size),
+            ..Beside::default()
+        },
         reads: data.paths(options),
         notes: &data.notes,
         shown: data.shown(),
