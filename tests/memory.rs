@@ -15,6 +15,7 @@ use engine::config::ModelConfig;
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::model::decoder::Decoder;
+use engine::ops::kept_and_chunk;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,6 +115,16 @@ fn trained(lines: &[&str]) -> Vec<String> {
 
 fn check_training(lines: &[&str], model: &Path) {
     check(&trained(lines).iter().map(String::as_str).collect::<Vec<_>>(), model);
+}
+
+/// 256 MiB hold 1365 rows of logits over 49 152 tokens: chunks are of 1280, and the last ones that fit together are kept.
+#[test]
+fn logits_that_are_there_at_once() {
+    let bytes = |rows: u64| rows * 4 * 49_152;
+    assert_eq!(kept_and_chunk(0, 49_152), (0, 0));
+    assert_eq!(kept_and_chunk(1000, 49_152), (bytes(1000), bytes(1000)));
+    assert_eq!(kept_and_chunk(1300, 49_152), (bytes(1300), bytes(1280)));
+    assert_eq!(kept_and_chunk(3000, 49_152), (bytes(440 + 1280), bytes(1280)));
 }
 
 #[test]

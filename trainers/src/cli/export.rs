@@ -86,9 +86,9 @@ fn to_gguf(options: &ExportOptions, sources: &setup::ModelAndAdapter, source: &M
         true => template(source, &vocabulary)?,
         false => None,
     };
-    let model = folded(sources, source, Use::Write)?;
+    let model = folded(sources, source, Use::Write(outtype.value()))?;
     if model.is_none() {
-        need::check_writing(&source.files, &device::open(device::DeviceChoice::Cpu, None)?)?;
+        need::check_writing(&source.files, &device::open(device::DeviceChoice::Cpu, None)?, outtype.value())?;
     }
     let config = model.as_ref().map_or(&source.files.config, |model| &model.config);
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

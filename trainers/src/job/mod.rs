@@ -224,7 +224,11 @@ impl Job {
         let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;
         let shape = policy.step_shape(training, work.largest);
         let batch_size = training.per_device_train_batch_size;
-        let beside = Beside { stays: work.beside.stays + policy.bytes_trained_whole(training), ..work.beside };
+        let beside = Beside {
+            stays: work.beside.stays + policy.bytes_trained_whole(training),
+            in_host_memory: device.is_host(),
+            ..work.beside
+        };
         let parts = need::check_run(need::free(&device), &source.files.config, shape, batch_size, beside)?;
         let expected = device.is_host().then(|| run::memory::expect(&parts));
         let paths: Vec<&Path> = work.reads.iter().map(|(_, path)| *path).collect();

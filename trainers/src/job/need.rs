@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::job::setup::{self, ModelSource, target_modules};
 use crate::run::memory::{self, Part};
 use engine::backend::Device;
-use engine::config::{Head, ModelConfig, Role};
+use engine::config::{Head, ModelConfig, Role, Slot};
 use engine::dtype::DType;
 use engine::files::ModelFiles;
 use engine::files::adapter::Adapter;
@@ -31,6 +31,18 @@ pub struct Beside {
     pub generation: Option<GenerationShape>,
     /// Whether a critic with a model of its own learns from the same batches.
     pub critic: bool,
+    /// Whether a batch of the same size is measured while one waits for its backward.
+    pub measures_between: bool,
+    /// Whether all is in host memory, where zeros that nobody writes to take none: rows of the embedding's gradient whose
+    /// tokens do not occur.
+    pub in_host_memory: bool,
+}
+
+impl Beside {
+    /// So many bytes that stay, and nothing else.
+    pub fn staying(stays: u64) -> Self {
+        Beside { stays, ..Beside::default() }
+    }
 }
 
 /// (tokens, predictions) of the largest micro-batch that `batch_size` of these rows can make.
@@ -49,8 +61,14 @@ pub fn largest_of(sizes: impl Iterator<Item = (usize, usize)>, batch_size: usize
     (top(tokens), top(items))
 }
 
-/// Bytes of the packed copy of trained weights that is there while completions are drawn.
-fn packed_copy(config: &ModelConfig) -> u64 {
+/// Bytes of the packed copy of weights that is there while completions are drawn: of trained ones, and of quantised ones
+/// (fewer than 16 bits each), whose scales take a fifth more room then; others that are frozen lie packed in their place.
+fn packed_copy(config: &ModelConfig, shape: StepShape<'_>) -> u64 {
+    match shape.adapter {
+        Some(_) if shape.matrix_bytes < 2 * config.count_parameters().1 => return shape.matrix_bytes * 6 / 5,
+        Some(_) => return 0,
+        None => {}
+    }
     let slots = config.slots();
     let own_head = slots.iter().any(|slot| slot.role == Role::Output);
     let read = |role: Role| role == Role::Projection || role == if own_head { Role::Output } else { Role::Embedding };
@@ -61,15 +79,18 @@ fn packed_copy(config: &ModelConfig) -> u64 {
 fn parts(config: &ModelConfig, shape: StepShape<'_>, beside: &Beside) -> Vec<Part> {
     let step = step_memory(config, shape);
     let StepMemory { weights, optimizer, collected, activations, head, gradients } = step;
+    let gradients = gradients - if beside.in_host_memory { never_written(config, shape) } else { 0 };
     let trunk = if beside.critic { activations } else { 0 };
-    let learning = (activations + trunk + head).max(gradients);
-    let packed = if shape.adapter.is_none() { packed_copy(config) } else { 0 };
-    let drawing = beside.generation.map_or(0, |drawn| packed + generation_memory(config, drawn));
+    let between =
+        if beside.measures_between { pass_memory(config, shape.n_tokens, items(config, shape.n_items)) } else { 0 };
+    let forward = activations + trunk + head + between;
+    let learning = forward.max(gradients);
+    let drawing = beside.generation.map_or(0, |drawn| packed_copy(config, shape) + generation_memory(config, drawn));
     let measuring = pass_memory(config, beside.measured.0, items(config, beside.measured.1));
     let mut parts = vec![("weights", weights), ("optimiser", optimizer)];
     parts.extend([("other models", beside.stays), ("gradients that add up", collected)].iter().filter(|p| p.1 > 0));
     let passing = [
-        ("activations and logits", activations + trunk + head),
+        ("activations and logits", forward),
         ("gradients", gradients),
         ("generation", drawing),
         ("evaluation", measuring),
@@ -77,6 +98,18 @@ fn parts(config: &ModelConfig, shape: StepShape<'_>, beside: &Beside) -> Vec<Par
     let most = learning.max(drawing).max(measuring);
     parts.extend(passing.into_iter().find(|part| part.1 == most));
     parts
+}
+
+/// Bytes of the embedding's gradient that stay zero: of a tied one the copy from the first layer, of a reward model all but the
+/// rows of its tokens.
+fn never_written(config: &ModelConfig, shape: StepShape<'_>) -> u64 {
+    let embedding = 4 * (config.vocab_size * config.hidden_size) as u64;
+    let written = 4 * (shape.n_tokens.min(config.vocab_size) * config.hidden_size) as u64;
+    match (shape.adapter, config.head) {
+        (Some(_), _) => 0,
+        (None, Head::LanguageModel) => embedding - written,
+        (None, Head::Score) => 2 * embedding - written,
+    }
 }
 
 /// Predictions that have logits: none of a reward model.
@@ -157,6 +190,14 @@ fn held(files: &ModelFiles, dtype: Option<DType>, adapter: Option<&Adapter>) -> 
     matrix_bytes + 4 * (all - matrices) + 4 * adapted as u64
 }
 
+/// Bytes of an output layer of its own (None: as its file has it): it is loaded last, and is there twice until it is packed.
+fn output_layer(dtype: Option<DType>, files: &ModelFiles) -> u64 {
+    let slots = files.config.slots();
+    let layer = slots.iter().find(|slot| slot.role == Role::Output);
+    let dtype = |slot: &Slot| dtype.or_else(|| files.weights.dtype(&slot.path).ok());
+    layer.and_then(|slot| Some(dtype(slot)?.bytes(slot.n()) as u64)).unwrap_or(0)
+}
+
 /// What is asked of a model that is loaded to be used and not to be trained.
 #[derive(Clone, Copy, Debug)]
 pub enum Use {
@@ -166,8 +207,8 @@ pub enum Use {
     Measure((usize, usize)),
     /// All weights are saved as this type.
     Save(DType),
-    /// One tensor after the other is written, from float32.
-    Write,
+    /// One tensor after the other is written as this type, from float32.
+    Write(DType),
 }
 
 /// Refuses a command whose model memory cannot hold, before it is loaded.
@@ -180,11 +221,11 @@ pub fn check_use(
 ) -> Result<()> {
     let weights = held(files, dtype, adapter);
     let passing = match used {
-        Use::Draw(shape) => ("generation", generation_memory(&files.config, shape)),
+        Use::Draw(shape) => ("generation", generation_memory(&files.config, shape).max(output_layer(dtype, files))),
         Use::Measure((tokens, predictions)) => {
             ("activations and logits", pass_memory(&files.config, tokens, items(&files.config, predictions)))
         }
-        Use::Write => tensor_by_tensor(&files.config),
+        Use::Write(dtype) => tensor_by_tensor(&files.config, dtype),
         // What has the type already is written from where it lies.
         Use::Save(DType::F32) => ("what is written", 0),
         Use::Save(dtype) => ("what is written", dtype.bytes(files.config.count_parameters().0 as usize) as u64),
@@ -193,13 +234,14 @@ pub fn check_use(
 }
 
 /// The largest tensor in float32, and what is written of it.
-fn tensor_by_tensor(config: &ModelConfig) -> Part {
-    ("the largest tensor", 8 * config.slots().iter().map(|slot| slot.n() as u64).max().unwrap_or(0))
+fn tensor_by_tensor(config: &ModelConfig, dtype: DType) -> Part {
+    let largest = config.slots().iter().map(|slot| slot.n()).max().unwrap_or(0);
+    ("the largest tensor", (DType::F32.bytes(largest) + dtype.bytes(largest)) as u64)
 }
 
 /// [`check_use`] where a model is written tensor by tensor and never loaded as a whole.
-pub fn check_writing(files: &ModelFiles, device: &Device) -> Result<()> {
-    check_parts(device, vec![tensor_by_tensor(&files.config)], "a smaller model is needed")
+pub fn check_writing(files: &ModelFiles, device: &Device, dtype: DType) -> Result<()> {
+    check_parts(device, vec![tensor_by_tensor(&files.config, dtype)], "a smaller model is needed")
 }
 
 /// [`check_use`] of a model that is loaded already, before a batch of so many (tokens, predictions) is measured.
@@ -212,7 +254,7 @@ pub fn check_batch(model: &Decoder, (tokens, predictions): (usize, usize)) -> Re
 /// [`check_use`] of a model that is loaded already, before `n` completions each of prompts of these lengths are drawn.
 pub fn check_drawing(model: &Decoder, lengths: &[usize], n: usize, sampling: &Sampling) -> Result<()> {
     let drawn = generation_memory(&model.config, GenerationShape::of(&model.config, lengths, n, sampling));
-    let advice = "fewer --num_generations, or a smaller --max_new_tokens, are needed";
+    let advice = "a smaller --max_new_tokens or fewer --num_generations are needed";
     check_parts(&model.device, vec![("generation", drawn)], advice)
 }
 
@@ -283,7 +325,7 @@ mod tests {
         assert_eq!(all(Beside { stays: 5, ..Beside::default() }), alone + 5);
         assert_eq!(all(Beside { measured: (10, 10), ..Beside::default() }), alone);
         let drawn = GenerationShape { cache_rows: 1 << 20, n_prompts: 1, n_prompt_tokens: 1, n_active: 1 };
-        let drawing = packed_copy(&config) + generation_memory(&config, drawn);
+        let drawing = packed_copy(&config, shape(&config)) + generation_memory(&config, drawn);
         assert!(drawing > step.passing());
         assert_eq!(all(Beside { generation: Some(drawn), ..Beside::default() }), step.resident() + drawing);
     }

@@ -5,7 +5,7 @@ use crate::job::setup::{self, ModelSource};
 use crate::options::{DrawingOptions, WeightType};
 use crate::text::{RenderInput, Tokenizer};
 use engine::backend::Device;
-use engine::generate::{Sampling, generate};
+use engine::generate::{GenerationShape, Sampling, generate};
 use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -29,7 +29,7 @@ impl Speaker {
             return Err(Error::Input(format!("{path}: a reward model, which says nothing; give a language model")));
         }
         let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;
-        need::check_use(&files, dtype.dtype(), adapter.as_ref(), device, Use::Measure((0, 0)))?;
+        need::check_use(&files, dtype.dtype(), adapter.as_ref(), device, Use::Draw(GenerationShape::default()))?;
         let mut model = Decoder::load_to_generate(&files, device, dtype.dtype())?;
         if let Some(adapter) = &adapter {
             model.load_adapter(adapter)?;

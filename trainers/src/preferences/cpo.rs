@@ -6,6 +6,7 @@ use crate::data::Ranking;
 use crate::data::answers::{Rules, tokenize_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::error::Result;
+use crate::job::need::Beside;
 use crate::job::{Measured, Summary};
 use crate::losses::cpo::{CpoSettings, DeltaLoss, alpha_reward};
 use crate::options::CpoOptions;
@@ -71,7 +72,7 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
         tokenize_rankings,
     )?;
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
-    let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
+    let job = preferences::open(options, &options.data, source, &rows, size, Beside::default())?;
     let (loss, per_token) = options.loss.loss_type.value();
     let objective = Cpo { options, rows, loss, per_token };
     preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)

@@ -142,14 +142,14 @@ fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(
     all
 }
 
-/// Opens the run. `size`: (tokens, predictions) of a row in its forest; `bytes_beside`: of a reference.
+/// Opens the run. `size`: (tokens, predictions) of a row in its forest; `beside`: a reference.
 pub fn open<C: TrainingCommand, R: Marked>(
     options: &C,
     data: &DataOptions,
     source: ModelSource,
     rows: &Rows<R>,
     size: impl Fn(&R) -> (usize, usize),
-    bytes_beside: u64,
+    beside: Beside,
 ) -> Result<Job> {
     let training = options.common().training;
     let batch_size = training.per_device_train_batch_size;
@@ -159,7 +159,7 @@ pub fn open<C: TrainingCommand, R: Marked>(
         n_tokens: rows.stats.n_tokens,
         length: length_of(rows.train.len(), training),
         largest: largest_of(rows.train.iter().map(&size), batch_size),
-        beside: Beside { stays: bytes_beside, measured, ..Beside::default() },
+        beside: Beside { measured, ..beside },
         reads: reads(options, data),
         notes: &rows.notes,
         shown: first_rows(&rows.train, 3),

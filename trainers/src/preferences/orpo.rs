@@ -6,6 +6,7 @@ use crate::data::answers::{Rules, tokenize_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
+use crate::job::need::Beside;
 use crate::job::{Measured, Summary};
 use crate::losses::dpo::Sides;
 use crate::losses::orpo::{log_odds, odds_ratio_loss};
@@ -84,7 +85,7 @@ pub fn train(options: &OrpoOptions) -> Result<Summary> {
         let (tokens, items) = shared_size(&pair.answers.iter().collect::<Vec<_>>());
         (tokens, items + pair.answers[0].start)
     };
-    let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
+    let job = preferences::open(options, &options.data, source, &rows, size, Beside::default())?;
     let objective = Orpo { options, rows };
     preferences::train(job, objective, &options.data, &options.training, options.text.disable_dropout)
 }

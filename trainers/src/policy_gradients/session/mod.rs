@@ -28,6 +28,7 @@ use crate::job::{Job, Measured, Step, Summary, Work, setup};
 use crate::losses::policy::Sequences;
 use crate::losses::weights::Whole;
 use crate::options::{PolicyGradient, RolloutOptions, SamplingStrategy};
+use engine::dtype::DType;
 use engine::model::decoder::Pass;
 use engine::tensor::Tensor;
 use std::path::Path;
@@ -129,7 +130,10 @@ impl Session {
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
-        if !options.sync().is_some_and(|sync| sync.sync_ref_model) {
+        // The backward reads rows of frozen weights, and those of packed codes are slow to reach: quantised weights are
+        // packed for each generation instead. A reference that moves is no frozen one.
+        let quantised = job.learner.model.linears().iter().any(|l| matches!(l.weight.dtype(), DType::Quant(_)));
+        if !quantised && !options.sync().is_some_and(|sync| sync.sync_ref_model) {
             job.learner.model.pack_frozen()?;
         }
         let reference = KlReference::open(&job, options, needs_reference, freezes)?;
