@@ -10,8 +10,9 @@ use std::error::Error;
 use std::fs;
 use trainers::device::{DeviceChoice, open};
 use trainers::job::batch::Batch;
+use trainers::job::need::{Beside, largest_batch};
 use trainers::job::scoring::score;
-use trainers::job::setup::{largest_batch, open_source};
+use trainers::job::setup::open_source;
 use trainers::job::{Job, Measured, Work, length_of};
 use trainers::options::{SftOptions, options_of};
 use trainers::sft::rows::read_sft_data;
@@ -37,7 +38,7 @@ fn train(options: &SftOptions) -> trainers::Result<u64> {
         n_tokens: data.stats.n_tokens,
         length: length_of(data.train.len(), &options.training),
         largest: largest_batch(&data.train, options.training.per_device_train_batch_size),
-        bytes_beside: 0,
+        beside: Beside::default(),
         reads: data.paths(options),
         notes: &data.notes,
         shown: vec![],

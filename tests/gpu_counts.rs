@@ -194,6 +194,7 @@ fn predictions_are_right() {
             n_items: n * (length - 1),
             checkpointing,
             moments: 2,
+            accumulates: false,
         };
         let (work, counted) = (step_work(&config, shape, n), counts.total());
         let near = |predicted: u64, counted: u64, share: f64| (predicted as f64 / counted as f64 - 1.0).abs() < share;

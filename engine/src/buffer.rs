@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 /// Values in host memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Host {
     /// 32-bit floats.
     F32(Vec<f32>),
@@ -43,6 +43,10 @@ pub trait DeviceMemory: Any + Send + Sync + std::fmt::Debug {
     fn dtype(&self) -> DType;
     /// What it is, for people: "GPU memory".
     fn what(&self) -> &'static str;
+    /// Whether it is a weight in an order that only products read fast: a cast to its own type is then a copy in rows.
+    fn is_packed(&self) -> bool {
+        false
+    }
 }
 
 /// Memory on a device: plain host memory for the reference and the CPU backend, else what a backend makes of it.
@@ -78,6 +82,13 @@ impl Buffer {
                 let any: &dyn Any = &**memory;
                 any.downcast_ref()
             }
+        }
+    }
+    /// Whether it is a packed weight ([`DeviceMemory::is_packed`]).
+    pub fn is_packed(&self) -> bool {
+        match self {
+            Buffer::Host(_) => false,
+            Buffer::Device(memory) => memory.is_packed(),
         }
     }
     /// Whether nobody else holds it, so that it may change in place.

@@ -1,9 +1,10 @@
 //! Optimisers: AdamW and SGD, and clipping by the global norm of the gradient.
 use crate::backend::{AdamWStep, Device, Trained};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Host};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// √(Σ g²) over all gradients. The order of addition is fixed: inside a tensor by the backend, then tensor by tensor.
 pub fn global_norm(device: &Device, gradients: &[Tensor]) -> Result<f64> {
@@ -93,12 +94,12 @@ impl AdamW {
         device.adamw(&mut tensors, AdamWStep { learning_rate, beta1, beta2, epsilon, step, grad_scale })
     }
 
-    /// All moments as host values, named `<parameter>.m` and `<parameter>.v`.
-    pub fn state(&self, device: &Device) -> Result<BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
+    /// All moments as host values (float32), named `<parameter>.m` and `<parameter>.v`; shared where they lie in host memory.
+    pub fn state(&self, device: &Device) -> Result<BTreeMap<String, (Vec<usize>, Arc<Host>)>> {
         let mut all = BTreeMap::new();
         for (name, moments) in &self.moments {
-            let values = device.download_f32(&[&moments.m, &moments.v])?;
-            for (suffix, values) in ["m", "v"].iter().zip(values) {
+            for (suffix, values) in [("m", &moments.m), ("v", &moments.v)] {
+                let values = Tensor::from_buffer(device, values.clone(), &moments.shape).to_host()?;
                 all.insert(format!("{name}.{suffix}"), (moments.shape.clone(), values));
             }
         }
@@ -121,11 +122,7 @@ impl AdamW {
             let (_, v) = state
                 .remove(&format!("{name}.v"))
                 .ok_or_else(|| Error::Input(format!("optimiser state: {name}.v is missing")))?;
-            let moments = Moments {
-                m: device.upload(crate::buffer::Host::F32(m))?,
-                v: device.upload(crate::buffer::Host::F32(v))?,
-                shape,
-            };
+            let moments = Moments { m: device.upload(Host::F32(m))?, v: device.upload(Host::F32(v))?, shape };
             self.moments.insert(name.to_string(), moments);
         }
         Ok(())

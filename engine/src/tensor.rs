@@ -147,6 +147,14 @@ impl Tensor {
         }
     }
 
+    /// The values in host memory, as they are: shared where they lie there, else downloaded.
+    pub fn to_host(&self) -> Result<Arc<Host>> {
+        match &self.buffer {
+            Buffer::Host(values) => Ok(values.clone()),
+            Buffer::Device(_) => Ok(Arc::new(self.device.download(&self.buffer)?)),
+        }
+    }
+
     /// The one value of a tensor with one element.
     pub fn item(&self) -> Result<f32> {
         match self.to_vec()?[..] {
@@ -206,13 +214,19 @@ impl Tensor {
 
     /// The same values as `dtype` (no gradient).
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
-        if dtype == self.dtype() {
+        if dtype == self.dtype() && !self.buffer.is_packed() {
             return Ok(self.clone());
         }
         if self.needs_grad() {
             return Err(Error::NoGradient { op: "cast", detail: "detach the tensor first".into() });
         }
         Ok(Self::from_buffer(&self.device, self.device.cast(&self.buffer, self.len(), dtype)?, &self.shape))
+    }
+
+    /// A matrix [n, k] as its device likes to read it in products with few rows (no gradient): the same bits in all that reads it.
+    pub fn packed(&self) -> Result<Tensor> {
+        let (n, k) = self.matrix();
+        Ok(Self::from_buffer(&self.device, self.device.pack_weight(&self.buffer, n, k)?, &self.shape))
     }
 
     /// The same values on another device (no gradient; see [`crate::ops::to_device`] for one that has it).

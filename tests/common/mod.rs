@@ -256,3 +256,17 @@ impl Trajectory {
         }
     }
 }
+
+/// SmolLM2's file, in the directory that LAPIDARY_MODELS names; None, with a word on stderr, where it is not there.
+pub fn smollm2() -> Option<PathBuf> {
+    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/models");
+    let dir = std::env::var_os("LAPIDARY_MODELS").map_or(default, PathBuf::from);
+    let path = dir.join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    if path.exists() {
+        return Some(path);
+    }
+    let advice = format!("{} is not there; `tests/fetch-smollm2.sh {}` fetches it", path.display(), dir.display());
+    assert!(std::env::var_os("CI").is_none(), "CI needs the model: {advice}");
+    eprintln!("SKIPPED: {advice}");
+    None
+}

@@ -33,8 +33,8 @@ pub trait Products {
     /// Returns α·op(A)·op(B), added to `c` if given (in place when `c` has no other owner). A is f32; B is f32, f16,
     /// bf16 or quantised in layouts NN and NT (a weight; its rows are contiguous in memory), f32 in TN.
     fn matmul(&self, p: Product, a: &Buffer, b: &Buffer, c: Option<Buffer>) -> Result<Buffer>;
-    /// The weight w [n, k] as this device likes to read it in `matmul`, layout NT, many times over: for generation. The
-    /// products have the same bits; nothing else reads what comes back.
+    /// The weight w [n, k] as this device likes to read it in `matmul`, layout NT, many times over: for generation. All
+    /// that reads a weight in any type reads it as well, with the same bits; rows of it alone are slower to reach.
     fn pack_weight(&self, w: &Buffer, _n: usize, _k: usize) -> Result<Buffer> {
         Ok(w.clone())
     }

@@ -51,7 +51,13 @@ impl Products for Cpu {
         let Product { layout, m, n, k, .. } = p;
         let a = check::f32s("matmul", "A", a, check::size("matmul", &[m, k])?)?;
         if let Some(w) = b.device::<Panels>() {
-            return packed(self, p, a, w, c);
+            if (w.n, w.k) != if layout == Layout::NT { (n, k) } else { (k, n) } {
+                let detail = format!("a packed weight [{}, {}]; {p:?}", w.n, w.k);
+                return Err(Error::shape("matmul", detail));
+            }
+            if layout == Layout::NT {
+                return packed(self, p, a, w, c);
+            }
         }
         let (b_rows, b_width) = if layout == Layout::NT { (n, k) } else { (k, n) };
         let b = HostWeights::new("matmul", "B", b, b_rows, b_width)?;
@@ -86,13 +92,9 @@ impl Products for Cpu {
     }
 }
 
-/// The product with a packed weight.
+/// The product with a packed weight in layout NT, which reads it as it stands.
 fn packed(cpu: &Cpu, p: Product, a: &[f32], w: &Panels, c: Option<Buffer>) -> Result<Buffer> {
     let Product { layout, m, n, k, alpha } = p;
-    if layout != Layout::NT || (w.n, w.k) != (n, k) {
-        let detail = format!("a packed weight [{}, {}] is read in layout NT only; {p:?}", w.n, w.k);
-        return Err(Error::shape("matmul", detail));
-    }
     let fill = |c: Shared<f32>, accumulate: bool| {
         let Grid { columns: tasks, .. } = grid(layout, m, n, k, cpu.threads.count());
         let width = n.div_ceil(tasks).max(1).next_multiple_of(96);

@@ -52,6 +52,7 @@ impl Panels {
             HostWeights::F32(w) => PanelValues::F32(interleaved(threads, w, n, k, size)?),
             HostWeights::F16(w) | HostWeights::Bf16(w) => PanelValues::Half(interleaved(threads, w, n, k, size)?),
             HostWeights::Blocks(quant, blocks) => PanelValues::Codes(packed_codes(threads, quant, blocks, n, k)),
+            HostWeights::Packed(panels) => return Ok(panels.clone()),
         };
         Ok(Panels { n, k, dtype, values })
     }
@@ -61,6 +62,18 @@ impl Panels {
         match &self.values {
             PanelValues::F32(v) => Some(v),
             _ => None,
+        }
+    }
+
+    /// Elements `from .. from + out.len()` of row `row` as f32, out of the lines of its panel.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize, from: usize, out: &mut [f32]) {
+        let (first, r) = (row / PANEL * self.k + from, row % PANEL);
+        match &self.values {
+            PanelValues::F32(v) => column(&v[first * PANEL..], r, out, |x| x),
+            PanelValues::Half(v) if self.dtype == DType::F16 => column(&v[first * PANEL..], r, out, f16_to_f32),
+            PanelValues::Half(v) => column(&v[first * PANEL..], r, out, bf16_to_f32),
+            PanelValues::Codes(words) => words.row(row, from, out),
         }
     }
 
@@ -81,6 +94,16 @@ impl DeviceMemory for Panels {
     fn what(&self) -> &'static str {
         "a packed weight"
     }
+    fn is_packed(&self) -> bool {
+        true
+    }
+}
+
+/// Column `r` of lines of sixteen.
+#[inline(always)]
+fn column<T: Copy>(lines: &[T], r: usize, out: &mut [f32], widen: impl Fn(T) -> f32) {
+    let (lines, _) = lines.as_chunks::<PANEL>();
+    out.iter_mut().zip(lines).for_each(|(to, line)| *to = widen(line[r % PANEL]));
 }
 
 /// Sixteen rows of a matrix side by side: element (row r, column p) of a panel at p · 16 + r.
@@ -204,6 +227,25 @@ pub(crate) struct Scale<S: Simd> {
 }
 
 impl Words {
+    /// Elements `from .. from + out.len()` of row `row` of the weight, which is a column of its panel.
+    #[inline(always)]
+    fn row(&self, row: usize, from: usize, out: &mut [f32]) {
+        let (panel, r, per_word) = (row / PANEL, row % PANEL, 32 / self.bits);
+        let mask = (1u32 << self.bits) - 1;
+        for (p, to) in (from..).zip(out) {
+            let word = self.codes[(panel * self.k / per_word + p / per_word) * PANEL + r];
+            let code = (word >> (p % per_word * self.bits)) & mask;
+            let at = (panel * self.k / self.group + p / self.group) * 2 * PANEL + r;
+            let (scale, minimum) = (self.scales[at], self.scales[at + PANEL]);
+            // As in [`Scale::weight`]: folded scales meet the code as a fraction of the number 1.
+            let code = match self.folded {
+                true => f32::from_bits(1.0f32.to_bits() | code << (23 - self.bits)),
+                false => code as f32,
+            };
+            *to = scale.mul_add(code, minimum);
+        }
+    }
+
     /// The columns of the vector at `column`, from row `from` on, the first of a group.
     #[inline(always)]
     pub fn column(&self, column: usize, from: usize) -> Column {

@@ -90,8 +90,17 @@ fn packed_weights_give_the_same_bits() -> Result<()> {
                 Ok(y.f32()?.iter().map(|y| (y + 0.0).to_bits()).collect())
             };
             assert!(bits(&w)? == bits(&packed)?, "{} {} {m} × {n} × {k}", dtype.name(), level.name());
-            assert!(d.matmul(Product { layout: Layout::NN, m, n: k, k: n, alpha: 1.0 }, &x, &packed, None).is_err());
             assert!(d.matmul(Product { n: n + 1, ..p }, &x, &packed, None).is_err());
+            let (back, dy) = (Product { layout: Layout::NN, m, n: k, k: n, alpha: 0.7 }, buffer(11, m * n));
+            let index = RowIndex::new(&*d, &[0, n as u32 - 1, n as u32 / 2])?;
+            let others = |w: &Buffer| -> Result<Vec<u32>> {
+                let (dx, rows) = (d.matmul(back, &dy, w, None)?, d.gather_rows(w, &index, k)?);
+                let all = [dx.f32()?, rows.f32()?, d.cast(w, n * k, DType::F32)?.f32()?].concat();
+                Ok(all.iter().map(|y| (y + 0.0).to_bits()).collect())
+            };
+            assert!(others(&w)? == others(&packed)?, "{} {} {m} × {n} × {k}: backward", dtype.name(), level.name());
+            let wrong = Product { layout: Layout::TN, m: n, n: k, k: m, alpha: 1.0 };
+            assert!(d.matmul(wrong, &dy, &packed, None).is_err(), "no gradient to a packed weight");
         }
     }
     Ok(())

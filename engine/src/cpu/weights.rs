@@ -1,5 +1,6 @@
-//! Weights as they lie in memory, f32, f16, bf16 or quantised, and their decoding to f32 a stretch at a time.
+//! Weights as they lie in memory, f32, f16, bf16, quantised or packed, and their decoding to f32 a stretch at a time.
 use super::check::{host, size, too_short, wrong_type};
+use super::panels::Panels;
 use crate::buffer::{Buffer, Host};
 use crate::dtype::{DType, Quant};
 use crate::error::{Error, Result};
@@ -13,12 +14,20 @@ pub(crate) enum HostWeights<'a> {
     Bf16(&'a [u16]),
     /// Rows are whole numbers of blocks.
     Blocks(Quant, &'a [u8]),
+    /// Packed; a row is a column of its panel.
+    Packed(&'a Panels),
 }
 
 impl<'a> HostWeights<'a> {
     /// A buffer as `rows` rows of `width` weights.
     pub fn new(op: &'static str, name: &str, x: &'a Buffer, rows: usize, width: usize) -> Result<Self> {
         let n = size(op, &[rows, width])?;
+        if let Some(panels) = x.device::<Panels>() {
+            return match panels.n * panels.k >= n {
+                true => Ok(HostWeights::Packed(panels)),
+                false => Err(too_short(op, name, panels.n * panels.k, n)),
+            };
+        }
         let short = |have: usize| too_short(op, name, have, n);
         match host(op, name, x)? {
             Host::F32(v) => Ok(HostWeights::F32(v.get(..n).ok_or_else(|| short(v.len()))?)),
@@ -54,6 +63,15 @@ impl<'a> HostWeights<'a> {
                 Quant::Q5_K => blocks(v, start, out, quant::decode_q5_k),
                 Quant::Q6_K => blocks(v, start, out, quant::decode_q6_k),
             },
+            HostWeights::Packed(panels) => {
+                let mut at = 0;
+                while at < out.len() {
+                    let (row, inside) = ((start + at) / panels.k, (start + at) % panels.k);
+                    let n = (panels.k - inside).min(out.len() - at);
+                    panels.row(row, inside, &mut out[at..at + n]);
+                    at += n;
+                }
+            }
         }
     }
 }

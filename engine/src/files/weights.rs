@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file mapped into memory. The file must not be shortened or overwritten in place while it is in use; programs
@@ -39,13 +40,13 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         &self.map
     }
-    /// Gives the pages that were read back to the system, as if nothing had been read yet.
-    fn release_pages(&self) {
+    /// Gives the pages of some bytes back to the system, as if they had not been read yet.
+    pub fn release_pages(&self, _bytes: Range<usize>) {
         #[cfg(unix)]
         // SAFETY: the map is shared, of a file, and only read: its pages come back from the file with the same bytes.
         // That the system may not take the advice does not matter.
         unsafe {
-            let _ = self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed);
+            let _ = self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, _bytes.start, _bytes.len());
         }
     }
 }
@@ -140,12 +141,17 @@ impl Weights {
         Ok(Weights { files, entries })
     }
 
-    /// Pages of the files that were read no longer count as memory of this process; they are read again if needed.
+    /// The pages of the files no longer count as memory of this process; they are read again if needed. Those of a tensor
+    /// are given back as soon as it was loaded: what stays here is what the headers took.
     pub fn release_pages(&self) {
-        self.files.iter().for_each(MappedFile::release_pages);
+        self.files.iter().for_each(|file| file.release_pages(0..file.bytes().len()));
+    }
+    fn release_pages_of(&self, entry: &Entry) {
+        if let Some(file) = self.files.get(entry.file) {
+            file.release_pages(entry.start..entry.start.saturating_add(entry.len));
+        }
     }
 
-    /// Of every tensor, sorted.
     /// The files that the weights lie in.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path.as_path())
@@ -171,7 +177,9 @@ impl Weights {
             return Ok(false);
         }
         if x.stored == y.stored && x.rows == y.rows {
-            return Ok(self.bytes(x)? == self.bytes(y)?);
+            let same = self.bytes(x)? == self.bytes(y)?;
+            [x, y].into_iter().for_each(|entry| self.release_pages_of(entry));
+            return Ok(same);
         }
         Ok(match (self.load(a, DType::F32)?, self.load(b, DType::F32)?) {
             (Host::F32(x), Host::F32(y)) => x == y,
@@ -203,7 +211,7 @@ impl Weights {
         }
         let entry = self.entry(name)?;
         let source = SourceRows::new(self.bytes(entry)?, entry, from);
-        match to {
+        let host = match to {
             DType::F32 => {
                 let mut out = vec![0f32; source.n()];
                 source.each_row(&mut out, |row, values| decode(from, row, values));
@@ -231,7 +239,9 @@ impl Weights {
                 other.name(),
                 from.name()
             ))),
-        }
+        };
+        self.release_pages_of(entry);
+        host
     }
 
     /// The tensor in the type the file holds (quantised blocks stay blocks), rows in Hugging Face order.
@@ -239,7 +249,7 @@ impl Weights {
         let from = self.dtype(name)?;
         let entry = self.entry(name)?;
         let source = SourceRows::new(self.bytes(entry)?, entry, from);
-        Ok(match from {
+        let host = match from {
             DType::F32 => {
                 let mut out = vec![0f32; source.n()];
                 source.each_row(&mut out, |row, values| decode(DType::F32, row, values));
@@ -268,7 +278,9 @@ impl Weights {
                 source.each_row(&mut out, |row, bytes| bytes.copy_from_slice(row));
                 Host::Blocks(from, out)
             }
-        })
+        };
+        self.release_pages_of(entry);
+        Ok(host)
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {

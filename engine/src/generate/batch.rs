@@ -1,5 +1,6 @@
 //! The sequences that are being continued together: prompts enter while there is room, finished sequences leave.
 use super::Completion;
+use super::generation_memory::cache_rows;
 use super::rows::FreeRows;
 use super::sampler::{Drawn, Sampling};
 use crate::backend::{Draw, RowIndex};
@@ -11,9 +12,6 @@ use crate::model::decoder::Decoder;
 use crate::random::Stream;
 use crate::tensor::Tensor;
 use std::collections::VecDeque;
-
-/// Memory that a cache may take unless one prompt alone needs more: 1 GiB.
-const CACHE_BYTES: usize = 1 << 30;
 
 /// A sequence being continued.
 struct Active {
@@ -53,11 +51,8 @@ impl<'a> Batch<'a> {
         sampling: &'a Sampling,
     ) -> Result<Batch<'a>> {
         let c = &model.config;
-        let need = |prompt: &Vec<u32>| prompt.len() + n_samples * sampling.max_new_tokens;
-        let all: usize = prompts.iter().map(need).sum();
-        let largest = prompts.iter().map(need).max().unwrap_or(0);
-        let room = sampling.cache_rows.unwrap_or(CACHE_BYTES / (8 * c.n_layers * c.n_kv_heads * c.head_size).max(1));
-        let n_rows = all.min(room.max(largest));
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        let n_rows = cache_rows(c, &lengths, n_samples, sampling);
         Ok(Batch {
             model,
             prompts,

@@ -6,11 +6,13 @@
 //! neighbours nor on when it entered.
 mod rows;
 mod batch;
+mod generation_memory;
 pub mod sampler;
 
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 use batch::Batch;
+pub use generation_memory::{GenerationShape, generation_memory};
 pub use sampler::{Drawn, Sampling};
 
 /// A sampled continuation of a prompt.

@@ -247,38 +247,47 @@ impl Decoder {
     }
 
     /// The same model for generation: every weight as the device likes to read it for few rows (on the CPU a second copy of
-    /// them). The same bits, no gradient; not to be saved.
+    /// those that are not packed yet). The same bits, no gradient.
     pub fn for_generation(&self) -> Result<Decoder> {
-        let device = &self.device;
-        let pack = |w: &Tensor| -> Result<Tensor> {
-            let (n, k) = w.matrix();
-            Ok(Tensor::from_buffer(device, device.pack_weight(w.buffer(), n, k)?, w.shape()))
-        };
         let mut model = self.without_gradient();
+        model.settle_factors()?;
         for linear in model.linears_mut() {
-            if let Some(lora) = &mut linear.lora
-                && let Some(magnitude) = &lora.magnitude
-            {
-                lora.factor = Some(dora::factor(&linear.weight, lora, magnitude)?);
-            }
             let lora = linear.lora.iter_mut().flat_map(|lora| [&mut lora.a, &mut lora.b]);
-            for matrix in std::iter::once(&mut linear.weight).chain(lora) {
-                matrix.tensor = pack(matrix)?;
-            }
+            std::iter::once(&mut linear.weight).chain(lora).try_for_each(Parameter::pack)?;
         }
-        let outside = [(self.head_weight(), &mut model.head_lora), (&self.embed, &mut model.embed_lora)];
-        for (weight, lora) in outside {
-            if let Some(lora) = lora
-                && let Some(magnitude) = &lora.magnitude
-            {
-                lora.factor = Some(dora::factor(weight, lora, magnitude)?);
-            }
+        if model.score.is_none() {
+            model.head.as_mut().unwrap_or(&mut model.embed).pack()?;
         }
-        let head = self.head_weight();
-        let rows = |rows: &Option<TokenRows>| rows.as_ref().map(|rows| rows.for_generation(head)).transpose();
-        (model.embed_tokens, model.head_tokens) = (rows(&model.embed_tokens)?, rows(&model.head_tokens)?);
-        model.head = Some(Parameter { tensor: pack(head)?, ..head.clone() });
         Ok(model)
+    }
+
+    /// Packs the matrices that are not trained, in their place, for a model that learns and is generated with in turn:
+    /// packed once, held once. Every product with them has the bits that it had.
+    pub fn pack_frozen(&mut self) -> Result<()> {
+        for linear in self.linears_mut().into_iter().filter(|linear| !linear.weight.trained) {
+            linear.weight.pack()?;
+        }
+        let head = self.head.as_mut().unwrap_or(&mut self.embed);
+        if self.score.is_none() && !head.trained { head.pack() } else { Ok(()) }
+    }
+
+    /// Computes what adapters say of frozen weights once for all tokens: DoRA's m / ‖V‖, the change of single rows.
+    fn settle_factors(&mut self) -> Result<()> {
+        for linear in self.linears_mut() {
+            if let Some(lora) = &mut linear.lora {
+                lora.factor = dora::factor_of(&linear.weight, lora)?;
+            }
+        }
+        let head = self.head_weight().tensor.clone();
+        for (weight, lora) in [(&head, &mut self.head_lora), (&self.embed.tensor, &mut self.embed_lora)] {
+            if let Some(lora) = lora {
+                lora.factor = dora::factor_of(weight, lora)?;
+            }
+        }
+        for rows in [&mut self.embed_tokens, &mut self.head_tokens].into_iter().flatten() {
+            *rows = rows.for_generation(&head)?;
+        }
+        Ok(())
     }
 
     /// The same model off every tape.

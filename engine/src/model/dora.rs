@@ -53,6 +53,11 @@ pub(crate) fn factor(weight: &Tensor, lora: &Lora, magnitude: &Tensor) -> Result
     }
 }
 
+/// [`factor`] of a layer's adapter; None where that has no magnitudes.
+pub(crate) fn factor_of(weight: &Tensor, lora: &Lora) -> Result<Option<Tensor>> {
+    lora.magnitude.as_ref().map(|magnitude| factor(weight, lora, magnitude)).transpose()
+}
+
 /// y of a layer with magnitudes m. Where inputs are dropped, W sees all of x in what the base gives, and the rest of x in
 /// what the adapter changes of it, as in PEFT: y = x Wᵀ + b + m / ‖V‖ ∘ (x̂ Wᵀ + s (x̂ Aᵀ) Bᵀ) − x̂ Wᵀ, x̂ = dropout(x).
 pub(crate) fn forward(

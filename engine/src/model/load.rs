@@ -3,7 +3,7 @@ use super::decoder::Decoder;
 use super::parameter::Parameter;
 use crate::backend::Device;
 use crate::buffer::Host;
-use crate::config::{ModelConfig, Role, Slot};
+use crate::config::{Head, ModelConfig, Role, Slot};
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::files::{ModelFiles, save_model};
@@ -11,6 +11,7 @@ use crate::random::Stream;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Weight files larger than this are cut into shards, as transformers does.
 const SHARD_BYTES: u64 = 5_000_000_000;
@@ -30,17 +31,22 @@ impl Decoder {
         dtype: impl Into<Option<DType>>,
     ) -> Result<Self> {
         let dtype = dtype.into();
-        let model = Decoder::build(config, device, |Slot { path, shape, role, .. }| {
-            let values = match (role, dtype) {
-                (Role::Score, _) if !files.weights.contains(path) => return Tensor::zeros(device, shape),
-                (Role::Score | Role::Gain | Role::Bias, _) => files.weights.load(path, DType::F32)?,
-                (_, Some(dtype)) => files.weights.load(path, dtype)?,
-                (_, None) => files.weights.load_stored(path)?,
-            };
-            Tensor::new(device, values, shape)
-        })?;
-        files.weights.release_pages();
-        Ok(model)
+        Decoder::build(config, device, |slot| loaded(files, device, slot, dtype))
+    }
+
+    /// [`Decoder::load`] of a model that is generated with and not trained: each matrix that products read is packed as soon
+    /// as it is loaded, so that generation holds no second copy of it.
+    pub fn load_to_generate(files: &ModelFiles, device: &Device, dtype: impl Into<Option<DType>>) -> Result<Self> {
+        let (dtype, config) = (dtype.into(), files.config.clone());
+        let tied = config.head == Head::LanguageModel && config.tie_word_embeddings;
+        Decoder::build(config, device, |slot| {
+            let tensor = loaded(files, device, slot, dtype)?;
+            match slot.role {
+                Role::Projection | Role::Output => tensor.packed(),
+                Role::Embedding if tied => tensor.packed(),
+                _ => Ok(tensor),
+            }
+        })
     }
 
     /// A fresh model: matrices normal with the given standard deviation, gains one, biases zero. Each matrix draws from
@@ -62,11 +68,10 @@ impl Decoder {
         })
     }
 
-    /// All tensors in host memory, as `dtype` (matrices; norms and biases too, as transformers saves them).
-    pub fn host_tensors(&self, dtype: DType) -> Result<Vec<(String, Vec<usize>, Host)>> {
-        let host = |p: &Parameter| {
-            Ok((p.path().to_string(), p.shape().to_vec(), self.device.download(p.cast(dtype)?.buffer())?))
-        };
+    /// All tensors in host memory, as `dtype` (matrices; norms and biases too, as transformers saves them). What lies in
+    /// host memory and has this type already is shared, not copied.
+    pub fn host_tensors(&self, dtype: DType) -> Result<Vec<(String, Vec<usize>, Arc<Host>)>> {
+        let host = |p: &Parameter| Ok((p.path().to_string(), p.shape().to_vec(), p.cast(dtype)?.to_host()?));
         self.parameters().into_iter().map(host).collect()
     }
 
@@ -75,4 +80,16 @@ impl Decoder {
         let tensors = self.without_adapter().host_tensors(dtype)?;
         save_model(dir, &self.config, &tensors, SHARD_BYTES)
     }
+}
+
+/// The tensor of a slot on `device`, as [`Decoder::load`] has it.
+fn loaded(files: &ModelFiles, device: &Device, slot: &Slot, dtype: Option<DType>) -> Result<Tensor> {
+    let Slot { path, shape, role, .. } = slot;
+    let values = match (role, dtype) {
+        (Role::Score, _) if !files.weights.contains(path) => return Tensor::zeros(device, shape),
+        (Role::Score | Role::Gain | Role::Bias, _) => files.weights.load(path, DType::F32)?,
+        (_, Some(dtype)) => files.weights.load(path, dtype)?,
+        (_, None) => files.weights.load_stored(path)?,
+    };
+    Tensor::new(device, values, shape)
 }

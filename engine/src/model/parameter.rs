@@ -28,6 +28,12 @@ impl Parameter {
     pub fn path(&self) -> &str {
         &self.slot.path
     }
+
+    /// [`Tensor::packed`] in the place of what it was.
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.tensor = self.tensor.packed()?;
+        Ok(())
+    }
 }
 
 impl Deref for Parameter {

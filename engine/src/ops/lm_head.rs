@@ -49,6 +49,16 @@ fn chunk_rows(v: usize, is_host: bool) -> usize {
     if rows >= 256 { rows / 256 * 256 } else { rows.max(1) }
 }
 
+/// Bytes of the logits of `n` rows over a vocabulary of `v` in host memory: (the most that the backward has at once, kept ones
+/// and a chunk that it computes again; the largest chunk).
+pub fn kept_and_chunk(n: usize, v: usize) -> (u64, u64) {
+    let (rows, bytes) = (chunk_rows(v, true), |rows: usize| 4 * rows as u64 * v as u64);
+    let whole = |start: &usize| (n - start).saturating_mul(4 * v) <= LOGITS_KEPT;
+    let kept = (0..n).step_by(rows).find(whole).map_or(0, |start| n - start);
+    let again = if kept < n { rows.min(n) } else { 0 };
+    (bytes(kept + again), bytes(rows.min(n)))
+}
+
 /// A product that logits consist of: s · x wᵀ.
 #[derive(Clone)]
 pub struct HeadTerm {

@@ -22,7 +22,7 @@ pub use checkpoint::checkpoint;
 pub use dropout::dropout;
 pub use elementwise::*;
 pub use linear::{linear, linear_onto, matmul};
-pub use lm_head::{HeadTerm, HeadTerms, LOGITS_KEPT, Scored, adapted_lm_head, head_logits, lm_head};
+pub use lm_head::{HeadTerm, HeadTerms, LOGITS_KEPT, Scored, adapted_lm_head, head_logits, kept_and_chunk, lm_head};
 pub use rms_norm::rms_norm;
 pub use rope::{RopeTable, rope};
 pub use row_norms::row_norms;

@@ -2,11 +2,12 @@
 use super::generate::{Printed, within_context};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::job::need::{self, Use};
 use crate::job::setup::{self, ModelSource};
 use crate::options::ChatOptions;
 use crate::plural::counted;
 use crate::text::{ChatTemplates, RenderInput, StopStrings};
-use engine::generate::Sampling;
+use engine::generate::{GenerationShape, Sampling};
 use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
@@ -47,7 +48,9 @@ pub fn run(options: &ChatOptions) -> Result<()> {
     said.iter().for_each(|said| tell!("note: {said}"));
     let sampling = Sampling { stop_tokens: source.stop_tokens(), ..drawn };
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut model = Decoder::load(&source.files, &device, options.held.dtype.dtype())?;
+    let held = options.held.dtype.dtype();
+    need::check_use(&source.files, held, adapter.as_ref(), &device, Use::Draw(GenerationShape::default()))?;
+    let mut model = Decoder::load_to_generate(&source.files, &device, held)?;
     if let Some(adapter) = &adapter {
         model.load_adapter(adapter)?;
     }
@@ -142,6 +145,7 @@ impl Talk {
             party.messages.pop();
             return Ok(());
         };
+        need::check_drawing(&party.model, &[prompt.len()], 1, &sampling)?;
         let mut stdout = std::io::stdout();
         stdout.write_all(party.label.as_bytes()).map_err(Error::output)?;
         let mut printed = Printed::default();

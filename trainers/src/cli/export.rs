@@ -2,6 +2,7 @@
 use super::modelfile::Modelfile;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::job::need::{self, Use};
 use crate::job::setup::{self, ModelSource};
 use crate::options::{ExportOptions, OutType, WeightType};
 use crate::run::check_model_place;
@@ -32,11 +33,12 @@ pub fn run(options: &ExportOptions) -> Result<()> {
 }
 
 /// The model in float32, the adapter folded in; None without an adapter.
-fn folded(sources: &setup::ModelAndAdapter, source: &ModelSource) -> Result<Option<Decoder>> {
+fn folded(sources: &setup::ModelAndAdapter, source: &ModelSource, used: Use) -> Result<Option<Decoder>> {
     let Some(path) = &sources.adapter else { return Ok(None) };
     let adapter = setup::load_adapter(path, source.files.config.head)?;
     adapter.check_fits(&source.files.config, path)?;
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;
+    need::check_use(&source.files, Some(DType::F32), Some(&adapter), &cpu, used)?;
     let mut model = Decoder::load(&source.files, &cpu, DType::F32)?;
     model.load_adapter(&adapter)?;
     model.merge_adapter()?;
@@ -58,9 +60,13 @@ fn to_directory(
     };
     let inputs: Vec<&Path> = std::iter::once(Path::new(&sources.model)).chain(sources.adapter.as_deref()).collect();
     check_model_place(dir, options.target.overwrite_output_dir, &inputs)?;
-    let model = match folded(sources, source)? {
+    let model = match folded(sources, source, Use::Save(dtype))? {
         Some(model) => model,
-        None => Decoder::load(&source.files, &device::open(device::DeviceChoice::Cpu, None)?, DType::F32)?,
+        None => {
+            let cpu = device::open(device::DeviceChoice::Cpu, None)?;
+            need::check_use(&source.files, Some(DType::F32), None, &cpu, Use::Save(dtype))?;
+            Decoder::load(&source.files, &cpu, DType::F32)?
+        }
     };
     model.save(dir, dtype)?;
     source.tokenizer.save(dir)?;
@@ -80,7 +86,10 @@ fn to_gguf(options: &ExportOptions, sources: &setup::ModelAndAdapter, source: &M
         true => template(source, &vocabulary)?,
         false => None,
     };
-    let model = folded(sources, source)?;
+    let model = folded(sources, source, Use::Write(outtype.value()))?;
+    if model.is_none() {
+        need::check_writing(&source.files, &device::open(device::DeviceChoice::Cpu, None)?, outtype.value())?;
+    }
     let config = model.as_ref().map_or(&source.files.config, |model| &model.config);
     let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let export = GgufExport::new(config, Some(&vocabulary), &name, outtype.value())?;

@@ -2,6 +2,7 @@
 use crate::data::others::{Calls, adopt};
 use crate::data::piped::{load_or_read, piped_text};
 use crate::error::{Error, Result};
+use crate::job::need;
 use crate::job::setup::{self, ModelSource};
 use crate::judges::speaker::Speaker;
 use crate::options::{GenerateOptions, Messages, SamplingOptions};
@@ -27,7 +28,9 @@ pub fn run(options: &GenerateOptions) -> Result<()> {
     let prompt = prompt_tokens(asked, &source.tokenizer)?;
     let sampling = sampling(options, &source, prompt.len())?;
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut model = Decoder::load(&source.files, &device, options.model.dtype.dtype())?;
+    let used = need::drawing(&source, &[prompt.len()], 1, &sampling);
+    need::check_use(&source.files, options.model.dtype.dtype(), adapter.as_ref(), &device, used)?;
+    let mut model = Decoder::load_to_generate(&source.files, &device, options.model.dtype.dtype())?;
     if let Some(adapter) = &adapter {
         model.load_adapter(adapter)?;
     }

@@ -1,9 +1,11 @@
 //! `lapidary merge`: an adapter folded into its base model, saved as one model.
 use crate::device;
 use crate::error::{Error, Result};
+use crate::job::need::{self, Use};
 use crate::job::setup;
 use crate::options::MergeOptions;
 use crate::run::check_model_place;
+use engine::dtype::DType;
 use engine::model::decoder::Decoder;
 
 /// Everything is read and compared first; the merged model is computed in float32 on the CPU.
@@ -19,7 +21,8 @@ pub fn run(options: &MergeOptions) -> Result<()> {
     check_model_place(&fold.output_dir, fold.overwrite_output_dir, &inputs)?;
     let dtype = setup::saved_dtype(model.dtype, &source.files);
     let cpu = device::open(device::DeviceChoice::Cpu, None)?;
-    let mut merged = Decoder::load(&source.files, &cpu, engine::dtype::DType::F32)?;
+    need::check_use(&source.files, Some(DType::F32), Some(&adapter), &cpu, Use::Save(dtype))?;
+    let mut merged = Decoder::load(&source.files, &cpu, DType::F32)?;
     merged.load_adapter(&adapter)?;
     merged.merge_adapter()?;
     merged.save(&fold.output_dir, dtype)?;

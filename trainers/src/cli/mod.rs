@@ -319,9 +319,12 @@ fn quiet_drivers() {
 /// The program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    match read_with(std::env::args_os(), Some(Hub::of_environment()))
-        .and_then(|request| interrupt::install().and_then(|()| carry_out(request)))
-    {
+    let done = read_with(std::env::args_os(), Some(Hub::of_environment()))
+        .and_then(|request| interrupt::install().and_then(|()| carry_out(request)));
+    if let Some(said) = crate::run::memory::said() {
+        tell!("{said}");
+    }
+    match done {
         // `lapidary … | head`: who reads has enough.
         Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::Stopped(said)) => {

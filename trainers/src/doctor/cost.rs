@@ -42,6 +42,7 @@ fn shape<'a>(planned: &Planned, step: &DoctorStepOptions, adapter: Option<&'a [T
         n_items: n_tokens - step.per_device_train_batch_size,
         checkpointing: step.gradient_checkpointing,
         moments: 2,
+        accumulates: false,
     }
 }
 

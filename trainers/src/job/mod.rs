@@ -18,6 +18,7 @@ pub mod learner;
 pub mod moving_reference;
 pub mod scoring;
 pub mod setup;
+pub mod need;
 
 use crate::data::blocks::Reached;
 use crate::data::order::{Sampling, epoch_order};
@@ -25,6 +26,7 @@ use crate::data::{Example, marked};
 use crate::error::{Error, Result};
 use crate::hub;
 use crate::job::learner::Learner;
+use crate::job::need::Beside;
 use crate::job::setup::{ModelSource, Policy};
 use crate::options::{self, Common, OnNan, SamplingStrategy, Strategy, TrainingCommand};
 use crate::plural::counted;
@@ -100,8 +102,8 @@ pub struct Work<'a> {
     pub length: RunLength,
     /// (tokens, predictions) of the largest micro-batch.
     pub largest: (usize, usize),
-    /// Bytes that stay in memory beside the model that is trained: a reference, a reward model.
-    pub bytes_beside: u64,
+    /// What is in memory beside the model that is trained.
+    pub beside: Beside,
     /// What the run reads, by role.
     pub reads: Vec<(&'static str, &'a Path)>,
     /// What a person should know about the rows.
@@ -255,11 +257,15 @@ impl Job {
         let Common { model, training, lora, record, upload, device: compute } = options.common();
         let policy = Policy::new(&source, model, lora, training.seed)?;
         let device = crate::device::open_to_train(compute.device, compute.threads, training.fp16)?;
-        let free = if device.shares_host_memory() { run::memory::available_bytes() } else { device.memory_bytes() };
         let shape = policy.step_shape(training, work.largest);
         let batch_size = training.per_device_train_batch_size;
-        let beside = work.bytes_beside + policy.bytes_trained_whole(training);
-        let needed = setup::check_memory(free, &source.files.config, shape, batch_size, beside)?;
+        let beside = Beside {
+            stays: work.beside.stays + policy.bytes_trained_whole(training),
+            in_host_memory: device.is_host(),
+            ..work.beside
+        };
+        let parts = need::check_run(need::free(&device), &source.files.config, shape, batch_size, beside)?;
+        let expected = device.is_host().then(|| run::memory::expect(&parts));
         let paths: Vec<&Path> = work.reads.iter().map(|(_, path)| *path).collect();
         let (resume, overwrite) = (&record.resume_from_checkpoint, training.overwrite_output_dir);
         let plan = RunDirectory::plan(&training.output_dir, resume, overwrite, &paths)?;
@@ -306,9 +312,8 @@ impl Job {
             };
             progress.say(&policy.describe(&learner.model, &amount, &name));
         }
-        let needed = device.is_host().then_some(needed);
-        if let Some(needed) = needed.filter(|_| trains) {
-            progress.say(&format!("memory at the peak: about {}", show_bytes(needed)));
+        if let Some(expected) = expected.as_ref().filter(|_| trains) {
+            progress.say(&format!("memory at the peak: about {expected}"));
         }
         Ok(Job {
             window: Window(std::mem::take(&mut state.accumulators)),
@@ -325,7 +330,7 @@ impl Job {
             save_total_limit: record.save_total_limit,
             watch: Watch::new(record),
             evaluates_first: record.eval_on_start && state.global_step == 0,
-            needed,
+            needed: expected.map(|expected| expected.bytes()),
             trains,
             command: C::NAME,
             stops: false,

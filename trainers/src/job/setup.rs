@@ -1,12 +1,12 @@
-//! What every command does before its own work: open the model with its tokenizer, put the adapter on, check memory.
-use crate::data::{Calls, Example};
+//! What every command does before its own work: open the model with its tokenizer, put the adapter on.
+use crate::data::Calls;
 use crate::error::{Error, Result};
 use crate::hub::{self, Hub, HubName};
 use crate::job::learner::{self, Learner};
 use crate::options::{self, LoraOptions, ModelOptions, TargetModules, TrainingOptions, WeightType, base_of};
 use crate::run::OF_A_RUN;
 use crate::run::side_files::SIDE_FILES;
-use crate::run::{Checkpoint, FileHash, durable, memory};
+use crate::run::{Checkpoint, FileHash, durable};
 use crate::text::Tokenizer;
 use engine::backend::Device;
 use engine::config::{Head, ModelConfig, Role, SCORE, Slot};
@@ -16,7 +16,7 @@ use engine::files::adapter::Adapter;
 use engine::files::adapter_config::{self, AdapterConfig, TokenIndices};
 use engine::files::adapter_targets::Target;
 use engine::model::decoder::Decoder;
-use engine::model::memory::{StepShape, step_memory};
+use engine::model::memory::StepShape;
 use engine::model::parameter::Parameter;
 use engine::optim::AdamW;
 use serde_json::{Map, Value};
@@ -192,7 +192,12 @@ fn stored_dtype(files: &ModelFiles, name: &str) -> DType {
 
 /// Bytes of all matrices as they are held where they are not trained: with `auto`, each as the file has it.
 pub fn held_bytes(choice: WeightType, files: &ModelFiles) -> u64 {
-    let bytes = |slot: &Slot| choice.dtype().unwrap_or_else(|| stored_dtype(files, &slot.path)).bytes(slot.n()) as u64;
+    bytes_of_matrices(choice.dtype(), files)
+}
+
+/// Bytes of all matrices in one type; None: each as the file has it.
+pub fn bytes_of_matrices(dtype: Option<DType>, files: &ModelFiles) -> u64 {
+    let bytes = |slot: &Slot| dtype.unwrap_or_else(|| stored_dtype(files, &slot.path)).bytes(slot.n()) as u64;
     files.config.slots().iter().filter(|slot| slot.role.is_matrix()).map(bytes).sum()
 }
 
@@ -280,7 +285,8 @@ impl Policy {
         let adapter = self.targets.as_deref();
         let moments = if training.optim == options::OptimizerName::AdamW { 2 } else { 0 };
         let (matrix_bytes, checkpointing) = (self.held_bytes, training.gradient_checkpointing);
-        StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments }
+        let accumulates = training.gradient_accumulation_steps > 1;
+        StepShape { matrix_bytes, adapter, n_tokens, n_items, checkpointing, moments, accumulates }
     }
 
     /// Bytes that modules and rows trained whole take beside their frozen values: weights, gradients, moments.
@@ -505,99 +511,4 @@ pub fn load_adapter(path: &Path, head: Head) -> Result<Adapter> {
         )));
     }
     Ok(adapter)
-}
-
-/// (tokens, predictions) of the largest micro-batch that `batch_size` of these rows can make.
-pub fn largest_batch(rows: &[Vec<Example>], batch_size: usize) -> (usize, usize) {
-    let top = |count: &dyn Fn(&Vec<Example>) -> usize| {
-        let mut sizes: Vec<usize> = rows.iter().map(count).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        sizes.iter().take(batch_size).sum()
-    };
-    (top(&|row| row.iter().map(|e| e.ids.len()).sum()), top(&|row| row.iter().map(Example::n_trained).sum()))
-}
-
-/// Refuses a run that memory cannot hold, before anything is loaded, and says what would fit.
-/// `available` is what the device has free, None where it does not say; `beside`: bytes of other models that stay. Returns
-/// the bytes that the run will hold at its peak.
-pub fn check_memory(
-    available: Option<u64>,
-    config: &ModelConfig,
-    shape: StepShape<'_>,
-    batch_size: usize,
-    beside: u64,
-) -> Result<u64> {
-    let needed = step_memory(config, shape).total() + beside;
-    let Some(available) = available.filter(|&a| needed > a) else { return Ok(needed) };
-    let ways = what_fits(available.saturating_sub(beside), config, shape, batch_size);
-    let advice = if ways.is_empty() {
-        "a smaller model, or a shorter --max_length, is needed".to_string()
-    } else {
-        format!("what would fit: {}", ways.join(", or "))
-    };
-    memory::check(needed, Some(available), &advice)?;
-    Ok(needed)
-}
-
-/// The step with `n` of `batch_size` rows.
-fn share(shape: StepShape<'_>, n: usize, batch_size: usize) -> StepShape<'_> {
-    let part = |all: usize| (all * n).div_ceil(batch_size);
-    StepShape { n_tokens: part(shape.n_tokens), n_items: part(shape.n_items), ..shape }
-}
-
-/// Options under which the run would fit, the least change first.
-fn what_fits(available: u64, config: &ModelConfig, shape: StepShape<'_>, batch_size: usize) -> Vec<String> {
-    let fits = |s: StepShape<'_>| step_memory(config, s).total() <= available;
-    let largest = |s: StepShape<'_>| (1..batch_size).rev().find(|&n| fits(share(s, n, batch_size)));
-    let lighter = StepShape { checkpointing: true, ..shape };
-    let usual = AdapterConfig { r: 16, target_modules: target_modules(None), ..AdapterConfig::default() };
-    let usual = usual.targets(config).unwrap_or_default();
-    let adapted = StepShape { adapter: Some(&usual), ..share(lighter, 1, batch_size) };
-    let in_16_bits = 2 * config.count_parameters().1;
-    let mut ways = Vec::new();
-    if !shape.checkpointing && fits(lighter) {
-        ways.push("--gradient_checkpointing true".to_string());
-    }
-    if let Some(n) = largest(shape) {
-        ways.push(format!("--per_device_train_batch_size {n} (more --gradient_accumulation_steps keep the result)"));
-    } else if let Some(n) = largest(lighter) {
-        ways.push(format!("--per_device_train_batch_size {n} with --gradient_checkpointing true"));
-    }
-    if shape.adapter.is_none() && fits(adapted) {
-        ways.push("--use_peft (an adapter instead of all weights)".to_string());
-    } else if shape.matrix_bytes > in_16_bits && fits(StepShape { matrix_bytes: in_16_bits, ..adapted }) {
-        ways.push("--use_peft with --dtype bfloat16".to_string());
-    }
-    ways
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> ModelConfig {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/models/llama");
-        ModelFiles::open(dir).expect("the tiny llama").config
-    }
-
-    #[test]
-    fn too_little_memory_is_told_with_what_would_fit() {
-        let config = config();
-        let (matrix_bytes, checkpointing) = (4 * config.count_parameters().1, false);
-        let shape = StepShape { matrix_bytes, adapter: None, n_tokens: 8000, n_items: 8000, checkpointing, moments: 2 };
-        let needed = step_memory(&config, shape).total();
-        let told = |available| check_memory(Some(available), &config, shape, 8, 0).map_err(|e| e.to_string());
-        assert_eq!(told(needed), Ok(needed));
-        assert_eq!(check_memory(None, &config, shape, 8, 0).map_err(|e| e.to_string()), Ok(needed));
-        let text = told(needed - 1).expect_err("a byte is missing");
-        assert!(text.contains("--use_peft") && text.contains("--per_device_train_batch_size 7"), "{text}");
-        let text = told(1000).expect_err("hopeless");
-        assert!(text.contains("a smaller model"), "{text}");
-    }
-
-    #[test]
-    fn the_largest_batch_is_made_of_the_longest_rows() {
-        let row = |n: usize| vec![Example { ids: vec![0; n], trained: vec![true; n] }];
-        assert_eq!(largest_batch(&[row(3), row(9), row(5)], 2), (14, 14));
-    }
 }

@@ -7,6 +7,7 @@
 use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
+use crate::job::need::{self, Use};
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource};
 use crate::options::{VerdictRule, WeightType, base_of};
@@ -195,10 +196,12 @@ impl Judge {
                 "{path}: a reward model; a judge is a language model (rewards take it as model:{path})"
             )));
         }
+        let head = files.config.head;
+        let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;
+        need::check_use(&files, dtype.dtype(), adapter.as_ref(), device, Use::Measure((0, 0)))?;
         let mut model = Decoder::load(&files, device, dtype.dtype())?;
-        if let Some(adapter) = adapter {
-            let head = files.config.head;
-            model.load_adapter(&setup::load_adapter(adapter, head)?)?;
+        if let Some(adapter) = &adapter {
+            model.load_adapter(adapter)?;
         }
         let path = given.to_string();
         let judge = Judge { model, tokenizer, template, constitution, rule, constitution_hash, path };
@@ -269,6 +272,7 @@ impl Judge {
             return Ok(sums);
         }
         let batch = Batch::from_answers(sequences, true, false)?;
+        need::check_batch(&self.model, (batch.n_tokens(), batch.n_items()))?;
         let logp = log_probabilities(&self.model, &batch, 1.0)?.to_vec()?;
         logp.iter().zip(&batch.sequences).for_each(|(p, s)| sums[*s as usize] += f64::from(*p));
         Ok(sums)

@@ -5,6 +5,7 @@
 use crate::data::Sequence;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
+use crate::job::need::{self, Use};
 use crate::job::setup::{self, ModelSource};
 use crate::options::base_of;
 use crate::text::Tokenizer;
@@ -77,9 +78,10 @@ impl RewardModel {
         if files.config.pad_id.is_none() {
             files.config.pad_id = tokenizer.pad_id().or(tokenizer.eos_id());
         }
+        let read = adapter.map(|path| setup::load_adapter(path, Head::Score)).transpose()?;
+        need::check_use(&files, dtype, read.as_ref(), device, Use::Measure((0, 0)))?;
         let mut model = Decoder::load(&files, device, dtype)?;
-        if let Some(adapter_path) = adapter {
-            let adapter = setup::load_adapter(adapter_path, Head::Score)?;
+        if let (Some(adapter_path), Some(adapter)) = (adapter, read) {
             adapter.check_fits(&files.config, adapter_path)?;
             if !adapter.tensors.contains_key(engine::config::SCORE) {
                 let detail = "an adapter of a language model (it has no score.weight), no reward model";
@@ -100,6 +102,7 @@ impl RewardModel {
 
     /// The reward of every leaf of a forest, in the forest's order.
     pub fn score_forest(&self, forest: &Forest) -> Result<Vec<f32>> {
+        need::check_batch(&self.model, (forest.tokens.len(), 0))?;
         Ok(rewards(&self.model, forest, Pass::default())?.to_vec()?)
     }
 

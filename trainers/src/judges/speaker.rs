@@ -1,10 +1,11 @@
 //! A model that answers many prompts at once: what `generate` does with a data set, and `revise` with its questions.
 use crate::error::{Error, Result};
+use crate::job::need::{self, Use};
 use crate::job::setup::{self, ModelSource};
 use crate::options::{DrawingOptions, WeightType};
 use crate::text::{RenderInput, StopStrings, Tokenizer};
 use engine::backend::Device;
-use engine::generate::{Completion, Next, Sampling, generate_with};
+use engine::generate::{Completion, GenerationShape, Next, Sampling, generate_with};
 use engine::model::decoder::Decoder;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -50,7 +51,8 @@ impl Speaker {
             return Err(Error::Input(format!("{path}: a reward model, which says nothing; give a language model")));
         }
         let adapter = adapter.map(|path| setup::load_adapter(path, head)).transpose()?;
-        let mut model = Decoder::load(&files, device, dtype.dtype())?;
+        need::check_use(&files, dtype.dtype(), adapter.as_ref(), device, Use::Draw(GenerationShape::default()))?;
+        let mut model = Decoder::load_to_generate(&files, device, dtype.dtype())?;
         if let Some(adapter) = &adapter {
             model.load_adapter(adapter)?;
         }
@@ -101,6 +103,7 @@ impl Speaker {
         let fitting: Vec<usize> = (0..prompts.len()).filter(|&i| self.fits(prompts[i].len(), sampling)).collect();
         let asked: Vec<Vec<u32>> = fitting.iter().map(|&i| prompts[i].clone()).collect();
         let sampling = Sampling { stop_tokens: self.stop_tokens.clone(), ..sampling.clone() };
+        need::check_drawing(&self.model, &asked.iter().map(Vec::len).collect::<Vec<_>>(), n, &sampling)?;
         for completion in generate_until(&self.model, &asked, n, &sampling, (&self.stop_strings, &self.tokenizer))? {
             let prompt = fitting[completion.prompt];
             all[prompt].push(completion);

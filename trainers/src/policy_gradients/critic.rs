@@ -97,7 +97,7 @@ impl Critic {
     pub fn save(&self, checkpoint: &Path) -> Result<()> {
         let mut state = self.stepper.state(&self.device)?;
         for (name, tensor) in all(self.trunk.as_ref(), &self.head) {
-            state.slots.insert(name.into(), Slot { shape: tensor.shape().to_vec(), values: tensor.to_vec()? });
+            state.slots.insert(name.into(), Slot { shape: tensor.shape().to_vec(), values: tensor.to_host()? });
         }
         write_state(checkpoint, CRITIC, &state)
     }

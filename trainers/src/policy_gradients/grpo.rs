@@ -63,7 +63,7 @@ fn recipe(options: &GrpoOptions) -> Recipe {
 /// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &GrpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (recipe, turns) = (recipe(options), Turns::of(options, options.ratio.num_iterations));
-    let mut session = Session::open(options, turns, options.ratio.beta > 0.0, 0, rewards)?;
+    let mut session = Session::open(options, turns, options.ratio.beta > 0.0, false, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

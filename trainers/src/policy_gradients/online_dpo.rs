@@ -24,7 +24,7 @@ use engine::tensor::Tensor;
 
 /// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &OnlineDpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
-    let mut session = Session::open(options, Turns::of(options, 1), true, 0, rewards)?;
+    let mut session = Session::open(options, Turns::of(options, 1), true, false, rewards)?;
     while let Some(step) = session.next_step() {
         let (beta, mut spent) = (beta_of(options, &step), vec![]);
         for i in step.micro_batches() {

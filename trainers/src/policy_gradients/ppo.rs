@@ -36,9 +36,8 @@ use engine::tensor::Tensor;
 pub fn train_with(options: &PpoOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (training, loss) = (&options.training, &options.loss);
     let turns = Turns { per_generation: loss.num_ppo_epochs * loss.num_mini_batches, per_step: 1 };
-    // The critic's own model: its weights, their gradients and two moments.
-    let critic_bytes = if loss.critic == CriticKind::Model { 16 } else { 0 };
-    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic_bytes, rewards)?;
+    let critic = loss.critic == CriticKind::Model;
+    let mut session = Session::open(options, turns, loss.kl_coef > 0.0, critic, rewards)?;
     let mut critic = open_critic(options, &session)?;
     let mut kl = AdaptiveKl {
         coefficient: loss.kl_coef,

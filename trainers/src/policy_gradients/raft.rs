@@ -20,7 +20,7 @@ use engine::tensor::Tensor;
 /// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &RaftOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let rollout = &options.rollout;
-    let mut session = Session::open(options, Turns::of(options, 1), false, 0, rewards)?;
+    let mut session = Session::open(options, Turns::of(options, 1), false, false, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

@@ -28,7 +28,8 @@ use engine::tensor::Tensor;
 /// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &ReinforceOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (plus_plus, beta) = (options.loss.plus_plus, options.ratio.beta);
-    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
+    let mut session =
+        Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, false, rewards)?;
     let mut baseline = match &session.job.resumed {
         Some(checkpoint) => read_json(&checkpoint.path, BASELINE)?,
         None => MovingAverage::default(),

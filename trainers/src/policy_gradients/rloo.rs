@@ -23,7 +23,8 @@ use engine::tensor::Tensor;
 /// The run, with further rewards beside those that the options name: each counts once.
 pub fn train_with(options: &RlooOptions, rewards: Vec<Box<dyn Reward>>) -> Result<Summary> {
     let (rollout, beta) = (&options.rollout, options.ratio.beta);
-    let mut session = Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, 0, rewards)?;
+    let mut session =
+        Session::open(options, Turns::of(options, options.ratio.num_iterations), beta > 0.0, false, rewards)?;
     while let Some(step) = session.next_step() {
         for i in step.micro_batches() {
             if let Some(generation) = session.due(&step, i) {

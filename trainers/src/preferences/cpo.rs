@@ -6,6 +6,7 @@ use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
+use crate::job::need::Beside;
 use crate::job::{Measured, Summary};
 use crate::losses::cpo::{CpoSettings, DeltaLoss, alpha_reward};
 use crate::options::CpoOptions;
@@ -77,7 +78,7 @@ pub fn train(options: &CpoOptions) -> Result<Summary> {
         encode_rankings,
     )?;
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
-    let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
+    let job = preferences::open(options, &options.data, source, &rows, size, Beside::default())?;
     let (loss, per_token) = options.loss.loss_type.value();
     let objective = Cpo { options, rows, loss, per_token };
     let how = (options.text.disable_dropout, Some(&options.samples));

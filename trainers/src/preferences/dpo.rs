@@ -10,6 +10,7 @@ use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::need::Beside;
 use crate::job::{Measured, Summary};
 use crate::losses::divergence::Score;
 use crate::losses::dpo::{DpoSettings, PairLoss, Pairs, Sides};
@@ -186,6 +187,8 @@ pub fn train(options: &DpoOptions) -> Result<Summary> {
     )?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
     let size = |pair: &Ranking| shared_size(&pair.answers.iter().collect::<Vec<_>>());
+    // The weights of WPO come from a second pass through the output layer.
+    let beside = Beside { measures_between: options.loss.use_weighting, ..Beside::staying(beside) };
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
     let weights = options.loss.loss_weights.as_ref().map(|w| w.0.clone());
     let weights = weights.unwrap_or_else(|| vec![1.0; options.loss.loss_type.0.len()]);

@@ -8,6 +8,7 @@ use crate::data::preference_rows::judged_rows;
 use crate::error::{Error, Result};
 use crate::job::batch::Batch;
 use crate::job::learner::loss_device;
+use crate::job::need::Beside;
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::ModelSource;
 use crate::job::{Job, Measured, Summary};
@@ -296,6 +297,8 @@ pub fn train_kto(options: &KtoOptions) -> Result<Summary> {
         ));
     }
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
+    // The divergence is measured between a batch's forward and its backward.
+    let beside = Beside { measures_between: loss.loss_type == KtoLoss::Kto, ..Beside::staying(beside) };
     let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
     let objective = Single {
         mismatched: [&rows.train, &rows.eval].map(|set| mismatched(set, batch_size, max_length)),
@@ -319,7 +322,7 @@ pub fn train_bco(options: &BcoOptions) -> Result<Summary> {
     let source = preferences::open_source(&options.model, &options.lora, &options.text)?;
     let rows = read(&options.text, (&options.data, options.training.seed), &source, None)?;
     let beside = Reference::bytes(&source, &options.lora, &options.reference);
-    let job = preferences::open(options, &options.data, source, &rows, size, beside)?;
+    let job = preferences::open(options, &options.data, source, &rows, size, Beside::staying(beside))?;
     let objective = Single {
         mismatched: [Vec::new(), Vec::new()],
         rows,

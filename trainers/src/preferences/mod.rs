@@ -22,6 +22,7 @@ use crate::job::batch::Batch;
 use crate::job::eval_samples::EvalSamples;
 use crate::job::learner::loss_device;
 use crate::job::moving_reference;
+use crate::job::need::{Beside, largest_of};
 use crate::job::scoring::log_probabilities;
 use crate::job::setup::{self, ModelSource, Policy};
 use crate::job::{Job, Measured, Summary, Work, length_of, length_of_stream};
@@ -160,32 +161,28 @@ fn reads<'a, C: TrainingCommand>(options: &'a C, data: &'a DataOptions) -> Vec<(
     all
 }
 
-/// Opens the run. `size`: (tokens, predictions) of a row in its forest; `bytes_beside`: of a reference.
+/// Opens the run. `size`: (tokens, predictions) of a row in its forest; `beside`: a reference.
 pub fn open<C: TrainingCommand, R: Marked>(
     options: &C,
     data: &DataOptions,
     source: ModelSource,
     rows: &Rows<R>,
     size: impl Fn(&R) -> (usize, usize),
-    bytes_beside: u64,
+    beside: Beside,
 ) -> Result<Job> {
     let training = options.common().training;
     let batch_size = training.per_device_train_batch_size;
-    let top = |sizes: &mut Vec<usize>| -> usize {
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        sizes.iter().take(batch_size).sum()
-    };
-    let (mut tokens, mut items): (Vec<usize>, Vec<usize>) = rows.train.iter().map(size).unzip();
     let (n_rows, length) = match &rows.stream {
         None => (rows.train.len(), length_of(rows.train.len(), training)),
         Some(_) => (0, length_of_stream(training)),
     };
+    let measured = largest_of(rows.eval.iter().map(&size), training.per_device_eval_batch_size);
     let work = Work {
         n_rows,
         n_tokens: rows.stats.n_tokens,
         length,
-        largest: (top(&mut tokens), top(&mut items)),
-        bytes_beside,
+        largest: largest_of(rows.train.iter().map(&size), batch_size),
+        beside: Beside { measured, ..beside },
         reads: reads(options, data),
         notes: &rows.notes,
         shown: first_rows(&rows.train, 3),

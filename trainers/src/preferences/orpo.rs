@@ -6,6 +6,7 @@ use crate::data::answers::{Rules, encode_rankings};
 use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
+use crate::job::need::Beside;
 use crate::job::{Measured, Summary};
 use crate::losses::dpo::Sides;
 use crate::losses::orpo::{log_odds, odds_ratio_loss};
@@ -90,7 +91,7 @@ pub fn train(options: &OrpoOptions) -> Result<Summary> {
         let (tokens, items) = shared_size(&pair.answers.iter().collect::<Vec<_>>());
         (tokens, items + pair.answers[0].start)
     };
-    let job = preferences::open(options, &options.data, source, &rows, size, 0)?;
+    let job = preferences::open(options, &options.data, source, &rows, size, Beside::default())?;
     let objective = Orpo { options, rows };
     let how = (options.text.disable_dropout, Some(&options.samples));
     preferences::train(job, objective, &options.data, &options.training, how)

@@ -8,6 +8,7 @@ use crate::data::preference_rows::ranked_rows;
 use crate::data::{Ranking, Sequence};
 use crate::error::Result;
 use crate::job::learner::loss_device;
+use crate::job::need::Beside;
 use crate::job::{Job, Measured, Summary};
 use crate::judges::reward_model::{forest_of, rewards};
 use crate::losses::reward::{bradley_terry, centering, plackett_luce, sum_of};
@@ -152,7 +153,7 @@ pub fn train(options: &RewardOptions) -> Result<Summary> {
         rows.notes.push("the model has no score.weight: its head starts at random, from the seed".into());
     }
     let size = |row: &Ranking| (shared_size(&row.answers.iter().collect::<Vec<_>>()).0, row.answers.len());
-    let mut job = preferences::open(options, &options.data, source, &rows, size, 0)?;
+    let mut job = preferences::open(options, &options.data, source, &rows, size, Beside::default())?;
     if !has_head && job.resumed.is_none() {
         new_head(&mut job, options.training.seed)?;
     }

@@ -1,18 +1,33 @@
 //! The optimiser's state as a safetensors file: the moments of every parameter, and the step count.
 use super::durable::io_error;
 use crate::error::{Error, Result};
+use engine::buffer::Host;
+use engine::files::weights::MappedFile;
 use safetensors::{Dtype, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A tensor of optimiser state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slot {
     /// That of the trained tensor.
     pub shape: Vec<usize>,
-    /// Row-major, as many as the shape says.
-    pub values: Vec<f32>,
+    /// Row-major float32, as many as the shape says; shared with the optimiser where that has them in host memory.
+    pub values: Arc<Host>,
+}
+
+impl Slot {
+    /// Of values that nobody else holds.
+    pub fn new(shape: Vec<usize>, values: Vec<f32>) -> Self {
+        Slot { shape, values: Arc::new(Host::F32(values)) }
+    }
+
+    /// The values; none where they are of another type.
+    fn f32(&self) -> &[f32] {
+        if let Host::F32(values) = &*self.values { values } else { &[] }
+    }
 }
 
 /// All of an optimiser's state, by name (for AdamW `<parameter>.m` and `<parameter>.v`).
@@ -35,13 +50,13 @@ impl View for SlotView<'_> {
     }
     fn data(&self) -> Cow<'_, [u8]> {
         if cfg!(target_endian = "little") {
-            Cow::Borrowed(bytemuck::cast_slice(&self.0.values))
+            Cow::Borrowed(bytemuck::cast_slice(self.0.f32()))
         } else {
-            Cow::Owned(self.0.values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            Cow::Owned(self.0.f32().iter().flat_map(|x| x.to_le_bytes()).collect())
         }
     }
     fn data_len(&self) -> usize {
-        4 * self.0.values.len()
+        4 * self.0.f32().len()
     }
 }
 
@@ -53,8 +68,8 @@ impl OptimizerState {
     pub fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(Self::FILE_NAME);
         for (name, slot) in &self.slots {
-            if slot.shape.iter().product::<usize>() != slot.values.len() {
-                let (shape, n) = (&slot.shape, slot.values.len());
+            if slot.shape.iter().product::<usize>() != slot.f32().len() {
+                let (shape, n) = (&slot.shape, slot.f32().len());
                 return Err(Error::Internal(format!("optimiser state {name}: shape {shape:?} with {n} values")));
             }
         }
@@ -63,15 +78,17 @@ impl OptimizerState {
         safetensors::serialize_to_file(views, Some(metadata), &path).map_err(|e| io_error(&path, "written", e))
     }
 
-    /// Reads [`Self::FILE_NAME`] of a checkpoint.
+    /// Reads [`Self::FILE_NAME`] of a checkpoint. Of the file no more than a tensor is in memory at a time.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(Self::FILE_NAME);
-        let bytes = std::fs::read(&path).map_err(|e| io_error(&path, "read", e))?;
+        std::fs::metadata(&path).map_err(|e| io_error(&path, "read", e))?;
+        let file = MappedFile::open(&path)?;
+        let bytes = file.bytes();
         let damaged = |detail: String| Error::Input(format!("{}: damaged: {detail}", path.display()));
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
         let step = metadata.metadata().as_ref().and_then(|entries| entries.get("step")?.parse().ok());
         let step = step.ok_or_else(|| damaged("it does not say after which step".into()))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
         let mut slots = BTreeMap::new();
         for (name, tensor) in tensors.iter() {
             if tensor.dtype() != Dtype::F32 {
@@ -79,7 +96,9 @@ impl OptimizerState {
             }
             let (quads, _) = tensor.data().as_chunks::<4>();
             let values = quads.iter().map(|quad| f32::from_le_bytes(*quad)).collect();
-            slots.insert(name.to_string(), Slot { shape: tensor.shape().to_vec(), values });
+            slots.insert(name.to_string(), Slot::new(tensor.shape().to_vec(), values));
+            let start = tensor.data().as_ptr().addr() - bytes.as_ptr().addr();
+            file.release_pages(start..start + tensor.data().len());
         }
         Ok(OptimizerState { step, slots })
     }
@@ -94,7 +113,10 @@ impl OptimizerState {
                 "optimiser state {name} is {theirs:?} in the checkpoint, {shape:?} in the model"
             )));
         }
-        Ok(slot.values)
+        match Arc::unwrap_or_clone(slot.values) {
+            Host::F32(values) => Ok(values),
+            other => Err(Error::Internal(format!("optimiser state {name} is {}", other.dtype().name()))),
+        }
     }
 }
 
@@ -103,7 +125,7 @@ mod tests {
     use super::*;
 
     pub fn example() -> OptimizerState {
-        let slot = |shape: &[usize], values: &[f32]| Slot { shape: shape.to_vec(), values: values.to_vec() };
+        let slot = |shape: &[usize], values: &[f32]| Slot::new(shape.to_vec(), values.to_vec());
         OptimizerState {
             step: 40,
             slots: BTreeMap::from([
@@ -122,7 +144,7 @@ mod tests {
         assert_eq!((again.step, again.slots.len()), (40, 3));
         let values = again.take("w.m", &[2, 2]).expect("there");
         let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(&values), bits(&example().slots["w.m"].values));
+        assert_eq!(bits(&values), bits(example().slots["w.m"].f32()));
         assert!(again.take("w.m", &[2, 2]).expect_err("taken").to_string().contains("no optimiser state w.m"));
         assert!(
             again
@@ -156,7 +178,7 @@ mod tests {
             assert!(told.contains("damaged"), "{told}");
         }
         let mut wrong = example();
-        wrong.slots.insert("x".into(), Slot { shape: vec![3], values: vec![1.0] });
+        wrong.slots.insert("x".into(), Slot::new(vec![3], vec![1.0]));
         assert!(matches!(wrong.write(dir.path()), Err(Error::Internal(_))));
     }
 }

@@ -11,6 +11,7 @@ use engine::model::parameter::Parameter;
 use engine::tensor::Tensor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::borrow::Borrow;
 use std::path::Path;
 
 /// What a policy-gradient run is still learning from.
@@ -60,7 +61,11 @@ pub fn find_json<T: DeserializeOwned>(checkpoint: &Path, name: &str) -> Result<O
 }
 
 /// Writes tensors (path, shape, values) into a checkpoint as the safetensors file `name`.
-pub fn write_weights(checkpoint: &Path, name: &str, tensors: &[(String, Vec<usize>, Host)]) -> Result<()> {
+pub fn write_weights<H: Borrow<Host>>(
+    checkpoint: &Path,
+    name: &str,
+    tensors: &[(String, Vec<usize>, H)],
+) -> Result<()> {
     Ok(safetensors::write(&checkpoint.join(name), tensors)?)
 }
 
@@ -104,7 +109,7 @@ mod tests {
         let again: [f64; 4] = read_json(dir.path(), BASELINE).unwrap();
         assert_eq!(again.map(f64::to_bits), values.map(f64::to_bits));
         assert_eq!(find_json::<f64>(dir.path(), GUARD).unwrap(), None);
-        let slot = Slot { shape: vec![2], values: vec![0.1, -0.0] };
+        let slot = Slot::new(vec![2], vec![0.1, -0.0]);
         let state = OptimizerState { step: 3, slots: BTreeMap::from([("score.weight".to_string(), slot)]) };
         write_state(dir.path(), CRITIC, &state).unwrap();
         write_state(dir.path(), CRITIC, &state).unwrap();

@@ -10,6 +10,7 @@ use crate::data::blocks::{Blocks, Reached};
 use crate::error::Result;
 use crate::job::batch::Batch;
 use crate::job::eval_samples::EvalSamples;
+use crate::job::need::{Beside, largest_batch};
 use crate::job::scoring::score;
 use crate::job::setup;
 use crate::job::{Job, Measured, Step, Summary, Work, length_of, length_of_stream};
@@ -91,8 +92,11 @@ fn open(options: &SftOptions) -> Result<(Job, SftData, TrainingRows)> {
         n_rows,
         n_tokens: data.stats.n_tokens,
         length,
-        largest: setup::largest_batch(&data.train, options.training.per_device_train_batch_size),
-        bytes_beside: 0,
+        largest: largest_batch(&data.train, options.training.per_device_train_batch_size),
+        beside: Beside {
+            measured: largest_batch(&data.eval, options.training.per_device_eval_batch_size),
+            ..Beside::default()
+        },
         reads: data.paths(options),
         notes: &data.notes,
         shown: data.shown(),

@@ -22,11 +22,13 @@ use super::samples::SamplesLog;
 use crate::data::marked::first_rows;
 use crate::data::order::{Sampling, epoch_order};
 use crate::error::{Error, Result};
+use crate::job::need::Beside;
 use crate::job::scoring::score;
 use crate::job::{Job, Measured, Step, Summary, Work, setup};
 use crate::losses::policy::Sequences;
 use crate::losses::weights::Whole;
 use crate::options::{PolicyGradient, RolloutOptions, SamplingStrategy};
+use engine::dtype::DType;
 use engine::model::decoder::Pass;
 use engine::tensor::Tensor;
 use std::path::Path;
@@ -86,14 +88,13 @@ struct Seen {
 }
 
 impl Session {
-    /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for;
-    /// `bytes_per_weight`: what a trainer keeps besides for each of the model's weights (a critic); `own`: rewards beside
-    /// those that the options name.
+    /// Reads and checks everything, then begins the run's directory. `needs_reference`: a KL is asked for; `critic`: one
+    /// with a model of its own is trained; `own`: rewards beside those that the options name.
     pub fn open<C: PolicyGradient>(
         options: &C,
         turns: Turns,
         needs_reference: bool,
-        bytes_per_weight: u64,
+        critic: bool,
         own: Vec<Box<dyn Reward>>,
     ) -> Result<Session> {
         let (data, rollout, _) = options.rollout();
@@ -111,19 +112,31 @@ impl Session {
         let adapted = common.lora.use_peft && common.lora.adapter_name_or_path.is_none();
         let freezes = needs_reference && !adapted;
         let keeps = Guard::keeps(options.guard()) && !common.lora.use_peft;
-        let copies = bytes_per_weight + if freezes { 4 } else { 0 } + if keeps { 4 } else { 0 };
+        // A critic's model: its weights, their gradients and two moments.
+        let copies = if critic { 16 } else { 0 } + if freezes { 4 } else { 0 } + if keeps { 4 } else { 0 };
         let work = Work {
             n_rows: prompts.train.len(),
             n_tokens: prompts.train.iter().map(|p| p.ids.len()).sum(),
             length: sizes.run_length(options, prompts.train.len())?,
             largest: sizes.largest(&prompts.train, rollout),
-            bytes_beside: copies * source.files.config.count_parameters().0,
+            beside: Beside {
+                stays: copies * source.files.config.count_parameters().0,
+                generation: sizes.generation(&source.files.config, &prompts.train, rollout, &rollouts),
+                critic,
+                ..Beside::default()
+            },
             reads: reads(options, prompts.task.is_some()),
             notes: &prompts.notes,
             shown: first_rows(&prompts.train, 3),
         };
         let mut job = Job::open(options, source, work)?;
         check_same_prompts(&mut job, &prompts)?;
+        // The backward reads rows of frozen weights, and those of packed codes are slow to reach: quantised weights are
+        // packed for each generation instead. A reference that moves is no frozen one.
+        let quantised = job.learner.model.linears().iter().any(|l| matches!(l.weight.dtype(), DType::Quant(_)));
+        if !quantised && !options.sync().is_some_and(|sync| sync.sync_ref_model) {
+            job.learner.model.pack_frozen()?;
+        }
         let reference = KlReference::open(&job, options, needs_reference, freezes)?;
         let mut guard = Guard::new(options.guard(), Some(gold).filter(|gold| !gold.is_empty()));
         let mut experience = Experience::default();

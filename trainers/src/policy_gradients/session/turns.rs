@@ -4,7 +4,10 @@ use crate::options::{PolicyGradient, RolloutOptions};
 use crate::plural::counted;
 use crate::policy_gradients::judged::Prompt;
 use crate::policy_gradients::prompts::longest;
+use crate::policy_gradients::rollout::Rollouts;
 use crate::run::schedule::{RunLength, run_length};
+use engine::config::ModelConfig;
+use engine::generate::GenerationShape;
 
 /// How a run is cut.
 #[derive(Clone, Copy, Debug)]
@@ -72,5 +75,18 @@ impl Sizes {
         let (group, completions) = (rollout.num_generations, self.batch * rollout.longest_completion());
         let n_roots = self.batch.div_ceil(group) + usize::from(!self.batch.is_multiple_of(group));
         (n_roots * longest(prompts) + completions, completions)
+    }
+
+    /// How the completions of a generation are drawn, of the longest prompts; None where a file brings them.
+    pub(super) fn generation(
+        &self,
+        config: &ModelConfig,
+        prompts: &[Prompt],
+        rollout: &RolloutOptions,
+        rollouts: &Rollouts,
+    ) -> Option<GenerationShape> {
+        let Rollouts::Drawn(drawing) = rollouts else { return None };
+        let lengths = vec![longest(prompts); self.prompts_per_generation];
+        Some(GenerationShape::of(config, &lengths, rollout.num_generations, &drawing.sampling))
     }
 }
