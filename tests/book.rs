@@ -214,10 +214,14 @@ fn span_differs(span: &str) -> Result<(), String> {
     let flag = first.strip_prefix("--").filter(|flag| flag.starts_with(|c: char| c.is_ascii_lowercase()));
     if let Some(name) = flag.map(|flag| flag.split('=').next().unwrap_or(flag).replace('-', "_")) {
         let program = program();
-        let known = program.get_subcommands().flat_map(|c| c.get_arguments()).any(|argument| {
-            let aliases = argument.get_all_aliases().unwrap_or_default();
-            argument.get_long() == Some(&*name) || aliases.contains(&&*name)
-        });
+        let known = program
+            .get_subcommands()
+            .flat_map(|c| std::iter::once(c).chain(c.get_subcommands()))
+            .flat_map(|c| c.get_arguments())
+            .any(|argument| {
+                let aliases = argument.get_all_aliases().unwrap_or_default();
+                argument.get_long() == Some(&*name) || aliases.contains(&&*name)
+            });
         if !known && name != "help" && !FOREIGN_FLAGS.contains(&&*name) {
             return Err(format!("no command has the option --{name}"));
         }

@@ -137,7 +137,7 @@ fn a_directory_with_splits_trains_on_one_of_them() {
     let preview = "preview --model_name_or_path {}/model --dataset_name {}/rows";
     let (shown, _) = place.done(preview);
     assert!(
-        shown.contains("1 rows") && shown.contains("train.jsonl") && shown.contains("columns that are not read: id"),
+        shown.contains("1 row,") && shown.contains("train.jsonl") && shown.contains("columns that are not read: id"),
         "{shown}"
     );
     assert!(shown.contains("not read: test (test.jsonl), validation (validation.jsonl)"), "{shown}");

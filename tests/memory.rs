@@ -147,7 +147,6 @@ fn small_models_are_used_within_the_floor() {
     let lines = [
         "generate --model_name_or_path MODEL --device cpu --prompt hello --max_new_tokens 16",
         "generate --model_name_or_path MODEL --device cpu --dataset_name @prompts.jsonl --num_generations 8 --max_new_tokens 16",
-        "judge --model_name_or_path MODEL --device cpu --dataset_name @pairs.jsonl --constitution @principles.txt --judge_verdict average",
         "export --model_name_or_path MODEL --output_file @model.gguf --modelfile false",
         "export --model_name_or_path MODEL --output_dir @model --outtype bf16",
     ];

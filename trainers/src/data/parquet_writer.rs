@@ -233,15 +233,15 @@ fn float(value: &Json) -> Option<f64> {
 
 /// What the writer has made and nobody has taken yet: it wants a sink that another thread could have.
 #[derive(Clone, Default)]
-struct Made(Arc<Mutex<Vec<u8>>>);
+struct MadeFile(Arc<Mutex<Vec<u8>>>);
 
-impl Made {
+impl MadeFile {
     fn take(&self) -> Vec<u8> {
         self.0.lock().map(|mut bytes| std::mem::take(&mut *bytes)).unwrap_or_default()
     }
 }
 
-impl Write for Made {
+impl Write for MadeFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().map_err(|_| io::Error::other("a lock was left"))?.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -265,7 +265,7 @@ pub fn write_parquet(
         .map_err(failed)?;
     let schema = Type::group_type_builder("schema").with_fields(fields).build().map_err(failed)?;
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let made = Made::default();
+    let made = MadeFile::default();
     let mut writer = SerializedFileWriter::new(made.clone(), Arc::new(schema), Arc::new(properties)).map_err(failed)?;
     let mut send = |bytes: Vec<u8>| to.write_all(&bytes).map_err(|e| Error::Output(format!("cannot be written: {e}")));
     let mut rows = rows.peekable();

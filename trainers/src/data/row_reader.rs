@@ -23,7 +23,7 @@ pub struct RowReader {
 }
 
 enum OpenRows {
-    Lines(JsonLines),
+    Lines(JsonLineReader),
     Csv(CsvRows),
     Parquet(usize, Box<ParquetRows>),
     Whole(std::vec::IntoIter<Row>),
@@ -42,13 +42,13 @@ impl RowReader {
             Some(FileKind::Csv) => table(b',')?,
             Some(FileKind::Tsv) => table(b'\t')?,
             Some(FileKind::Json) | None => {
-                let mut lines = JsonLines::of(path, text()?);
+                let mut lines = JsonLineReader::of(path, text()?);
                 if lines.begins_a_longer_value()? {
                     let mut rows = Vec::new();
                     left_out = read_file(path, &mut rows)?;
                     OpenRows::Whole(rows.into_iter())
                 } else {
-                    OpenRows::Lines(JsonLines::of(path, text()?))
+                    OpenRows::Lines(JsonLineReader::of(path, text()?))
                 }
             }
         };
@@ -82,7 +82,7 @@ impl Iterator for RowReader {
 }
 
 /// A JSON object a line. A byte-order mark, CRLF and blank lines are passed over.
-struct JsonLines {
+struct JsonLineReader {
     text: Box<dyn BufRead>,
     path: PathBuf,
     line: usize,
@@ -90,9 +90,9 @@ struct JsonLines {
     current: String,
 }
 
-impl JsonLines {
+impl JsonLineReader {
     fn of(path: &Path, text: Box<dyn BufRead>) -> Self {
-        JsonLines { text, path: path.to_path_buf(), line: 0, bytes: Vec::new(), current: String::new() }
+        JsonLineReader { text, path: path.to_path_buf(), line: 0, bytes: Vec::new(), current: String::new() }
     }
 
     /// Reads the next line that is not blank into `current`; false at the end.

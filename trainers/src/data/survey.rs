@@ -323,7 +323,7 @@ mod tests {
         assert!(told.contains("format: conversations (messages)"), "{told}");
         assert!(told.contains("roles: assistant 2, system 1, user 2"), "{told}");
         let table = |name: &str| -> Vec<String> {
-            let row = told.lines().find(|line| line.trim_start().starts_with(name)).expect("a row");
+            let row = told.lines().rfind(|line| line.trim_start().starts_with(name)).expect("a row");
             row.split_whitespace().rev().take(4).map(String::from).collect()
         };
         assert_eq!(

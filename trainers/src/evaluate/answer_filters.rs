@@ -1,5 +1,5 @@
 //! Filters: what becomes of a row's answers before they are counted, under lm-eval's names.
-use super::requests::Answer;
+use super::requests::Response;
 use crate::error::{Error, Result};
 use fancy_regex::Regex;
 use serde_json::{Map, Value, json};
@@ -60,8 +60,8 @@ impl FilterPipeline {
     }
 
     /// What is counted of an answer. Likelihoods pass unchanged.
-    pub fn apply(&self, answer: &Answer) -> Result<Value> {
-        let Answer::Texts(texts) = answer else { return Ok(answer.to_json()) };
+    pub fn apply(&self, answer: &Response) -> Result<Value> {
+        let Response::Texts(texts) = answer else { return Ok(answer.to_json()) };
         let mut values: Vec<Value> = texts.iter().map(|text| Value::from(text.as_str())).collect();
         let mut single = None;
         for step in &self.steps {
@@ -172,7 +172,7 @@ mod tests {
     fn applied(filter: Value, texts: &[&str]) -> Value {
         let entry = json!({"name": "f", "filter": filter});
         let pipeline = FilterPipeline::of(Path::new("task.yaml"), &entry).expect("a pipeline");
-        pipeline.apply(&Answer::Texts(texts.iter().map(|text| text.to_string()).collect())).expect("filtered")
+        pipeline.apply(&Response::Texts(texts.iter().map(|text| text.to_string()).collect())).expect("filtered")
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod scores;
 
 use crate::error::Result;
 use prompting::Prompts;
-use requests::{Answer, Model, Request};
+use requests::{Model, Request, Response};
 use scores::{Aggregated, PerRow};
 use serde_json::{Map, Value, json};
 use task_file::EvalTask;
@@ -34,7 +34,7 @@ pub fn evaluate(task: &EvalTask, model: &Model, limit: Option<usize>) -> Result<
     let asked: Vec<Vec<Request>> = rows.iter().map(|row| prompts.requests(row)).collect::<Result<_>>()?;
     let flat: Vec<&Request> = asked.iter().flatten().collect();
     let mut answers = model.answer(&flat, task)?.into_iter();
-    let answered: Vec<Vec<Answer>> =
+    let answered: Vec<Vec<Response>> =
         asked.iter().map(|requests| answers.by_ref().take(requests.len()).collect()).collect();
     let mut found = Evaluated::default();
     for filter in &task.filters {
@@ -55,7 +55,7 @@ fn sample(
     i: usize,
     row: &Map<String, Value>,
     asked: &[Request],
-    answers: &[Answer],
+    answers: &[Response],
     filtered: &[Value],
     filter: &str,
     values: &PerRow,
@@ -64,7 +64,7 @@ fn sample(
         "doc_id": i,
         "doc": row,
         "arguments": asked.iter().map(Request::to_json).collect::<Vec<_>>(),
-        "resps": answers.iter().map(Answer::to_json).collect::<Vec<_>>(),
+        "resps": answers.iter().map(Response::to_json).collect::<Vec<_>>(),
         "filtered_resps": filtered,
         "filter": filter,
     });

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 const EXAMPLES_SEED: u32 = 1234;
 
 /// A row.
-pub type Fields = Map<String, Value>;
+pub type TaskRow = Map<String, Value>;
 
 /// A value that a task file describes.
 enum Field {
@@ -25,7 +25,7 @@ enum Field {
 }
 
 impl Field {
-    fn of(key: &str, value: &Value, row: &Fields) -> Result<Field> {
+    fn of(key: &str, value: &Value, row: &TaskRow) -> Result<Field> {
         let Value::String(text) = value else { return Ok(Field::Constant(value.clone())) };
         if row.contains_key(text) {
             return Ok(Field::Column(text.clone()));
@@ -34,7 +34,7 @@ impl Field {
         Ok(Field::Template(Box::new(template), if text.ends_with('\n') { "\n" } else { "" }))
     }
 
-    fn value(&self, key: &str, row: &Fields) -> Result<Value> {
+    fn value(&self, key: &str, row: &TaskRow) -> Result<Value> {
         match self {
             Field::Constant(value) => Ok(value.clone()),
             Field::Column(name) => {
@@ -93,7 +93,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// `doc_to_text`: a text, or the number of a choice.
-    fn question(&self, row: &Fields) -> Result<Value> {
+    fn question(&self, row: &TaskRow) -> Result<Value> {
         let value = self.text.value("doc_to_text", row)?;
         match &value {
             Value::String(text)
@@ -106,7 +106,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// `doc_to_target`: a text, the number of a choice, or several.
-    pub fn target(&self, row: &Fields) -> Result<Value> {
+    pub fn target(&self, row: &TaskRow) -> Result<Value> {
         let value = self.target.value("doc_to_target", row)?;
         match &value {
             Value::String(text) if matches!(self.target, Field::Template(..)) => {
@@ -121,7 +121,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// `doc_to_choice`; empty where a task has none.
-    pub fn choices(&self, row: &Fields) -> Result<Vec<String>> {
+    pub fn choices(&self, row: &TaskRow) -> Result<Vec<String>> {
         let Some(field) = &self.choice else { return Ok(Vec::new()) };
         let value = match field.value("doc_to_choice", row)? {
             Value::String(text) => {
@@ -139,12 +139,12 @@ impl<'a> Prompts<'a> {
     }
 
     /// What the gold answer is called among the choices: the number of a choice where the question is one.
-    pub fn gold(&self, row: &Fields) -> Result<Value> {
+    pub fn gold(&self, row: &TaskRow) -> Result<Value> {
         if self.choice_in_question { self.question(row) } else { self.target(row) }
     }
 
     /// What is asked about a row.
-    pub fn requests(&mut self, row: &Fields) -> Result<Vec<Request>> {
+    pub fn requests(&mut self, row: &TaskRow) -> Result<Vec<Request>> {
         let task = self.task;
         if task.output_type == OutputType::LogLikelihoodRolling {
             return Ok(vec![Request::Rolling { text: as_text(&self.target(row)?) }]);
@@ -182,7 +182,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// Description and examples.
-    fn before(&mut self, row: &Fields) -> Result<String> {
+    fn before(&mut self, row: &TaskRow) -> Result<String> {
         let task = self.task;
         let mut text = match &self.description {
             Some(field) => as_text(&field.value("description", row)?),
@@ -211,7 +211,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// The places of a row's examples.
-    fn example_rows(&mut self, row: &Fields) -> Result<Vec<usize>> {
+    fn example_rows(&mut self, row: &TaskRow) -> Result<Vec<usize>> {
         let (task, n) = (self.task, self.task.num_fewshot);
         if n == 0 {
             return Ok(Vec::new());
@@ -244,7 +244,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// `build_qa_turn` as a text: question, answer or what it begins with.
-    fn turn(&self, row: &Fields, question: &str, answer: Option<&str>, delimiter: &str, end: &str) -> Result<String> {
+    fn turn(&self, row: &TaskRow, question: &str, answer: Option<&str>, delimiter: &str, end: &str) -> Result<String> {
         let prefix = match &self.gen_prefix {
             Some(field) => as_text(&field.value("gen_prefix", row)?),
             None => String::new(),

@@ -45,19 +45,19 @@ impl Request {
 
 /// What the model says.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum Response {
     /// log p in nats, and whether every token was the likeliest.
     Likelihood(f64, bool),
     /// Texts, cut at what ends them: as many as the task has repeats.
     Texts(Vec<String>),
 }
 
-impl Answer {
+impl Response {
     /// For a file of samples.
     pub fn to_json(&self) -> Value {
         match self {
-            Answer::Likelihood(logp, greedy) => json!([logp, greedy]),
-            Answer::Texts(texts) => json!(texts),
+            Response::Likelihood(logp, greedy) => json!([logp, greedy]),
+            Response::Texts(texts) => json!(texts),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Model {
     }
 
     /// The answers to requests of one kind, in their order.
-    pub fn answer(&self, requests: &[&Request], task: &EvalTask) -> Result<Vec<Answer>> {
+    pub fn answer(&self, requests: &[&Request], task: &EvalTask) -> Result<Vec<Response>> {
         if task.output_type == OutputType::GenerateUntil {
             return self.texts(requests, task);
         }
@@ -119,7 +119,7 @@ impl Model {
                 answers[*i].1 &= greedy;
             }
         }
-        Ok(answers.into_iter().map(|(logp, greedy)| Answer::Likelihood(logp, greedy)).collect())
+        Ok(answers.into_iter().map(|(logp, greedy)| Response::Likelihood(logp, greedy)).collect())
     }
 
     /// Tokens of context and continuation; blanks at the end of the context belong to the continuation.
@@ -163,7 +163,7 @@ impl Model {
         Ok(found)
     }
 
-    fn texts(&self, requests: &[&Request], task: &EvalTask) -> Result<Vec<Answer>> {
+    fn texts(&self, requests: &[&Request], task: &EvalTask) -> Result<Vec<Response>> {
         let rules = &task.answers;
         let room = self.max_length().checked_sub(rules.max_tokens).filter(|&room| room > 0);
         let room = room.ok_or_else(|| {
@@ -196,7 +196,7 @@ impl Model {
             for completion in generate(&self.decoder, chunk, task.repeats, &sampling, |_, _| true)? {
                 texts[completion.prompt].push(cut(&self.tokenizer.decode_plain(&completion.tokens)?, &rules.until));
             }
-            answers.extend(texts.into_iter().map(Answer::Texts));
+            answers.extend(texts.into_iter().map(Response::Texts));
         }
         Ok(answers)
     }

@@ -1,6 +1,6 @@
 //! Metrics: what each row counts, and what all of them come to, with standard errors.
-use super::prompting::{Fields, Prompts, as_text};
-use super::requests::Answer;
+use super::prompting::{Prompts, TaskRow, as_text};
+use super::requests::Response;
 use super::task_file::{EvalTask, Ignored, MetricEntry, OutputType};
 use crate::error::{Error, Result};
 use fancy_regex::Regex;
@@ -67,7 +67,7 @@ impl MetricKind {
 
 /// What one row counts.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Counted {
+pub enum RowCount {
     /// A number.
     Number(f64),
     /// A sum and what it is divided by.
@@ -76,19 +76,19 @@ pub enum Counted {
     Labels(i64, i64),
 }
 
-impl Counted {
+impl RowCount {
     /// For a file of samples.
     pub fn to_json(&self) -> Value {
         match self {
-            Counted::Number(x) => json!(x),
-            Counted::Weighted(sum, weight) => json!([sum, weight]),
-            Counted::Labels(right, chosen) => json!([right, chosen]),
+            RowCount::Number(x) => json!(x),
+            RowCount::Weighted(sum, weight) => json!([sum, weight]),
+            RowCount::Labels(right, chosen) => json!([right, chosen]),
         }
     }
 }
 
 /// A row's counts by metric.
-pub type PerRow = Vec<(String, Counted)>;
+pub type PerRow = Vec<(String, RowCount)>;
 
 /// A metric over all rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,8 +114,8 @@ fn argmax(values: &[f64]) -> usize {
 pub fn of_row(
     task: &EvalTask,
     prompts: &Prompts,
-    row: &Fields,
-    answers: &[Answer],
+    row: &TaskRow,
+    answers: &[Response],
     filtered: &[Value],
 ) -> Result<PerRow> {
     match task.output_type {
@@ -124,8 +124,8 @@ pub fn of_row(
         OutputType::LogLikelihood => {
             let (logp, greedy) = likelihood(answers.first())?;
             let of = |metric: &MetricEntry| match metric.kind {
-                Acc => Counted::Number(f64::from(u8::from(greedy))),
-                _ => Counted::Number(logp),
+                Acc => RowCount::Number(f64::from(u8::from(greedy))),
+                _ => RowCount::Number(logp),
             };
             Ok(named(task, of))
         }
@@ -134,20 +134,20 @@ pub fn of_row(
             let text = as_text(&prompts.target(row)?);
             let (words, bytes) = (n_words(&text) as f64, text.len() as f64);
             let of = |metric: &MetricEntry| {
-                Counted::Weighted(logp, if metric.kind == WordPerplexity { words } else { bytes })
+                RowCount::Weighted(logp, if metric.kind == WordPerplexity { words } else { bytes })
             };
             Ok(named(task, of))
         }
     }
 }
 
-fn named(task: &EvalTask, of: impl Fn(&MetricEntry) -> Counted) -> PerRow {
+fn named(task: &EvalTask, of: impl Fn(&MetricEntry) -> RowCount) -> PerRow {
     task.metrics.iter().map(|metric| (metric.name.clone(), of(metric))).collect()
 }
 
-fn likelihood(answer: Option<&Answer>) -> Result<(f64, bool)> {
+fn likelihood(answer: Option<&Response>) -> Result<(f64, bool)> {
     match answer {
-        Some(Answer::Likelihood(logp, greedy)) => Ok((*logp, *greedy)),
+        Some(Response::Likelihood(logp, greedy)) => Ok((*logp, *greedy)),
         _ => Err(Error::internal("a likelihood is missing")),
     }
 }
@@ -161,7 +161,7 @@ fn n_words(text: &str) -> usize {
     }
 }
 
-fn of_choices(task: &EvalTask, prompts: &Prompts, row: &Fields, answers: &[Answer]) -> Result<PerRow> {
+fn of_choices(task: &EvalTask, prompts: &Prompts, row: &TaskRow, answers: &[Response]) -> Result<PerRow> {
     let choices = prompts.choices(row)?;
     let all: Vec<(f64, bool)> = answers.iter().map(|answer| likelihood(Some(answer))).collect::<Result<_>>()?;
     let n = choices.len();
@@ -182,7 +182,7 @@ fn of_choices(task: &EvalTask, prompts: &Prompts, row: &Fields, answers: &[Answe
         Value::Array(several) => several.iter().filter_map(place).collect(),
         one => place(&one).into_iter().collect(),
     };
-    let right = |chosen: usize| Counted::Number(f64::from(u8::from(gold.contains(&chosen))));
+    let right = |chosen: usize| RowCount::Number(f64::from(u8::from(gold.contains(&chosen))));
     let first = gold.first().map_or(-100, |&i| i as i64);
     let of = |metric: &MetricEntry| match metric.kind {
         AccNorm => right(per(&|choice| choice.chars().count())),
@@ -191,9 +191,9 @@ fn of_choices(task: &EvalTask, prompts: &Prompts, row: &Fields, answers: &[Answe
             let gain: Vec<f64> = logp.iter().zip(&all[n..]).map(|(with, (without, _))| with - without).collect();
             right(argmax(&gain))
         }
-        ExactMatch => Counted::Number(f64::from(u8::from(gold.iter().any(|&i| all[i].1)))),
-        BrierScore => Counted::Number(brier(&logp, first)),
-        F1 | Mcc => Counted::Labels(first, argmax(&logp) as i64),
+        ExactMatch => RowCount::Number(f64::from(u8::from(gold.iter().any(|&i| all[i].1)))),
+        BrierScore => RowCount::Number(brier(&logp, first)),
+        F1 | Mcc => RowCount::Labels(first, argmax(&logp) as i64),
         _ => right(argmax(&logp)),
     };
     Ok(named(task, of))
@@ -207,7 +207,7 @@ fn brier(logp: &[f64], right: i64) -> f64 {
     logp.iter().enumerate().map(term).sum()
 }
 
-fn of_text(task: &EvalTask, prompts: &Prompts, row: &Fields, filtered: &[Value]) -> Result<PerRow> {
+fn of_text(task: &EvalTask, prompts: &Prompts, row: &TaskRow, filtered: &[Value]) -> Result<PerRow> {
     let answer = filtered.first().map(as_text).unwrap_or_default();
     let target = prompts.target(row)?;
     let gold: Vec<String> = match (&target, prompts.choices(row)?) {
@@ -225,7 +225,7 @@ fn of_text(task: &EvalTask, prompts: &Prompts, row: &Fields, filtered: &[Value])
         for text in &gold {
             equal |= without(text, &metric.ignores)? == own;
         }
-        counted.push((metric.name.clone(), Counted::Number(f64::from(u8::from(equal)))));
+        counted.push((metric.name.clone(), RowCount::Number(f64::from(u8::from(equal)))));
     }
     Ok(counted)
 }
@@ -252,7 +252,7 @@ fn without(text: &str, ignored: &Ignored) -> Result<String> {
 /// What the rows' counts come to.
 pub fn aggregate(task: &EvalTask, filter: &str, rows: &[PerRow]) -> Vec<Aggregated> {
     let of = |(i, metric): (usize, &MetricEntry)| {
-        let column: Vec<&Counted> = rows.iter().filter_map(|row| row.get(i).map(|(_, value)| value)).collect();
+        let column: Vec<&RowCount> = rows.iter().filter_map(|row| row.get(i).map(|(_, value)| value)).collect();
         let (value, stderr) = match metric.kind {
             Perplexity => {
                 let (mean, stderr) = mean(&numbers(&column));
@@ -270,8 +270,8 @@ pub fn aggregate(task: &EvalTask, filter: &str, rows: &[PerRow]) -> Vec<Aggregat
     task.metrics.iter().enumerate().map(of).collect()
 }
 
-fn numbers(column: &[&Counted]) -> Vec<f64> {
-    column.iter().filter_map(|value| if let Counted::Number(x) = value { Some(*x) } else { None }).collect()
+fn numbers(column: &[&RowCount]) -> Vec<f64> {
+    column.iter().filter_map(|value| if let RowCount::Number(x) = value { Some(*x) } else { None }).collect()
 }
 
 /// Mean and its standard error; none of fewer than two numbers.
@@ -282,26 +282,26 @@ pub fn mean(x: &[f64]) -> (f64, Option<f64>) {
     (mean, (x.len() > 1).then(|| (squares / (n - 1.0)).sqrt() / n.sqrt()))
 }
 
-fn weighted(column: &[&Counted]) -> f64 {
+fn weighted(column: &[&RowCount]) -> f64 {
     let pairs =
-        column.iter().filter_map(|value| if let Counted::Weighted(a, b) = value { Some((*a, *b)) } else { None });
+        column.iter().filter_map(|value| if let RowCount::Weighted(a, b) = value { Some((*a, *b)) } else { None });
     let (sum, weight) = pairs.fold((0.0, 0.0), |(s, w), (a, b)| (s + a, w + b));
     sum / weight
 }
 
-fn labels<'a>(column: &'a [&Counted]) -> impl Iterator<Item = (i64, i64)> + 'a {
-    column.iter().filter_map(|value| if let Counted::Labels(a, b) = value { Some((*a, *b)) } else { None })
+fn labels<'a>(column: &'a [&RowCount]) -> impl Iterator<Item = (i64, i64)> + 'a {
+    column.iter().filter_map(|value| if let RowCount::Labels(a, b) = value { Some((*a, *b)) } else { None })
 }
 
 /// 2 tp / (2 tp + fp + fn) of label 1.
-fn f1(column: &[&Counted]) -> f64 {
+fn f1(column: &[&RowCount]) -> f64 {
     let count = |f: &dyn Fn((i64, i64)) -> bool| labels(column).filter(|pair| f(*pair)).count() as f64;
     let (tp, wrong) = (count(&|(g, c)| g == 1 && c == 1), count(&|(g, c)| (g == 1) != (c == 1)));
     if tp + wrong == 0.0 { 0.0 } else { 2.0 * tp / (2.0 * tp + wrong) }
 }
 
 /// Matthews' correlation coefficient of any number of labels (J. Gorodkin, 2004): cov(right, chosen) / √(var · var).
-fn mcc(column: &[&Counted]) -> f64 {
+fn mcc(column: &[&RowCount]) -> f64 {
     let pairs: Vec<(i64, i64)> = labels(column).collect();
     let n = pairs.len() as f64;
     let all: std::collections::BTreeSet<i64> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
@@ -331,9 +331,9 @@ mod tests {
     /// scikit-learn 1.9: f1_score([1,0,1,1,0],[1,1,1,0,0]) = 2/3, matthews_corrcoef of the same 1/6; of [0,1,2,2],[0,2,2,1]: 0.2.
     #[test]
     fn labels_over_all_rows() {
-        let column = |pairs: &[(i64, i64)]| pairs.iter().map(|(a, b)| Counted::Labels(*a, *b)).collect::<Vec<_>>();
+        let column = |pairs: &[(i64, i64)]| pairs.iter().map(|(a, b)| RowCount::Labels(*a, *b)).collect::<Vec<_>>();
         let rows = column(&[(1, 1), (0, 1), (1, 1), (1, 0), (0, 0)]);
-        let rows: Vec<&Counted> = rows.iter().collect();
+        let rows: Vec<&RowCount> = rows.iter().collect();
         approx::assert_relative_eq!(f1(&rows), 2.0 / 3.0);
         approx::assert_relative_eq!(mcc(&rows), 1.0 / 6.0, max_relative = 1e-12);
         let rows = column(&[(0, 0), (1, 2), (2, 2), (2, 1)]);

@@ -9,7 +9,7 @@
 use crate::data::Example;
 use crate::error::Result;
 use crate::job::setup::{self, ModelSource, target_modules};
-use crate::run::memory::{self, Part};
+use crate::run::memory::{self, MemoryPart};
 use engine::backend::Device;
 use engine::config::{Head, ModelConfig, Role, Slot};
 use engine::dtype::DType;
@@ -76,7 +76,7 @@ fn packed_copy(config: &ModelConfig, shape: StepShape<'_>) -> u64 {
 }
 
 /// A run's parts, the largest of what passes one after the other in one of them.
-fn parts(config: &ModelConfig, shape: StepShape<'_>, beside: &Beside) -> Vec<Part> {
+fn parts(config: &ModelConfig, shape: StepShape<'_>, beside: &Beside) -> Vec<MemoryPart> {
     let step = step_memory(config, shape);
     let StepMemory { weights, optimizer, collected, activations, head, gradients } = step;
     let gradients = gradients - if beside.in_host_memory { never_written(config, shape) } else { 0 };
@@ -117,7 +117,7 @@ fn items(config: &ModelConfig, n: usize) -> usize {
     if config.head == Head::LanguageModel { n } else { 0 }
 }
 
-fn sum(parts: &[Part]) -> u64 {
+fn sum(parts: &[MemoryPart]) -> u64 {
     parts.iter().map(|part| part.1).sum()
 }
 
@@ -130,7 +130,7 @@ pub fn check_run(
     shape: StepShape<'_>,
     batch_size: usize,
     beside: Beside,
-) -> Result<Vec<Part>> {
+) -> Result<Vec<MemoryPart>> {
     let parts = parts(config, shape, &beside);
     if let Some(available) = available.filter(|&a| sum(&parts) > a) {
         let ways = what_fits(available, config, shape, batch_size, &beside);
@@ -234,7 +234,7 @@ pub fn check_use(
 }
 
 /// The largest tensor in float32, and what is written of it.
-fn tensor_by_tensor(config: &ModelConfig, dtype: DType) -> Part {
+fn tensor_by_tensor(config: &ModelConfig, dtype: DType) -> MemoryPart {
     let largest = config.slots().iter().map(|slot| slot.n()).max().unwrap_or(0);
     ("the largest tensor", (DType::F32.bytes(largest) + dtype.bytes(largest)) as u64)
 }
@@ -258,7 +258,7 @@ pub fn check_drawing(model: &Decoder, lengths: &[usize], n: usize, sampling: &Sa
     check_parts(&model.device, vec![("generation", drawn)], advice)
 }
 
-fn check_parts(device: &Device, parts: Vec<Part>, advice: &str) -> Result<()> {
+fn check_parts(device: &Device, parts: Vec<MemoryPart>, advice: &str) -> Result<()> {
     memory::check(sum(&parts), free(device), advice)?;
     if device.is_host() {
         memory::expect(&parts);

@@ -86,7 +86,7 @@ named! {
 
 named! {
     /// Who answers in a chat besides the model with its adapter.
-    pub enum Beside {
+    pub enum BesideParty {
         /// The model without its adapter.
         Base = "base",
     }

@@ -1,5 +1,5 @@
 //! The commands with which a trained model is used: `export`, `push` and `chat`.
-use super::choices::{Beside, OutType, WeightType};
+use super::choices::{BesideParty, OutType, WeightType};
 use super::drawing::DrawingOptions;
 use super::given::Given;
 use super::groups::DeviceOptions;
@@ -141,7 +141,7 @@ option_group! {
         /// A system message to begin each conversation with.
         system: Option<String> = none, Lapidary;
         /// Who answers besides: base, the model without its adapter. none for nobody.
-        beside: Option<Beside> = none, Lapidary;
+        beside: Option<BesideParty> = none, Lapidary;
         /// An adapter to compare the model with: the same as adapter_name_or_path with beside base.
         compare: Option<PathBuf> = none, Lapidary;
     }
@@ -177,7 +177,7 @@ impl Command for ChatOptions {
                 return given.complain("compare", "contradicts adapter_name_or_path; give one of them");
             }
             self.source.adapter_name_or_path = Some(tuned);
-            self.talk.beside = Some(Beside::Base);
+            self.talk.beside = Some(BesideParty::Base);
         }
         check_source(&self.source, given)?;
         Ok(self.drawing.without_effect(given))

@@ -48,8 +48,8 @@ fn defaults_parse<C: Command + Clone + PartialEq + std::fmt::Debug>(required: &[
     for spec in &specs {
         for name in std::iter::once(spec.name).chain(spec.aliases.iter().copied()) {
             assert!(names.insert(name), "{name} is declared twice");
-            // Foreign to ORPO and CPO in TRL's sense, an option of the policy-gradient commands.
-            let is_shared = name == "max_completion_length";
+            // Foreign to some commands in TRL's sense, an option of others.
+            let is_shared = ["max_completion_length", "log_completions", "num_completions_to_print"].contains(&name);
             assert!(is_shared || super::accepted::foreign(name).is_none(), "{name} is also listed as foreign");
         }
         assert!(spec.paragraph().ends_with('.'), "{}: {}", spec.name, spec.paragraph());

@@ -4,7 +4,7 @@
 //! has several answers to one prompt (computed once), and their log-probabilities are compared with each other, and
 //! mostly with those of a reference, the model as it was before training.
 pub mod likelihoods;
-pub mod streamed;
+pub mod answer_stream;
 pub mod reward_trainer;
 pub mod dpo;
 pub mod orpo;
@@ -31,7 +31,7 @@ use crate::options::{
     self, AnswerOptions, DataOptions, EvaluationSampleOptions, LoraOptions, ModelOptions, ReferenceOptions,
     SyncOptions, TrainingCommand,
 };
-use crate::preferences::streamed::AnswerMaker;
+use crate::preferences::answer_stream::AnswerMaker;
 use crate::text::Tokenizer;
 use engine::model::decoder::{Decoder, Pass};
 use engine::tensor::Tensor;
@@ -132,7 +132,7 @@ pub fn read<S: 'static, R: 'static>(
     };
     let calls = setup::calls_of(tokenizer);
     let (train, stats, mut notes, stream) = match data.streams() {
-        true => streamed::open((data, seed), tokenizer, encoding, sort, tokenize)?,
+        true => answer_stream::open((data, seed), tokenizer, encoding, sort, tokenize)?,
         false => {
             let (train, stats, notes) = one(data.load_train(seed, calls)?)?;
             (train, stats, notes, None)

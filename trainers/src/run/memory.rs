@@ -34,7 +34,7 @@ pub fn resident_bytes() -> Option<u64> {
 }
 
 /// A purpose and its bytes.
-pub type Part = (&'static str, u64);
+pub type MemoryPart = (&'static str, u64);
 
 /// The highest peak that was predicted, in bytes; 0 where none was. For [`said`].
 static PREDICTED: AtomicU64 = AtomicU64::new(0);
@@ -48,7 +48,7 @@ const PROGRAM: u64 = 20_000_000;
 
 /// A peak that is to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expected(Vec<Part>);
+pub struct Expected(Vec<MemoryPart>);
 
 impl Expected {
     /// All of it.
@@ -65,7 +65,7 @@ impl std::fmt::Display for Expected {
 }
 
 /// The peak of a command that adds `parts` to what the process holds now.
-pub fn expect(parts: &[Part]) -> Expected {
+pub fn expect(parts: &[MemoryPart]) -> Expected {
     let program = resident_bytes().unwrap_or(PROGRAM) + UNTOUCHED;
     let expected = Expected(std::iter::once(("program and data", program)).chain(parts.iter().copied()).collect());
     PREDICTED.fetch_max(expected.bytes(), Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! This is pre-training's objective on chosen tokens: the data set says which tokens count (`data/tokenize.rs`), the
 //! loss (`losses/sft.rs`) is a mean over them. All weights are trained, or a LoRA adapter beside frozen ones.
 pub mod rows;
-pub mod streamed;
+pub mod example_stream;
 
 use crate::data::Example;
 use crate::data::blocks::{Blocks, Reached};
@@ -16,8 +16,8 @@ use crate::job::setup;
 use crate::job::{Job, Measured, Step, Summary, Work, length_of, length_of_stream};
 use crate::losses::sft::TokenMean;
 use crate::options::{PackingStrategy, SftOptions};
+use crate::sft::example_stream::{ExampleMaker, stream_sft_data};
 use crate::sft::rows::{SftData, read_sft_data};
-use crate::sft::streamed::{ExampleMaker, stream_sft_data};
 use engine::model::decoder::{Decoder, Pass};
 use engine::model::neftune::EmbeddingNoise;
 
