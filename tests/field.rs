@@ -145,7 +145,7 @@ fn a_directory_with_splits_trains_on_one_of_them() {
     assert!(shown.contains("split validation is read"), "{shown}");
     let (_, said) = place.done(&format!("{SFT} --dataset_name {{}}/rows --eval_strategy steps --eval_steps 1"));
     assert!(
-        said.contains("on 1 rows") && said.contains("eval_dataset") && said.contains("split test is read: test.jsonl"),
+        said.contains("on 1 row,") && said.contains("eval_dataset") && said.contains("split test is read: test.jsonl"),
         "{said}"
     );
     assert!(fs::read_to_string(place.at("out/metrics.jsonl")).expect("read").contains("eval_loss"));

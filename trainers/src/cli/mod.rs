@@ -354,10 +354,8 @@ mod tests {
             read("lapidary plot a b --out c").join(&OsString::from(" ")),
             "lapidary plot --run_dirs a b --out c"
         );
-        let pushed = with_names(
-            "push".into(),
-            ["lapidary", "push", "run", "a/b", "--hub_private_repo"].map(OsString::from).into(),
-        );
+        let pushed =
+            with_names("push", ["lapidary", "push", "run", "a/b", "--hub_private_repo"].map(OsString::from).into());
         assert_eq!(
             pushed.join(&OsString::from(" ")),
             "lapidary push --model_dir run --hub_model_id a/b --hub_private_repo"

@@ -3,7 +3,7 @@
 //!
 //! It goes the way of any user: files on disk, the options and loops of `sft`, `reward` and `grpo`, the engine's generation. Only
 //! the model (random weights), its tokenizer (letters) and the task (sort digits) are made here.
-use super::place::Place;
+use super::place::WorkPlace;
 use super::{carry_out, read};
 use crate::data::Sequence;
 use crate::device;
@@ -49,7 +49,7 @@ struct SortingQuestion {
 pub fn run(options: &QuickstartOptions) -> Result<()> {
     let began = Instant::now();
     let device = device::open(options.device.device, options.device.threads)?;
-    let mut place = Place::new("quickstart", options.tour.output_dir.as_deref())?;
+    let mut place = WorkPlace::new("quickstart", options.tour.output_dir.as_deref())?;
     let toured = tour(options, &place.path, &device, began);
     // What a stopped training says about going on must be true.
     place.temporary &= !matches!(toured, Err(Error::Stopped(_)));

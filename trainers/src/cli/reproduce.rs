@@ -1,5 +1,5 @@
 //! `lapidary reproduce`: a run once more, from its own options, every logged number compared.
-use super::place::Place;
+use super::place::WorkPlace;
 use super::verify::{manifest_of, println};
 use super::{carry_out, diff, read};
 use crate::error::{Error, Result};
@@ -19,7 +19,7 @@ pub fn run(options: &ReproduceOptions) -> Result<()> {
     let last = logged.lines().iter().filter_map(|line| line.get("step")?.as_u64()).max();
     let last = last.ok_or_else(|| Error::file(&logged.path, "has no number to compare with"))?;
     let until = given.until.unwrap_or(last).min(last);
-    let place = Place::new("reproduce", given.output_dir.as_deref())?;
+    let place = WorkPlace::new("reproduce", given.output_dir.as_deref())?;
     let output_dir = &place.path;
     again(&before, &given.run_dir.join(CONFIG), output_dir, given.device.as_deref(), until)?;
     let after = manifest_of(output_dir)?;

@@ -248,7 +248,10 @@ mod tests {
     fn pairs() {
         let of = |row: Json| reshaped(RowFormat::Preference, row);
         let pair = json!({"id": 1, "prompt": "The sky is", "chosen": " blue", "rejected": " red"});
-        assert_eq!(of(json!({"id": 1, "chosen": "The sky is blue", "rejected": "The sky is red"})).0, [pair.clone()]);
+        assert_eq!(
+            of(json!({"id": 1, "chosen": "The sky is blue", "rejected": "The sky is red"})).0,
+            std::slice::from_ref(&pair)
+        );
         let (rows, said) = of(json!({"id": 1, "prompt": "The sky is", "completions": [" blue", " grey", " red"]}));
         assert_eq!(
             (rows, said[0].as_str()),

@@ -227,7 +227,7 @@ mod tests {
         let path = dir.path().join("a.jsonl");
         std::fs::write(&path, "mine\n").unwrap();
         let rows = [Ok(Map::new()), Err(Error::input("the second row is wrong"))];
-        let told = RowFile::of(&path).unwrap().write(&vec![], rows.into_iter()).unwrap_err().to_string();
+        let told = RowFile::of(&path).unwrap().write(&[], rows.into_iter()).unwrap_err().to_string();
         assert_eq!(told, "the second row is wrong");
         assert_eq!(
             (std::fs::read_to_string(&path).unwrap().as_str(), std::fs::read_dir(dir.path()).unwrap().count()),
